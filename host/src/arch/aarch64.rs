@@ -1,0 +1,49 @@
+//! aarch64: registers by Linux's system-call convention (syscall(2), "Architecture calling conventions").
+
+pub use ring0_aarch64::{fp::FpState, regs::UserRegs};
+
+/// `uname -m`.
+pub const MACHINE: &str = "aarch64";
+
+impl super::Registers for UserRegs {
+    fn start(ip: u64, sp: u64) -> Self {
+        UserRegs { pc: ip, sp, syscall: !0, ..UserRegs::default() }
+    }
+    fn ip(&self) -> u64 {
+        self.pc
+    }
+    fn set_ip(&mut self, ip: u64) {
+        self.pc = ip;
+    }
+    fn sp(&self) -> u64 {
+        self.sp
+    }
+    fn set_sp(&mut self, sp: u64) {
+        self.sp = sp;
+    }
+    fn tls(&self) -> u64 {
+        self.tpidr
+    }
+    fn set_tls(&mut self, tls: u64) {
+        self.tpidr = tls;
+    }
+    fn syscall_number(&self) -> u64 {
+        self.syscall
+    }
+    fn syscall_args(&self) -> [u64; 6] {
+        [self.orig_x0, self.x[1], self.x[2], self.x[3], self.x[4], self.x[5]]
+    }
+    fn set_result(&mut self, value: i64) {
+        self.x[0] = value as u64;
+    }
+    fn result(&self) -> i64 {
+        self.x[0] as i64
+    }
+    fn rewind_syscall(&mut self) {
+        self.pc = self.pc.wrapping_sub(4);
+        self.x[0] = self.orig_x0;
+    }
+    fn clear_syscall(&mut self) {
+        self.syscall = !0;
+    }
+}

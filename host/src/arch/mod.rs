@@ -1,0 +1,45 @@
+//! The one place that chooses the architecture.
+//!
+//! Both submodules define the same names; the rest of `host` has no `cfg(target_arch)` outside
+//! `platform/*/` set-up files and `abi` numbers.
+
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+#[cfg(target_arch = "x86_64")]
+pub use x86_64::{FpState, MACHINE, UserRegs};
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "aarch64")]
+pub use aarch64::{FpState, MACHINE, UserRegs};
+
+/// What kernel code needs of user registers, the same on every architecture.
+pub trait Registers: Copy + Default {
+    /// Registers of a new program: `ip`, `sp`, everything else as Linux's `start_thread` leaves it.
+    fn start(ip: u64, sp: u64) -> Self;
+    /// Instruction pointer.
+    fn ip(&self) -> u64;
+    /// Sets the instruction pointer.
+    fn set_ip(&mut self, ip: u64);
+    /// Stack pointer.
+    fn sp(&self) -> u64;
+    /// Sets the stack pointer.
+    fn set_sp(&mut self, sp: u64);
+    /// Thread pointer (fs base, TPIDR_EL0).
+    fn tls(&self) -> u64;
+    /// Sets the thread pointer.
+    fn set_tls(&mut self, tls: u64);
+    /// Number of the system call being made; meaningful after `Trap::Syscall`.
+    fn syscall_number(&self) -> u64;
+    /// The six arguments, as they were on entry.
+    fn syscall_args(&self) -> [u64; 6];
+    /// The value the program sees: a result, or a negative errno.
+    fn set_result(&mut self, value: i64);
+    /// The result register.
+    fn result(&self) -> i64;
+    /// Backs ip up over the system call instruction and restores number and first argument, so that the call is made
+    /// again.
+    fn rewind_syscall(&mut self);
+    /// Marks that no system call is in progress (sigreturn, exec): no restart logic applies.
+    fn clear_syscall(&mut self);
+}

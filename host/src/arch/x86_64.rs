@@ -1,0 +1,62 @@
+//! x86_64: registers by Linux's system-call convention (syscall(2), "Architecture calling conventions").
+
+pub use ring0_x86_64::{fp::FpState, regs::UserRegs};
+
+/// `uname -m`.
+pub const MACHINE: &str = "x86_64";
+
+const USER_CS: u64 = 0x33;
+const USER_SS: u64 = 0x2b;
+/// IF and the always-one bit.
+const INITIAL_FLAGS: u64 = 0x202;
+
+impl super::Registers for UserRegs {
+    fn start(ip: u64, sp: u64) -> Self {
+        UserRegs {
+            rip: ip,
+            rsp: sp,
+            cs: USER_CS,
+            ss: USER_SS,
+            eflags: INITIAL_FLAGS,
+            orig_rax: !0,
+            ..UserRegs::default()
+        }
+    }
+    fn ip(&self) -> u64 {
+        self.rip
+    }
+    fn set_ip(&mut self, ip: u64) {
+        self.rip = ip;
+    }
+    fn sp(&self) -> u64 {
+        self.rsp
+    }
+    fn set_sp(&mut self, sp: u64) {
+        self.rsp = sp;
+    }
+    fn tls(&self) -> u64 {
+        self.fs_base
+    }
+    fn set_tls(&mut self, tls: u64) {
+        self.fs_base = tls;
+    }
+    fn syscall_number(&self) -> u64 {
+        self.orig_rax
+    }
+    fn syscall_args(&self) -> [u64; 6] {
+        [self.rdi, self.rsi, self.rdx, self.r10, self.r8, self.r9]
+    }
+    fn set_result(&mut self, value: i64) {
+        self.rax = value as u64;
+    }
+    fn result(&self) -> i64 {
+        self.rax as i64
+    }
+    fn rewind_syscall(&mut self) {
+        self.rip = self.rip.wrapping_sub(2);
+        self.rax = self.orig_rax;
+    }
+    fn clear_syscall(&mut self) {
+        self.orig_rax = !0;
+    }
+}

@@ -1,0 +1,9 @@
+//! Raw host system calls: the only module that names `libc` functions or executes `syscall`/`svc` for the host.
+//!
+//! Calls here work from ring 0 too: the instruction leaves the guest once and is re-executed natively. None of
+//! them touches libc's `errno`.
+
+pub mod futex;
+mod raw;
+
+pub use raw::{Syscall, syscall};

@@ -1,0 +1,36 @@
+//! Pillbox's host runner and kernel.
+//!
+//! Layers, each using only those above it in this list (checked by the hygiene test):
+//!
+//! | layer | what |
+//! |---|---|
+//! | [`abi`] | Linux constants and structs, `Errno` |
+//! | [`hostsys`] | the only module that makes raw host calls |
+//! | [`sync`], [`arena`], [`arch`], [`time`], [`cred`] | locks and wait queues, the memory window, the one `cfg(target_arch)`, clocks, credentials |
+//! | [`platform`] | how application code runs: `kvm`, `systrap` |
+//! | [`mm`], [`vfs`], [`loader`] | address spaces, names and open files, ELF |
+//! | [`kernel`] | tasks, scheduling, signals, futexes, pids, limits |
+//! | [`fs`], [`net`] | file systems and sockets |
+//! | [`syscalls`] | one table: number, name, handler, support level, argument formats |
+//! | [`sandbox`], [`cli`] | from a specification to a running kernel; the command line |
+
+pub mod abi;
+pub mod arch;
+
+pub mod arena;
+pub mod cli;
+pub mod cred;
+pub mod fs;
+#[expect(unsafe_code, reason = "raw host system calls")]
+pub mod hostsys;
+pub mod kernel;
+pub mod loader;
+pub mod mm;
+pub mod net;
+pub mod platform;
+pub mod sandbox;
+#[expect(unsafe_code, reason = "lock cells")]
+pub mod sync;
+pub mod syscalls;
+pub mod time;
+pub mod vfs;

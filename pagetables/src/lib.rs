@@ -1,0 +1,2 @@
+//! pagetables.
+#![no_std]
