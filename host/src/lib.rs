@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`abi`] | Linux constants and structs, `Errno` |
 //! | [`hostsys`] | the only module that makes raw host calls |
-//! | [`sync`], [`arena`], [`arch`], [`time`], [`cred`] | locks and wait queues, the memory window, the one `cfg(target_arch)`, clocks, credentials |
+//! | [`sync`], [`metrics`], [`arena`], [`arch`], [`time`], [`cred`] | locks and wait queues, counters, the memory window, the one `cfg(target_arch)`, clocks, credentials |
 //! | [`platform`] | how application code runs: `kvm`, `systrap` |
 //! | [`mm`], [`vfs`], [`loader`] | address spaces, names and open files, ELF |
 //! | [`kernel`] | tasks, scheduling, signals, futexes, pids, limits |
@@ -25,6 +25,7 @@ pub mod fs;
 pub mod hostsys;
 pub mod kernel;
 pub mod loader;
+pub mod metrics;
 pub mod mm;
 pub mod net;
 pub mod platform;

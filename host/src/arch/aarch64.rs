@@ -4,6 +4,8 @@ pub use ring0_aarch64::{fp::FpState, regs::UserRegs};
 
 /// `uname -m`.
 pub const MACHINE: &str = "aarch64";
+/// Which number column of the system call table is ours.
+pub const SYSCALL_COLUMN: usize = 1;
 
 impl super::Registers for UserRegs {
     fn start(ip: u64, sp: u64) -> Self {

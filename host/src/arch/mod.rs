@@ -6,12 +6,12 @@
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::{FpState, MACHINE, UserRegs};
+pub use x86_64::{FpState, MACHINE, SYSCALL_COLUMN, UserRegs};
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 #[cfg(target_arch = "aarch64")]
-pub use aarch64::{FpState, MACHINE, UserRegs};
+pub use aarch64::{FpState, MACHINE, SYSCALL_COLUMN, UserRegs};
 
 /// What kernel code needs of user registers, the same on every architecture.
 pub trait Registers: Copy + Default {

@@ -4,6 +4,8 @@ pub use ring0_x86_64::{fp::FpState, regs::UserRegs};
 
 /// `uname -m`.
 pub const MACHINE: &str = "x86_64";
+/// Which number column of the system call table is ours.
+pub const SYSCALL_COLUMN: usize = 0;
 
 const USER_CS: u64 = 0x33;
 const USER_SS: u64 = 0x2b;

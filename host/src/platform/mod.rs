@@ -164,3 +164,8 @@ pub trait Context: Send {
     /// anything a program can put there; what no CPU accepts becomes the signal Linux would send.
     fn switch(&mut self, space: &Arc<dyn AddressSpace>, regs: &mut UserRegs, fp: &mut FpState) -> Trap;
 }
+
+/// Whether the calling kernel code runs inside the VM (always false where there is none).
+pub fn in_guest() -> bool {
+    false
+}

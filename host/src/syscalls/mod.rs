@@ -1,1 +1,162 @@
-//! To be written.
+//! System calls: one table, one dispatcher, one file of handlers per family.
+//!
+//! [`dispatch`] is an array index and a call; [`table::ROWS`] is turned into that array at compile time. Handlers
+//! decode arguments, make one call into the kernel, and encode the result; they return restart errors
+//! (`ERESTARTSYS` and friends) as they are: signal delivery, which runs before the program does, resolves them.
+//!
+//! When a sandbox is observed (`--strace`, `--stats`) dispatch takes a longer path that counts and prints.
+
+use crate::abi::{Errno, Result};
+use crate::arch::{Registers, SYSCALL_COLUMN};
+use crate::kernel::Current;
+use crate::metrics::NUMBERS;
+
+mod args;
+mod flags;
+pub mod format;
+pub mod table;
+
+pub use args::Args;
+pub use table::{ROWS, Row, Support};
+
+/// What answers a system call.
+pub type Handler = fn(&mut Current, &Args) -> Result<u64>;
+
+/// Handlers by number on this architecture.
+static HANDLERS: [Handler; NUMBERS] = handlers();
+/// Rows by number on this architecture; `NO_ROW` where there is none.
+static ROW_OF: [u16; NUMBERS] = row_indices();
+const NO_ROW: u16 = u16::MAX;
+
+impl Row {
+    /// Its number on this architecture.
+    pub const fn number(&self) -> Option<u16> {
+        match SYSCALL_COLUMN {
+            0 => self.nr_x86_64,
+            _ => self.nr_aarch64,
+        }
+    }
+}
+
+const fn handlers() -> [Handler; NUMBERS] {
+    let mut all = [missing as Handler; NUMBERS];
+    let mut index = 0;
+    while index < ROWS.len() {
+        if let (Some(number), Some(handler)) = (ROWS[index].number(), ROWS[index].handler) {
+            all[number as usize] = handler;
+        }
+        index += 1;
+    }
+    all
+}
+
+const fn row_indices() -> [u16; NUMBERS] {
+    let mut all = [NO_ROW; NUMBERS];
+    let mut index = 0;
+    while index < ROWS.len() {
+        if let Some(number) = ROWS[index].number() {
+            all[number as usize] = index as u16;
+        }
+        index += 1;
+    }
+    all
+}
+
+/// The row of a number, where Linux has one.
+pub fn row(number: u64) -> Option<&'static Row> {
+    let index = *ROW_OF.get(usize::try_from(number).ok()?)?;
+    ROWS.get(usize::from(index))
+}
+
+/// Answers the system call that `cur` has just trapped with and stores the result in its registers.
+pub fn dispatch(cur: &mut Current) {
+    let args = Args(cur.regs.syscall_args());
+    let number = cur.regs.syscall_number();
+    let handler = usize::try_from(number).ok().and_then(|n| HANDLERS.get(n)).copied().unwrap_or(missing);
+    if cur.kernel.metrics.observed {
+        return observed(cur, number, handler, &args);
+    }
+    let result = handler(cur, &args);
+    store(cur, result);
+}
+
+/// Puts a result where the program finds it. A handler that replaced the registers (sigreturn, execve) has marked
+/// them as being in no system call: those are left alone.
+#[inline]
+fn store(cur: &mut Current, result: Result<u64>) {
+    match result {
+        Ok(value) if cur.regs.syscall_number() != !0 => cur.regs.set_result(value as i64),
+        Ok(_) => {}
+        Err(errno) => cur.regs.set_result(-i64::from(errno.0)),
+    }
+}
+
+/// The handler of numbers that have none. Counted always: this is how a user finds out what a program lacks.
+fn missing(cur: &mut Current, _args: &Args) -> Result<u64> {
+    let number = cur.regs.syscall_number();
+    let metrics = &cur.kernel.metrics;
+    match usize::try_from(number).ok().and_then(|n| metrics.calls.get(n)) {
+        Some(calls) => {
+            calls.missing.add();
+            if calls.missing.value() == 1 {
+                let name = row(number).map_or("?", |r| r.name);
+                metrics.debug(&format!("unimplemented system call {number} ({name}): ENOSYS"));
+            }
+        }
+        None => metrics.unknown_calls.add(),
+    }
+    Err(Errno::ENOSYS)
+}
+
+/// [`dispatch`] with counting and printing.
+#[cold]
+fn observed(cur: &mut Current, number: u64, handler: Handler, args: &Args) {
+    let kernel = cur.kernel.clone();
+    let result = handler(cur, args);
+    store(cur, result);
+    if let Some(calls) = usize::try_from(number).ok().and_then(|n| kernel.metrics.calls.get(n)) {
+        let place = if crate::platform::in_guest() { &calls.in_guest } else { &calls.in_host };
+        place.add();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NUMBERS, ROWS, row};
+
+    #[test]
+    fn numbers_are_unique_and_in_range() {
+        let columns: [fn(&super::Row) -> Option<u16>; 2] = [|r| r.nr_x86_64, |r| r.nr_aarch64];
+        for column in columns {
+            let mut numbers: Vec<u16> = ROWS.iter().filter_map(column).collect();
+            let before = numbers.len();
+            numbers.sort_unstable();
+            numbers.dedup();
+            assert_eq!(numbers.len(), before, "two rows share a number");
+            assert!(numbers.iter().all(|n| usize::from(*n) < NUMBERS));
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<&str> = ROWS.iter().map(|r| r.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ROWS.len());
+    }
+
+    #[test]
+    fn numbers_agree_with_the_kernel_headers() {
+        use linux_raw_sys::general as sys;
+        for (number, name) in [
+            (sys::__NR_read, "read"),
+            (sys::__NR_execve, "execve"),
+            (sys::__NR_openat, "openat"),
+            (sys::__NR_futex, "futex"),
+            (sys::__NR_clone3, "clone3"),
+            (sys::__NR_statx, "statx"),
+        ] {
+            assert_eq!(row(u64::from(number)).map(|r| r.name), Some(name));
+        }
+    }
+}

@@ -1,0 +1,472 @@
+//! Names of flags and constants, for strace. The values are the architecture's own, from its uapi headers.
+
+use super::format::Name;
+use linux_raw_sys::general::{
+    __WALL, __WCLONE, __WNOTHREAD, AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW,
+    CLOCK_BOOTTIME, CLOCK_BOOTTIME_ALARM, CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC_RAW,
+    CLOCK_PROCESS_CPUTIME_ID, CLOCK_REALTIME, CLOCK_REALTIME_ALARM, CLOCK_REALTIME_COARSE, CLOCK_TAI,
+    CLOCK_THREAD_CPUTIME_ID, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_DETACHED, CLONE_FILES, CLONE_FS,
+    CLONE_IO, CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER,
+    CLONE_NEWUTS, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_PTRACE, CLONE_SETTLS, CLONE_SIGHAND,
+    CLONE_SYSVSEM, CLONE_THREAD, CLONE_UNTRACED, CLONE_VFORK, CLONE_VM, EPOLL_CTL_ADD, EPOLL_CTL_DEL,
+    EPOLL_CTL_MOD, F_ADD_SEALS, F_DUPFD, F_DUPFD_CLOEXEC, F_GET_SEALS, F_GETFD, F_GETFL, F_GETLK, F_GETOWN,
+    F_GETOWN_EX, F_GETPIPE_SZ, F_GETSIG, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_SETFD, F_SETFL, F_SETLK,
+    F_SETLKW, F_SETOWN, F_SETOWN_EX, F_SETPIPE_SZ, F_SETSIG, ITIMER_PROF, ITIMER_REAL, ITIMER_VIRTUAL,
+    MADV_COLD, MADV_COLLAPSE, MADV_DODUMP, MADV_DOFORK, MADV_DONTDUMP, MADV_DONTFORK, MADV_DONTNEED,
+    MADV_FREE, MADV_HUGEPAGE, MADV_KEEPONFORK, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_NORMAL, MADV_PAGEOUT,
+    MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_RANDOM, MADV_REMOVE, MADV_SEQUENTIAL, MADV_UNMERGEABLE,
+    MADV_WILLNEED, MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_DENYWRITE, MAP_FIXED, MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN, MAP_HUGETLB, MAP_LOCKED, MAP_NONBLOCK, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE,
+    MAP_SHARED, MAP_STACK, MAP_SYNC, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, MS_ASYNC, MS_INVALIDATE,
+    MS_SYNC, O_APPEND, O_CLOEXEC, O_CREAT, O_DIRECT, O_DIRECTORY, O_DSYNC, O_EXCL, O_LARGEFILE, O_NOATIME,
+    O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_TMPFILE, O_TRUNC, P_ALL, P_PGID, P_PID, P_PIDFD, PROT_EXEC,
+    PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_WRITE, R_OK, RLIMIT_AS, RLIMIT_CORE, RLIMIT_CPU,
+    RLIMIT_DATA, RLIMIT_FSIZE, RLIMIT_LOCKS, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_NOFILE,
+    RLIMIT_NPROC, RLIMIT_RSS, RLIMIT_RTPRIO, RLIMIT_RTTIME, RLIMIT_SIGPENDING, RLIMIT_STACK, SEEK_CUR,
+    SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, W_OK, WCONTINUED, WEXITED,
+    WNOHANG, WNOWAIT, WUNTRACED, X_OK,
+};
+use linux_raw_sys::ioctl::{
+    FICLONE, FIOCLEX, FIONBIO, FIONCLEX, FIONREAD, FS_IOC_GETFLAGS, TCGETS, TCSETS, TCSETSF, TCSETSW,
+    TIOCGPGRP, TIOCGPTN, TIOCGSID, TIOCGWINSZ, TIOCSCTTY, TIOCSPGRP, TIOCSPTLCK, TIOCSWINSZ,
+};
+use linux_raw_sys::net::{
+    AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_UNSPEC, AF_VSOCK, MSG_CMSG_CLOEXEC, MSG_CTRUNC,
+    MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_MORE, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL,
+};
+use linux_raw_sys::prctl::{
+    PR_CAP_AMBIENT, PR_CAPBSET_DROP, PR_CAPBSET_READ, PR_GET_CHILD_SUBREAPER, PR_GET_DUMPABLE,
+    PR_GET_KEEPCAPS, PR_GET_NAME, PR_GET_NO_NEW_PRIVS, PR_GET_PDEATHSIG, PR_GET_SECCOMP, PR_GET_SECUREBITS,
+    PR_GET_THP_DISABLE, PR_GET_TID_ADDRESS, PR_GET_TIMERSLACK, PR_GET_TSC, PR_SET_CHILD_SUBREAPER,
+    PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_MM, PR_SET_NAME, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG,
+    PR_SET_SECCOMP, PR_SET_SECUREBITS, PR_SET_THP_DISABLE, PR_SET_TIMERSLACK, PR_SET_TSC, PR_SET_VMA,
+};
+
+/// `access` modes.
+pub(super) const ACCESS: &[Name] = &[(R_OK as u64, "R_OK"), (W_OK as u64, "W_OK"), (X_OK as u64, "X_OK")];
+
+/// Address families.
+pub(super) const AF: &[Name] = &[
+    (AF_UNSPEC as u64, "AF_UNSPEC"),
+    (AF_UNIX as u64, "AF_UNIX"),
+    (AF_INET as u64, "AF_INET"),
+    (AF_INET6 as u64, "AF_INET6"),
+    (AF_NETLINK as u64, "AF_NETLINK"),
+    (AF_PACKET as u64, "AF_PACKET"),
+    (AF_VSOCK as u64, "AF_VSOCK"),
+];
+
+/// `arch_prctl` codes.
+pub(super) const ARCH_PRCTL: &[Name] = &[
+    (0x1001, "ARCH_SET_GS"),
+    (0x1002, "ARCH_SET_FS"),
+    (0x1003, "ARCH_GET_FS"),
+    (0x1004, "ARCH_GET_GS"),
+    (0x1011, "ARCH_GET_CPUID"),
+    (0x1012, "ARCH_SET_CPUID"),
+    (0x3001, "ARCH_CET_STATUS"),
+];
+
+/// `*at` flags.
+pub(super) const AT: &[Name] = &[
+    (AT_SYMLINK_NOFOLLOW as u64, "AT_SYMLINK_NOFOLLOW"),
+    (0x200, "AT_EACCESS"),
+    (AT_SYMLINK_FOLLOW as u64, "AT_SYMLINK_FOLLOW"),
+    (AT_NO_AUTOMOUNT as u64, "AT_NO_AUTOMOUNT"),
+    (AT_EMPTY_PATH as u64, "AT_EMPTY_PATH"),
+    (0x2000, "AT_STATX_FORCE_SYNC"),
+    (0x4000, "AT_STATX_DONT_SYNC"),
+];
+
+/// `unlinkat` flags.
+pub(super) const AT_UNLINK: &[Name] = &[(0x200, "AT_REMOVEDIR")];
+
+/// Clocks.
+pub(super) const CLOCK: &[Name] = &[
+    (CLOCK_REALTIME as u64, "CLOCK_REALTIME"),
+    (CLOCK_MONOTONIC as u64, "CLOCK_MONOTONIC"),
+    (CLOCK_PROCESS_CPUTIME_ID as u64, "CLOCK_PROCESS_CPUTIME_ID"),
+    (CLOCK_THREAD_CPUTIME_ID as u64, "CLOCK_THREAD_CPUTIME_ID"),
+    (CLOCK_MONOTONIC_RAW as u64, "CLOCK_MONOTONIC_RAW"),
+    (CLOCK_REALTIME_COARSE as u64, "CLOCK_REALTIME_COARSE"),
+    (CLOCK_MONOTONIC_COARSE as u64, "CLOCK_MONOTONIC_COARSE"),
+    (CLOCK_BOOTTIME as u64, "CLOCK_BOOTTIME"),
+    (CLOCK_REALTIME_ALARM as u64, "CLOCK_REALTIME_ALARM"),
+    (CLOCK_BOOTTIME_ALARM as u64, "CLOCK_BOOTTIME_ALARM"),
+    (CLOCK_TAI as u64, "CLOCK_TAI"),
+];
+
+/// `clone` flags; the low byte is the exit signal.
+pub(super) const CLONE: &[Name] = &[
+    (CLONE_VM as u64, "CLONE_VM"),
+    (CLONE_FS as u64, "CLONE_FS"),
+    (CLONE_FILES as u64, "CLONE_FILES"),
+    (CLONE_SIGHAND as u64, "CLONE_SIGHAND"),
+    (CLONE_PIDFD as u64, "CLONE_PIDFD"),
+    (CLONE_PTRACE as u64, "CLONE_PTRACE"),
+    (CLONE_VFORK as u64, "CLONE_VFORK"),
+    (CLONE_PARENT as u64, "CLONE_PARENT"),
+    (CLONE_THREAD as u64, "CLONE_THREAD"),
+    (CLONE_NEWNS as u64, "CLONE_NEWNS"),
+    (CLONE_SYSVSEM as u64, "CLONE_SYSVSEM"),
+    (CLONE_SETTLS as u64, "CLONE_SETTLS"),
+    (CLONE_PARENT_SETTID as u64, "CLONE_PARENT_SETTID"),
+    (CLONE_CHILD_CLEARTID as u64, "CLONE_CHILD_CLEARTID"),
+    (CLONE_DETACHED as u64, "CLONE_DETACHED"),
+    (CLONE_UNTRACED as u64, "CLONE_UNTRACED"),
+    (CLONE_CHILD_SETTID as u64, "CLONE_CHILD_SETTID"),
+    (CLONE_NEWCGROUP as u64, "CLONE_NEWCGROUP"),
+    (CLONE_NEWUTS as u64, "CLONE_NEWUTS"),
+    (CLONE_NEWIPC as u64, "CLONE_NEWIPC"),
+    (CLONE_NEWUSER as u64, "CLONE_NEWUSER"),
+    (CLONE_NEWPID as u64, "CLONE_NEWPID"),
+    (CLONE_NEWNET as u64, "CLONE_NEWNET"),
+    (CLONE_IO as u64, "CLONE_IO"),
+    (17, "SIGCHLD"),
+];
+
+/// `eventfd2` flags.
+pub(super) const EFD: &[Name] =
+    &[(1, "EFD_SEMAPHORE"), (O_CLOEXEC as u64, "EFD_CLOEXEC"), (O_NONBLOCK as u64, "EFD_NONBLOCK")];
+
+/// `epoll_ctl` operations.
+pub(super) const EPOLL_CTL: &[Name] = &[
+    (EPOLL_CTL_ADD as u64, "EPOLL_CTL_ADD"),
+    (EPOLL_CTL_DEL as u64, "EPOLL_CTL_DEL"),
+    (EPOLL_CTL_MOD as u64, "EPOLL_CTL_MOD"),
+];
+
+/// `fcntl` commands.
+pub(super) const FCNTL: &[Name] = &[
+    (F_DUPFD as u64, "F_DUPFD"),
+    (F_GETFD as u64, "F_GETFD"),
+    (F_SETFD as u64, "F_SETFD"),
+    (F_GETFL as u64, "F_GETFL"),
+    (F_SETFL as u64, "F_SETFL"),
+    (F_GETLK as u64, "F_GETLK"),
+    (F_SETLK as u64, "F_SETLK"),
+    (F_SETLKW as u64, "F_SETLKW"),
+    (F_SETOWN as u64, "F_SETOWN"),
+    (F_GETOWN as u64, "F_GETOWN"),
+    (F_SETSIG as u64, "F_SETSIG"),
+    (F_GETSIG as u64, "F_GETSIG"),
+    (F_SETOWN_EX as u64, "F_SETOWN_EX"),
+    (F_GETOWN_EX as u64, "F_GETOWN_EX"),
+    (F_OFD_GETLK as u64, "F_OFD_GETLK"),
+    (F_OFD_SETLK as u64, "F_OFD_SETLK"),
+    (F_OFD_SETLKW as u64, "F_OFD_SETLKW"),
+    (F_DUPFD_CLOEXEC as u64, "F_DUPFD_CLOEXEC"),
+    (F_SETPIPE_SZ as u64, "F_SETPIPE_SZ"),
+    (F_GETPIPE_SZ as u64, "F_GETPIPE_SZ"),
+    (F_ADD_SEALS as u64, "F_ADD_SEALS"),
+    (F_GET_SEALS as u64, "F_GET_SEALS"),
+];
+
+/// `waitid` id types.
+pub(super) const IDTYPE: &[Name] = &[
+    (P_ALL as u64, "P_ALL"),
+    (P_PID as u64, "P_PID"),
+    (P_PGID as u64, "P_PGID"),
+    (P_PIDFD as u64, "P_PIDFD"),
+];
+
+/// The commonest `ioctl` requests.
+pub(super) const IOCTL: &[Name] = &[
+    (TCGETS as u64, "TCGETS"),
+    (TCSETS as u64, "TCSETS"),
+    (TCSETSW as u64, "TCSETSW"),
+    (TCSETSF as u64, "TCSETSF"),
+    (TIOCSCTTY as u64, "TIOCSCTTY"),
+    (TIOCGPGRP as u64, "TIOCGPGRP"),
+    (TIOCSPGRP as u64, "TIOCSPGRP"),
+    (TIOCGWINSZ as u64, "TIOCGWINSZ"),
+    (TIOCSWINSZ as u64, "TIOCSWINSZ"),
+    (TIOCGSID as u64, "TIOCGSID"),
+    (FIONREAD as u64, "FIONREAD"),
+    (FIONBIO as u64, "FIONBIO"),
+    (FIOCLEX as u64, "FIOCLEX"),
+    (FIONCLEX as u64, "FIONCLEX"),
+    (TIOCGPTN as u64, "TIOCGPTN"),
+    (TIOCSPTLCK as u64, "TIOCSPTLCK"),
+    (FICLONE as u64, "FICLONE"),
+    (FS_IOC_GETFLAGS as u64, "FS_IOC_GETFLAGS"),
+];
+
+/// Interval timers.
+pub(super) const ITIMER: &[Name] = &[
+    (ITIMER_REAL as u64, "ITIMER_REAL"),
+    (ITIMER_VIRTUAL as u64, "ITIMER_VIRTUAL"),
+    (ITIMER_PROF as u64, "ITIMER_PROF"),
+];
+
+/// `madvise` advice.
+pub(super) const MADV: &[Name] = &[
+    (MADV_NORMAL as u64, "MADV_NORMAL"),
+    (MADV_RANDOM as u64, "MADV_RANDOM"),
+    (MADV_SEQUENTIAL as u64, "MADV_SEQUENTIAL"),
+    (MADV_WILLNEED as u64, "MADV_WILLNEED"),
+    (MADV_DONTNEED as u64, "MADV_DONTNEED"),
+    (MADV_FREE as u64, "MADV_FREE"),
+    (MADV_REMOVE as u64, "MADV_REMOVE"),
+    (MADV_DONTFORK as u64, "MADV_DONTFORK"),
+    (MADV_DOFORK as u64, "MADV_DOFORK"),
+    (MADV_MERGEABLE as u64, "MADV_MERGEABLE"),
+    (MADV_UNMERGEABLE as u64, "MADV_UNMERGEABLE"),
+    (MADV_HUGEPAGE as u64, "MADV_HUGEPAGE"),
+    (MADV_NOHUGEPAGE as u64, "MADV_NOHUGEPAGE"),
+    (MADV_DONTDUMP as u64, "MADV_DONTDUMP"),
+    (MADV_DODUMP as u64, "MADV_DODUMP"),
+    (MADV_WIPEONFORK as u64, "MADV_WIPEONFORK"),
+    (MADV_KEEPONFORK as u64, "MADV_KEEPONFORK"),
+    (MADV_COLD as u64, "MADV_COLD"),
+    (MADV_PAGEOUT as u64, "MADV_PAGEOUT"),
+    (MADV_POPULATE_READ as u64, "MADV_POPULATE_READ"),
+    (MADV_POPULATE_WRITE as u64, "MADV_POPULATE_WRITE"),
+    (MADV_COLLAPSE as u64, "MADV_COLLAPSE"),
+];
+
+/// `mmap` flags.
+pub(super) const MAP: &[Name] = &[
+    (MAP_SHARED as u64, "MAP_SHARED"),
+    (MAP_PRIVATE as u64, "MAP_PRIVATE"),
+    (MAP_FIXED as u64, "MAP_FIXED"),
+    (MAP_ANONYMOUS as u64, "MAP_ANONYMOUS"),
+    (MAP_GROWSDOWN as u64, "MAP_GROWSDOWN"),
+    (MAP_DENYWRITE as u64, "MAP_DENYWRITE"),
+    (MAP_LOCKED as u64, "MAP_LOCKED"),
+    (MAP_NORESERVE as u64, "MAP_NORESERVE"),
+    (MAP_POPULATE as u64, "MAP_POPULATE"),
+    (MAP_NONBLOCK as u64, "MAP_NONBLOCK"),
+    (MAP_STACK as u64, "MAP_STACK"),
+    (MAP_HUGETLB as u64, "MAP_HUGETLB"),
+    (MAP_SYNC as u64, "MAP_SYNC"),
+    (MAP_FIXED_NOREPLACE as u64, "MAP_FIXED_NOREPLACE"),
+];
+
+/// `mremap` flags.
+pub(super) const MREMAP: &[Name] = &[
+    (MREMAP_MAYMOVE as u64, "MREMAP_MAYMOVE"),
+    (MREMAP_FIXED as u64, "MREMAP_FIXED"),
+    (MREMAP_DONTUNMAP as u64, "MREMAP_DONTUNMAP"),
+];
+
+/// `send` and `recv` flags.
+pub(super) const MSG: &[Name] = &[
+    (MSG_OOB as u64, "MSG_OOB"),
+    (MSG_PEEK as u64, "MSG_PEEK"),
+    (MSG_DONTROUTE as u64, "MSG_DONTROUTE"),
+    (MSG_CTRUNC as u64, "MSG_CTRUNC"),
+    (MSG_TRUNC as u64, "MSG_TRUNC"),
+    (MSG_DONTWAIT as u64, "MSG_DONTWAIT"),
+    (MSG_EOR as u64, "MSG_EOR"),
+    (MSG_WAITALL as u64, "MSG_WAITALL"),
+    (MSG_NOSIGNAL as u64, "MSG_NOSIGNAL"),
+    (MSG_MORE as u64, "MSG_MORE"),
+    (MSG_CMSG_CLOEXEC as u64, "MSG_CMSG_CLOEXEC"),
+];
+
+/// `msync` flags.
+pub(super) const MSYNC: &[Name] =
+    &[(MS_ASYNC as u64, "MS_ASYNC"), (MS_INVALIDATE as u64, "MS_INVALIDATE"), (MS_SYNC as u64, "MS_SYNC")];
+
+/// `open` flags other than the access mode, which is printed first.
+pub(super) const OPEN: &[Name] = &[
+    (O_CREAT as u64, "O_CREAT"),
+    (O_EXCL as u64, "O_EXCL"),
+    (O_NOCTTY as u64, "O_NOCTTY"),
+    (O_TRUNC as u64, "O_TRUNC"),
+    (O_APPEND as u64, "O_APPEND"),
+    (O_NONBLOCK as u64, "O_NONBLOCK"),
+    (O_DSYNC as u64, "O_DSYNC"),
+    (O_DIRECT as u64, "O_DIRECT"),
+    (O_LARGEFILE as u64, "O_LARGEFILE"),
+    (O_TMPFILE as u64, "O_TMPFILE"),
+    (O_DIRECTORY as u64, "O_DIRECTORY"),
+    (O_NOFOLLOW as u64, "O_NOFOLLOW"),
+    (O_NOATIME as u64, "O_NOATIME"),
+    (O_CLOEXEC as u64, "O_CLOEXEC"),
+    (O_PATH as u64, "O_PATH"),
+];
+
+/// `prctl` options.
+pub(super) const PRCTL: &[Name] = &[
+    (PR_SET_PDEATHSIG as u64, "PR_SET_PDEATHSIG"),
+    (PR_GET_PDEATHSIG as u64, "PR_GET_PDEATHSIG"),
+    (PR_GET_DUMPABLE as u64, "PR_GET_DUMPABLE"),
+    (PR_SET_DUMPABLE as u64, "PR_SET_DUMPABLE"),
+    (PR_GET_KEEPCAPS as u64, "PR_GET_KEEPCAPS"),
+    (PR_SET_KEEPCAPS as u64, "PR_SET_KEEPCAPS"),
+    (PR_SET_NAME as u64, "PR_SET_NAME"),
+    (PR_GET_NAME as u64, "PR_GET_NAME"),
+    (PR_GET_SECCOMP as u64, "PR_GET_SECCOMP"),
+    (PR_SET_SECCOMP as u64, "PR_SET_SECCOMP"),
+    (PR_CAPBSET_READ as u64, "PR_CAPBSET_READ"),
+    (PR_CAPBSET_DROP as u64, "PR_CAPBSET_DROP"),
+    (PR_GET_TSC as u64, "PR_GET_TSC"),
+    (PR_SET_TSC as u64, "PR_SET_TSC"),
+    (PR_GET_SECUREBITS as u64, "PR_GET_SECUREBITS"),
+    (PR_SET_SECUREBITS as u64, "PR_SET_SECUREBITS"),
+    (PR_SET_TIMERSLACK as u64, "PR_SET_TIMERSLACK"),
+    (PR_GET_TIMERSLACK as u64, "PR_GET_TIMERSLACK"),
+    (PR_SET_MM as u64, "PR_SET_MM"),
+    (PR_SET_CHILD_SUBREAPER as u64, "PR_SET_CHILD_SUBREAPER"),
+    (PR_GET_CHILD_SUBREAPER as u64, "PR_GET_CHILD_SUBREAPER"),
+    (PR_SET_NO_NEW_PRIVS as u64, "PR_SET_NO_NEW_PRIVS"),
+    (PR_GET_NO_NEW_PRIVS as u64, "PR_GET_NO_NEW_PRIVS"),
+    (PR_GET_TID_ADDRESS as u64, "PR_GET_TID_ADDRESS"),
+    (PR_SET_THP_DISABLE as u64, "PR_SET_THP_DISABLE"),
+    (PR_GET_THP_DISABLE as u64, "PR_GET_THP_DISABLE"),
+    (PR_CAP_AMBIENT as u64, "PR_CAP_AMBIENT"),
+    (PR_SET_VMA as u64, "PR_SET_VMA"),
+];
+
+/// Page rights; none is `PROT_NONE`.
+pub(super) const PROT: &[Name] = &[
+    (PROT_READ as u64, "PROT_READ"),
+    (PROT_WRITE as u64, "PROT_WRITE"),
+    (PROT_EXEC as u64, "PROT_EXEC"),
+    (PROT_GROWSDOWN as u64, "PROT_GROWSDOWN"),
+    (PROT_GROWSUP as u64, "PROT_GROWSUP"),
+];
+
+/// Limits.
+pub(super) const RLIMIT: &[Name] = &[
+    (RLIMIT_CPU as u64, "RLIMIT_CPU"),
+    (RLIMIT_FSIZE as u64, "RLIMIT_FSIZE"),
+    (RLIMIT_DATA as u64, "RLIMIT_DATA"),
+    (RLIMIT_STACK as u64, "RLIMIT_STACK"),
+    (RLIMIT_CORE as u64, "RLIMIT_CORE"),
+    (RLIMIT_RSS as u64, "RLIMIT_RSS"),
+    (RLIMIT_NPROC as u64, "RLIMIT_NPROC"),
+    (RLIMIT_NOFILE as u64, "RLIMIT_NOFILE"),
+    (RLIMIT_MEMLOCK as u64, "RLIMIT_MEMLOCK"),
+    (RLIMIT_AS as u64, "RLIMIT_AS"),
+    (RLIMIT_LOCKS as u64, "RLIMIT_LOCKS"),
+    (RLIMIT_SIGPENDING as u64, "RLIMIT_SIGPENDING"),
+    (RLIMIT_MSGQUEUE as u64, "RLIMIT_MSGQUEUE"),
+    (RLIMIT_NICE as u64, "RLIMIT_NICE"),
+    (RLIMIT_RTPRIO as u64, "RLIMIT_RTPRIO"),
+    (RLIMIT_RTTIME as u64, "RLIMIT_RTTIME"),
+];
+
+/// `lseek` origins.
+pub(super) const SEEK: &[Name] = &[
+    (SEEK_SET as u64, "SEEK_SET"),
+    (SEEK_CUR as u64, "SEEK_CUR"),
+    (SEEK_END as u64, "SEEK_END"),
+    (SEEK_DATA as u64, "SEEK_DATA"),
+    (SEEK_HOLE as u64, "SEEK_HOLE"),
+];
+
+/// `rt_sigprocmask` operations.
+pub(super) const SIGHOW: &[Name] = &[
+    (SIG_BLOCK as u64, "SIG_BLOCK"),
+    (SIG_UNBLOCK as u64, "SIG_UNBLOCK"),
+    (SIG_SETMASK as u64, "SIG_SETMASK"),
+];
+
+/// Socket type flags; the type itself is printed first.
+pub(super) const SOCK: &[Name] = &[(O_CLOEXEC as u64, "SOCK_CLOEXEC"), (O_NONBLOCK as u64, "SOCK_NONBLOCK")];
+
+/// `wait` options.
+pub(super) const WAIT: &[Name] = &[
+    (WNOHANG as u64, "WNOHANG"),
+    (WUNTRACED as u64, "WUNTRACED"),
+    (WEXITED as u64, "WEXITED"),
+    (WCONTINUED as u64, "WCONTINUED"),
+    (WNOWAIT as u64, "WNOWAIT"),
+    (__WNOTHREAD as u64, "__WNOTHREAD"),
+    (__WALL as u64, "__WALL"),
+    (__WCLONE as u64, "__WCLONE"),
+];
+
+/// Socket types, in the low bits under [`SOCK`].
+pub(super) const SOCKET_TYPES: &[Name] =
+    &[(1, "SOCK_STREAM"), (2, "SOCK_DGRAM"), (3, "SOCK_RAW"), (5, "SOCK_SEQPACKET")];
+
+/// Access modes of `open`, in the low two bits.
+pub(super) const OPEN_MODES: &[Name] = &[(0, "O_RDONLY"), (1, "O_WRONLY"), (2, "O_RDWR"), (3, "O_ACCMODE")];
+
+/// Signals by number, from 1.
+pub(super) const SIGNALS: [&str; 31] = [
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGILL",
+    "SIGTRAP",
+    "SIGABRT",
+    "SIGBUS",
+    "SIGFPE",
+    "SIGKILL",
+    "SIGUSR1",
+    "SIGSEGV",
+    "SIGUSR2",
+    "SIGPIPE",
+    "SIGALRM",
+    "SIGTERM",
+    "SIGSTKFLT",
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGSTOP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGVTALRM",
+    "SIGPROF",
+    "SIGWINCH",
+    "SIGIO",
+    "SIGPWR",
+    "SIGSYS",
+];
+
+/// Operations of `futex`, without the private and clock flags.
+pub(super) const FUTEX_OPS: [&str; 14] = [
+    "FUTEX_WAIT",
+    "FUTEX_WAKE",
+    "FUTEX_FD",
+    "FUTEX_REQUEUE",
+    "FUTEX_CMP_REQUEUE",
+    "FUTEX_WAKE_OP",
+    "FUTEX_LOCK_PI",
+    "FUTEX_UNLOCK_PI",
+    "FUTEX_TRYLOCK_PI",
+    "FUTEX_WAIT_BITSET",
+    "FUTEX_WAKE_BITSET",
+    "FUTEX_WAIT_REQUEUE_PI",
+    "FUTEX_CMP_REQUEUE_PI",
+    "FUTEX_LOCK_PI2",
+];
+
+/// Events of `poll` and `epoll`.
+pub(super) const POLL: &[Name] = &[
+    (0x1, "POLLIN"),
+    (0x2, "POLLPRI"),
+    (0x4, "POLLOUT"),
+    (0x8, "POLLERR"),
+    (0x10, "POLLHUP"),
+    (0x20, "POLLNVAL"),
+    (0x40, "POLLRDNORM"),
+    (0x80, "POLLRDBAND"),
+    (0x100, "POLLWRNORM"),
+    (0x200, "POLLWRBAND"),
+    (0x2000, "POLLRDHUP"),
+    (1 << 28, "EPOLLEXCLUSIVE"),
+    (1 << 29, "EPOLLWAKEUP"),
+    (1 << 30, "EPOLLONESHOT"),
+    (1 << 31, "EPOLLET"),
+];
+
+/// Flags of a signal action.
+pub(super) const SA: &[Name] = &[
+    (0x1, "SA_NOCLDSTOP"),
+    (0x2, "SA_NOCLDWAIT"),
+    (0x4, "SA_SIGINFO"),
+    (0x0400_0000, "SA_RESTORER"),
+    (0x0800_0000, "SA_ONSTACK"),
+    (0x1000_0000, "SA_RESTART"),
+    (0x4000_0000, "SA_NODEFER"),
+    (0x8000_0000, "SA_RESETHAND"),
+];
