@@ -17,6 +17,7 @@
 pub mod abi;
 pub mod arch;
 
+#[expect(unsafe_code, reason = "owns the fixed memory window, the allocator, stacks and threads")]
 pub mod arena;
 pub mod cli;
 pub mod cred;

@@ -3,3 +3,6 @@
 
 pub mod fp;
 pub mod regs;
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "switches stacks in assembly")]
+pub mod stack;

@@ -1,5 +1,6 @@
 //! aarch64: registers by Linux's system-call convention (syscall(2), "Architecture calling conventions").
 
+pub use ring0_aarch64::stack::{prepare as prepare_stack, switch as switch_stacks};
 pub use ring0_aarch64::{fp::FpState, regs::UserRegs};
 
 /// `uname -m`.

@@ -6,12 +6,12 @@
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::{FpState, MACHINE, SYSCALL_COLUMN, UserRegs};
+pub use x86_64::{FpState, MACHINE, SYSCALL_COLUMN, UserRegs, prepare_stack, switch_stacks};
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 #[cfg(target_arch = "aarch64")]
-pub use aarch64::{FpState, MACHINE, SYSCALL_COLUMN, UserRegs};
+pub use aarch64::{FpState, MACHINE, SYSCALL_COLUMN, UserRegs, prepare_stack, switch_stacks};
 
 /// What kernel code needs of user registers, the same on every architecture.
 pub trait Registers: Copy + Default {
@@ -42,4 +42,43 @@ pub trait Registers: Copy + Default {
     fn rewind_syscall(&mut self);
     /// Marks that no system call is in progress (sigreturn, exec): no restart logic applies.
     fn clear_syscall(&mut self);
+}
+
+#[cfg(test)]
+#[expect(unsafe_code, reason = "switches stacks")]
+mod tests {
+    use crate::arena::stack::KernelStack;
+
+    struct Both {
+        main: u64,
+        other: u64,
+        log: Vec<u32>,
+    }
+
+    extern "C" fn other(arg: usize) -> ! {
+        let both = arg as *mut Both;
+        for i in 0.. {
+            // SAFETY: only one of the two stacks runs at a time, and the test owns `Both`.
+            unsafe {
+                (*both).log.push(i);
+                super::switch_stacks(&raw mut (*both).other, (*both).main);
+            }
+        }
+        unreachable!()
+    }
+
+    #[test]
+    fn stacks_alternate_and_keep_their_locals() {
+        let stack = KernelStack::new().unwrap();
+        let mut both = Both { main: 0, other: 0, log: Vec::new() };
+        let arg = &raw mut both;
+        // SAFETY: a fresh stack; `both` outlives its use; see `other`.
+        unsafe {
+            (*arg).other = super::prepare_stack(stack.top(), other, arg as usize);
+            for _ in 0..3 {
+                super::switch_stacks(&raw mut (*arg).main, (*arg).other);
+            }
+            assert_eq!((*arg).log, [0, 1, 2]);
+        }
+    }
 }

@@ -4,6 +4,8 @@
 //! them touches libc's `errno`.
 
 pub mod futex;
+pub mod mem;
+pub mod process;
 mod raw;
 
 pub use raw::{Syscall, syscall};

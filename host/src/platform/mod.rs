@@ -11,6 +11,7 @@ use crate::arch::{FpState, UserRegs};
 use std::sync::Arc;
 
 pub mod kvm;
+pub mod local;
 pub mod systrap;
 
 /// Why application code stopped.
