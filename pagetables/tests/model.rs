@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Manual, Pool, Random, leaves};
+use common::{Manual, Pool, leaves};
 use pagetables::{
     Aarch64, Attrs, Error, KernelTables, PageSize, PageTables, Rights, Template, UserRange, VirtRange,
     Windows, X86_64,
@@ -242,4 +242,20 @@ fn tables_are_separate() {
     one.map_page(page, 0x5000, Rights::WRITE).expect("memory").ignore();
     assert!(one.lookup(page.start()).is_some());
     assert!(two.lookup(page.start()).is_none());
+}
+
+/// xorshift64*: enough randomness for operation sequences, the same on every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        (self.next() >> 11) % bound
+    }
 }

@@ -58,22 +58,6 @@ unsafe impl TableAlloc for &Pool {
     }
 }
 
-/// xorshift64*: enough randomness for operation sequences, the same on every run.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        (self.next() >> 11) % bound
-    }
-}
-
 /// What one entry says, by the manual.
 pub(crate) enum Meaning {
     Absent,
