@@ -1,1 +1,15 @@
-//! The harnesses.
+//! The harnesses: what proves that Pillbox works on machines that have no usable KVM of their own.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`arch`] | the two architectures and what differs between their machines |
+//! | [`packages`] | fetching kernels, emulators and user lands from the distribution, once |
+//! | [`guest`] | a Linux guest with nested KVM: its file tree, its orders, its boot, its answers |
+//!
+//! The binaries are thin: `nested` is the command line over [`guest`], `init` is process 1 of such a
+//! guest. Nothing here is linked into `pillbox`.
+
+pub mod arch;
+pub mod guest;
+pub mod packages;
+pub mod words;

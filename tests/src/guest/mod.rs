@@ -1,0 +1,297 @@
+//! A Linux guest with nested KVM: what is in it, what it is to do, and what it answers.
+//!
+//! A [`Guest`] is a file tree plus the steps to run there. [`Guest::run`] boots a stock Debian kernel
+//! under QEMU's emulator, where our `init` loads KVM, runs the steps one after the other and sends their
+//! output back in [`frames`]; each step's native and sandboxed runs are comparable because they happen
+//! in one boot. The guest's console is kept apart and shown only when the guest dies.
+
+pub mod frames;
+pub mod job;
+mod libs;
+mod qemu;
+mod tree;
+
+use std::fs;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+pub use job::Step;
+pub use tree::Tree;
+
+use crate::arch::Arch;
+use crate::packages::{self, Cache, workspace_root};
+use frames::{Frame, Frames};
+use job::{JOB_PATH, Job, PAYLOAD};
+
+/// How the guest's machine is made.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Count instructions instead of time: one nanosecond of the guest is one instruction, on one CPU.
+    pub icount: bool,
+    /// CPUs.
+    pub smp: u32,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// Give up after this long without the end in sight (real time).
+    pub timeout: Duration,
+    /// Print the emulator's command line.
+    pub verbose: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { icount: false, smp: 2, memory: 2048, timeout: Duration::from_secs(600), verbose: false }
+    }
+}
+
+/// Why a guest could not be run to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something the guest needs is missing.
+    #[error(transparent)]
+    Packages(#[from] packages::Error),
+    /// A file for the guest could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong with it.
+        source: io::Error,
+    },
+    /// cargo could not build what goes into the guest.
+    #[error("`{0}` failed")]
+    Build(String),
+    /// The guest's init could not do its work.
+    #[error("the guest could not go on: {0}")]
+    Init(String),
+    /// The guest ended before its steps did.
+    #[error("the guest died{when}; the end of its console:\n{console}")]
+    Died {
+        /// At which point.
+        when: String,
+        /// The last lines of its console.
+        console: String,
+    },
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { path, source }
+}
+
+/// What one step did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// What it wrote to standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error.
+    pub stderr: Vec<u8>,
+    /// Its exit status; 128 + n after a signal, [`job::TIMED_OUT`] after its deadline.
+    pub status: i32,
+}
+
+/// A guest that has not been booted yet.
+#[derive(Debug)]
+pub struct Guest {
+    arch: Arch,
+    options: Options,
+    tree: Tree,
+    disk: Option<PathBuf>,
+    cache: Cache,
+}
+
+impl Guest {
+    /// Prepares a guest with busybox in it. Fetches emulator, kernel and busybox the first time.
+    pub fn new(arch: Arch, options: Options) -> Result<Self, Error> {
+        let cache = Cache::open()?;
+        packages::qemu(&cache, arch)?;
+        let mut tree = Tree::default();
+        for dir in ["/dev", "/proc", "/sys", "/tmp", "/run", "/root", "/etc", "/bin", "/var"] {
+            tree.dir(dir);
+        }
+        let busybox = packages::busybox(&cache, arch)?;
+        tree.copy(&busybox, "/bin/busybox").map_err(io_error(&busybox))?;
+        tree.bytes("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
+        tree.bytes("/etc/group", "root:x:0:\n");
+        tree.bytes("/etc/hostname", "guest\n");
+        Ok(Self { arch, options, tree, disk: None, cache })
+    }
+
+    /// The guest's files, to add to.
+    pub fn tree(&mut self) -> &mut Tree {
+        &mut self.tree
+    }
+
+    /// Adds a program of this machine at `path`, with the libraries it needs where this machine has them.
+    pub fn program(&mut self, from: &Path, path: impl AsRef<Path>) -> Result<(), Error> {
+        self.tree.copy(from, path).map_err(io_error(from))?;
+        for library in libs::needed(from, self.arch).map_err(io_error(from))? {
+            let real = fs::canonicalize(&library).map_err(io_error(&library))?;
+            self.tree.copy(&real, &library).map_err(io_error(&real))?;
+        }
+        Ok(())
+    }
+
+    /// Adds a file or directory of this machine under the path it has here. A program's libraries come
+    /// along.
+    pub fn with(&mut self, path: &Path) -> Result<(), Error> {
+        let path = std::path::absolute(path).map_err(io_error(path))?;
+        let real = fs::canonicalize(&path).map_err(io_error(&path))?;
+        if real.is_dir() {
+            return self.tree.copy(&real, &path).map_err(io_error(&path));
+        }
+        self.program(&real, &path)
+    }
+
+    /// Boots the guest and runs `steps`; `output` gets what they write as it comes, with the step's
+    /// number. Returns one outcome per step.
+    pub fn run(
+        mut self,
+        steps: &[Step],
+        mut output: impl FnMut(usize, &Frame),
+    ) -> Result<Vec<Outcome>, Error> {
+        let kernel = packages::kernel(&self.cache, self.arch)?;
+        let init = build(self.arch, &["-p", "tests", "--bin", "init"])?.join("init");
+        let run = RunDir::new(&self.cache)?;
+        let initramfs = run.0.join("initramfs");
+        let console = run.0.join("console");
+
+        let mut job = Job {
+            modules: Vec::new(),
+            channel: qemu::channel(self.arch).to_owned(),
+            disk: self.disk.is_some().then(|| "/dev/nvme0n1".to_owned()),
+            steps: steps.to_vec(),
+        };
+        let mut tree = Tree::default();
+        tree.copy(&init, "/init").map_err(io_error(&init))?;
+        for (n, module) in kernel.modules.iter().enumerate() {
+            let name = format!("/modules/{n}.ko");
+            tree.copy(module, &name).map_err(io_error(module))?;
+            job.modules.push(name);
+        }
+        let orders = serde_json::to_vec(&job).unwrap_or_default();
+        tree.bytes(JOB_PATH, orders);
+        // Init writes here before it has mounted anything.
+        tree.dir("/dev");
+        tree.char_device("/dev/console", 5, 1);
+        tree.char_device("/dev/null", 1, 3);
+        tree.merge(std::mem::take(&mut self.tree).below(Path::new(PAYLOAD)));
+        tree.write_initramfs(&initramfs).map_err(io_error(&initramfs))?;
+
+        let disk = self.disk.as_deref();
+        let mut command = qemu::command(self.arch, &self.options, &kernel, &initramfs, disk, &console);
+        if self.options.verbose {
+            eprintln!("nested: {}", format!("{command:?}").replace('"', ""));
+        }
+        // The emulator warns about CPU features that it lacks at every start: kept for when it dies.
+        let log = fs::File::create(run.0.join("qemu")).map_err(io_error(&run.0))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let program = Path::new(self.arch.qemu());
+        let mut machine = Machine(command.spawn().map_err(io_error(program))?);
+        let pipe = machine.0.stdout.take();
+        let (sender, receiver) = mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            let Some(pipe) = pipe else { return };
+            let mut frames = Frames::new(BufReader::new(pipe));
+            while let Ok(frame) = frames.next() {
+                if sender.send(frame).is_err() {
+                    break;
+                }
+            }
+        });
+
+        let deadline = Instant::now() + self.options.timeout;
+        let mut outcomes = vec![Outcome::default()];
+        let result = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let step = outcomes.len() - 1;
+            let when = |why: &str| Error::Died {
+                when: format!(" in step {step}{why}"),
+                console: tail(&console) + "\n" + &tail(&run.0.join("qemu")),
+            };
+            let frame = match receiver.recv_timeout(left) {
+                Ok(frame) => frame,
+                Err(mpsc::RecvTimeoutError::Timeout) => break Err(when(" (out of time)")),
+                Err(mpsc::RecvTimeoutError::Disconnected) => break Err(when("")),
+            };
+            output(step, &frame);
+            let outcome = &mut outcomes[step];
+            match frame {
+                Frame::Stdout(bytes) => outcome.stdout.extend(bytes),
+                Frame::Stderr(bytes) => outcome.stderr.extend(bytes),
+                Frame::Done(status) => {
+                    outcome.status = status;
+                    outcomes.push(Outcome::default());
+                }
+                Frame::Failed(text) => break Err(Error::Init(text)),
+                Frame::End => break Ok(()),
+            }
+        };
+        drop(machine);
+        // The pipe is closed now, so the reader ends.
+        let _ = reader.join();
+        outcomes.truncate(steps.len());
+        result.map(|()| outcomes)
+    }
+}
+
+/// A running emulator; gone when dropped.
+struct Machine(Child);
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The files of one run; gone when dropped.
+struct RunDir(PathBuf);
+
+impl RunDir {
+    fn new(cache: &Cache) -> Result<Self, Error> {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let name = format!("run-{}-{serial}", std::process::id());
+        let dir = cache.dir().join(name);
+        fs::create_dir_all(&dir).map_err(io_error(&dir))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Builds binaries of this workspace for `arch` in release mode; returns the directory they are in.
+pub fn build(arch: Arch, what: &[&str]) -> Result<PathBuf, Error> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .args(["build", "-q", "--release", "--target", arch.target()])
+        .args(what)
+        .current_dir(workspace_root())
+        // This runs below `cargo run`, whose settings for the program it runs are not meant for a build.
+        .env_remove("CARGO_MANIFEST_DIR")
+        .stdin(Stdio::null());
+    let shown = format!("cargo build --release --target {} {}", arch.target(), what.join(" "));
+    match cargo.status() {
+        Ok(status) if status.success() => {}
+        _ => return Err(Error::Build(shown)),
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = target.unwrap_or_else(|| workspace_root().join("target"));
+    Ok(target.join(arch.target()).join("release"))
+}
+
+fn tail(path: &Path) -> String {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).replace('\r', "");
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}

@@ -1,0 +1,165 @@
+//! Fetches what the harnesses need from the distribution, once.
+//!
+//! apt does the work, with a configuration and package lists of its own below the cache directory: the
+//! machine's own lists and sources stay as they are, foreign architectures need no `dpkg
+//! --add-architecture`, and only installing the emulator itself needs root. The archive's address is
+//! taken from the machine's own sources, so nothing here names one.
+//!
+//! The cache is `target/nested/` of the workspace, or `$PILLBOX_NESTED_CACHE` where several checkouts
+//! share one.
+
+mod apt;
+mod cache;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+pub use apt::Apt;
+pub use cache::{Cache, workspace_root};
+
+use crate::arch::Arch;
+
+/// Why something could not be had. Each prints as one line that names what is missing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The machine has no apt, or none with a Debian archive in its sources.
+    #[error("no Debian package archive to fetch {0} from (this needs apt with a Debian source)")]
+    NoArchive(&'static str),
+    /// A package manager's command failed.
+    #[error("`{command}` failed: {message}")]
+    Apt {
+        /// The command, as typed.
+        command: String,
+        /// The last line of what it said.
+        message: String,
+    },
+    /// A program has to be installed, which only root may do.
+    #[error("{program} is not installed and this is not root: install the package {package}")]
+    NotRoot {
+        /// The program that is missing.
+        program: &'static str,
+        /// The package that holds it.
+        package: &'static str,
+    },
+    /// A package does not hold what it should.
+    #[error("{package} holds no {what}")]
+    NotInPackage {
+        /// The package looked into.
+        package: String,
+        /// What it lacks.
+        what: &'static str,
+    },
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong with it.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// Says which file an I/O error is about.
+    pub fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
+}
+
+/// A guest kernel and the modules it needs before /dev/kvm appears, in loading order.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The boot image.
+    pub image: PathBuf,
+    /// Files for `finit_module`.
+    pub modules: Vec<PathBuf>,
+}
+
+/// Returns the guest kernel for `arch`: Debian's current cloud kernel.
+pub fn kernel(cache: &Cache, arch: Arch) -> Result<Kernel, Error> {
+    let dir = cache.dir().join(format!("{arch}/kernel"));
+    cache.once(&dir, "the guest's kernel", |dir| {
+        let apt = Apt::new(cache)?;
+        let package = apt.dependency(&format!("linux-image-cloud-{0}:{0}", arch.debian()))?;
+        apt.unpack(&[package], dir)
+    })?;
+    let image = find(&dir.join("boot"), |name| name.starts_with("vmlinuz-"));
+    let image = image.ok_or(Error::NotInPackage {
+        package: format!("the cloud kernel for {arch}"),
+        what: "boot/vmlinuz",
+    })?;
+    // arm64 kernels have KVM built in.
+    let names: &[&str] = match arch {
+        Arch::X86_64 => &["irqbypass.ko", "kvm.ko", "kvm-amd.ko"],
+        Arch::Aarch64 => &[],
+    };
+    let modules = names
+        .iter()
+        .map(|name| {
+            find(&dir.join("lib/modules"), |n| n == *name).ok_or(Error::NotInPackage {
+                package: format!("the cloud kernel for {arch}"),
+                what: "KVM module",
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Kernel { image, modules })
+}
+
+/// Returns a static busybox for `arch`.
+pub fn busybox(cache: &Cache, arch: Arch) -> Result<PathBuf, Error> {
+    let dir = cache.dir().join(format!("{arch}/busybox"));
+    cache.once(&dir, "busybox", |dir| {
+        Apt::new(cache)?.unpack(&[format!("busybox-static:{}", arch.debian())], dir)
+    })?;
+    Ok(dir.join("bin/busybox"))
+}
+
+/// Makes sure that the emulator for `arch` is installed.
+pub fn qemu(cache: &Cache, arch: Arch) -> Result<(), Error> {
+    install(cache, arch.qemu(), arch.qemu_package())
+}
+
+/// Installs `package` unless `program` is already to be found. Newer versions (backports) are preferred.
+pub fn install(cache: &Cache, program: &'static str, package: &'static str) -> Result<(), Error> {
+    if in_path(program) {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(Error::NotRoot { program, package });
+    }
+    eprintln!("nested: installing {package}");
+    Apt::new(cache)?.install(&[package])
+}
+
+fn in_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// Finds a file by name anywhere below `dir`.
+fn find(dir: &Path, matches: impl Fn(&str) -> bool + Copy) -> Option<PathBuf> {
+    let mut entries: Vec<_> = std::fs::read_dir(dir).ok()?.flatten().collect();
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    entries.into_iter().find_map(|entry| {
+        let path = entry.path();
+        if entry.file_type().ok()?.is_dir() {
+            find(&path, matches)
+        } else {
+            matches(entry.file_name().to_str()?).then_some(path)
+        }
+    })
+}
+
+/// Runs a command whose output matters only if it fails.
+fn quiet(command: &mut Command) -> Result<String, Error> {
+    let shown = format!("{command:?}").replace('"', "");
+    let failed = |message: String| Error::Apt { command: shown.clone(), message };
+    let output = command.output().map_err(|e| failed(e.to_string()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().rfind(|line| !line.trim().is_empty());
+        return Err(failed(last.unwrap_or("it said nothing").to_owned()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
