@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`abi`] | Linux constants and structs, `Errno` |
 //! | [`hostsys`] | the only module that makes raw host calls |
-//! | [`sync`], [`metrics`], [`arena`], [`arch`], [`time`], [`cred`] | locks and wait queues, counters, the memory window, the one `cfg(target_arch)`, clocks, credentials |
+//! | [`sync`], [`metrics`], [`random`], [`arena`], [`arch`], [`time`], [`cred`] | locks and wait queues, counters, random numbers, the memory window, the one `cfg(target_arch)`, clocks, credentials |
 //! | [`platform`] | how application code runs: `kvm`, `systrap` |
 //! | [`mm`], [`vfs`], [`loader`] | address spaces, names and open files, ELF |
 //! | [`kernel`] | tasks, scheduling, signals, futexes, pids, limits |
@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod mm;
 pub mod net;
 pub mod platform;
+pub mod random;
 pub mod sandbox;
 #[expect(unsafe_code, reason = "lock cells")]
 pub mod sync;

@@ -1,4 +1,112 @@
-//! To be written.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
+//! The command line: one file per verb.
+//!
+//! Every failure is one line on stderr, `pillbox: what: on what: what to do`, and an exit status that cannot be
+//! mistaken for the program's: 125 ours, 126 not executable, 127 not found.
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+use std::io::Write;
+use std::process::ExitCode;
+
+mod run;
+mod syscalls;
+
+/// Exit status of our own failures.
+pub(crate) const EXIT_OURS: u8 = 125;
+
+const EXAMPLES: &str = "\
+Examples:
+  pillbox do -- ls -l /                    run a command over the host's files, changing none
+  pillbox do --root ./rootfs -- /bin/sh    run in another root directory
+  pillbox do --strace -- cat /etc/hostname print every system call, decoded
+  pillbox do --stats -- make -j2           count VM exits, calls, faults and task switches
+  pillbox syscalls                         which system calls work, and how well";
+
+/// Runs unmodified Linux programs in a sandbox with a kernel of its own.
+#[derive(Parser)]
+#[command(name = "pillbox", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a command in a new sandbox
+    Do(run::Args),
+    /// List the system calls and how well each is supported
+    Syscalls(syscalls::Args),
+}
+
+/// Parses the command line, does what it says, and returns the process's exit status.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match cli.verb {
+        Verb::Do(args) => run::main(args),
+        Verb::Syscalls(args) => syscalls::main(&args),
+    }
+}
+
+/// Help and version go to stdout; a mistake is one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // Nobody is left to tell when stdout is gone.
+            let _closed = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            fail("no command given; see 'pillbox --help'", EXIT_OURS)
+        }
+        _ => {
+            let text = error.render().to_string();
+            // clap explains over several paragraphs; the first one names the mistake, on one line or as a list.
+            let paragraph = text.split("\n\n").next().unwrap_or_default();
+            let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+            let line = line.trim_start_matches("error: ").to_owned();
+            fail(&format!("{line}; see 'pillbox --help'"), EXIT_OURS)
+        }
+    }
+}
+
+/// Prints the one line that explains a failure and passes the status on.
+pub(crate) fn fail(line: &str, status: u8) -> ExitCode {
+    let _closed = writeln!(std::io::stderr(), "pillbox: {line}");
+    ExitCode::from(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cli, Verb};
+    use clap::Parser;
+
+    fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from([&["pillbox"], words].concat())
+    }
+
+    fn command(words: &[&str]) -> Vec<String> {
+        match parse(words).map(|c| c.verb) {
+            Ok(Verb::Do(args)) => args.command.iter().map(|w| w.to_string_lossy().into_owned()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_commands_own_flags_are_not_ours() {
+        assert_eq!(command(&["do", "ls", "-l", "--stats"]), ["ls", "-l", "--stats"]);
+        assert_eq!(command(&["do", "--stats", "--", "ls", "--", "-x"]), ["ls", "--", "-x"]);
+        assert_eq!(command(&["do", "--", "-odd"]), ["-odd"]);
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        assert!(parse(&["do", "--bogus", "ls"]).is_err());
+        assert!(parse(&["do", "--platform", "magic", "ls"]).is_err());
+        assert!(parse(&["do", "--env", "NOVALUE", "ls"]).is_err());
+        assert!(parse(&["do", "--cpus", "0", "ls"]).is_err());
+        assert!(parse(&["do"]).is_err());
+    }
 }

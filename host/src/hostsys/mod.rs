@@ -3,6 +3,7 @@
 //! Calls here work from ring 0 too: the instruction leaves the guest once and is re-executed natively. None of
 //! them touches libc's `errno`.
 
+pub mod cpu;
 pub mod futex;
 pub mod mem;
 pub mod process;

@@ -10,10 +10,33 @@ pub struct Kernel {
     pub metrics: Metrics,
 }
 
+/// One thread.
+pub struct Task {
+    /// Its number.
+    pub tid: i32,
+}
+
 /// The running task.
 pub struct Current {
     /// The kernel it belongs to.
     pub kernel: Arc<Kernel>,
+    /// What others see of it.
+    pub task: Arc<Task>,
     /// Its registers.
     pub regs: UserRegs,
+}
+
+/// Stub.
+pub struct Mm;
+impl Mm {
+    /// Stub.
+    pub fn read(&self, _addr: u64, _buf: &mut [u8]) -> crate::abi::Result<()> {
+        Err(crate::abi::Errno::EFAULT)
+    }
+}
+impl Current {
+    /// Stub.
+    pub fn mm(&self) -> &Mm {
+        &Mm
+    }
 }

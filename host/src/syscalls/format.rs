@@ -36,6 +36,10 @@ pub enum ArgFormat {
     OutIov(usize),
     /// Names joined by `|`.
     Flags(&'static [Name]),
+    /// An access mode and `open` flags.
+    OpenFlags,
+    /// A socket type and its flags.
+    SocketType,
     /// One name.
     Enum(&'static [Name]),
     /// A signal number.

@@ -9,11 +9,12 @@
 use crate::abi::{Errno, Result};
 use crate::arch::{Registers, SYSCALL_COLUMN};
 use crate::kernel::Current;
-use crate::metrics::NUMBERS;
+use crate::metrics::{Metrics, NUMBERS};
 
 mod args;
 mod flags;
 pub mod format;
+mod strace;
 pub mod table;
 
 pub use args::Args;
@@ -112,9 +113,34 @@ fn missing(cur: &mut Current, _args: &Args) -> Result<u64> {
 #[cold]
 fn observed(cur: &mut Current, number: u64, handler: Handler, args: &Args) {
     let kernel = cur.kernel.clone();
-    let result = handler(cur, args);
+    let log = if kernel.metrics.strace { kernel.metrics.log.as_ref() } else { None };
+    let Some(log) = log else {
+        let result = handler(cur, args);
+        store(cur, result);
+        return count(&kernel.metrics, number);
+    };
+    let tid = cur.task.tid;
+    let Some(row) = row(number) else {
+        log.line(&strace::unknown(tid, number, args));
+        let result = handler(cur, args);
+        return store(cur, result);
+    };
+    let given = strace::before(row, args, &|address, out| cur.mm().read(address, out));
+    let result = if matches!(row.name, "exit" | "exit_group") {
+        log.line(&strace::without_return(tid, row, given));
+        count(&kernel.metrics, number);
+        handler(cur, args)
+    } else {
+        let result = handler(cur, args);
+        log.line(&strace::after(tid, row, args, given, result, &|address, out| cur.mm().read(address, out)));
+        count(&kernel.metrics, number);
+        result
+    };
     store(cur, result);
-    if let Some(calls) = usize::try_from(number).ok().and_then(|n| kernel.metrics.calls.get(n)) {
+}
+
+fn count(metrics: &Metrics, number: u64) {
+    if let Some(calls) = usize::try_from(number).ok().and_then(|n| metrics.calls.get(n)) {
         let place = if crate::platform::in_guest() { &calls.in_guest } else { &calls.in_host };
         place.add();
     }

@@ -11,9 +11,9 @@ use super::flags::{
 };
 use super::format::ArgFormat::{
     self, Argv, CloneArgs, DirFd, Enum, EnvCount, Epoll, Fd, Flags, Futex, Hex, InBuf, InIov, Int, Mode,
-    OutBuf, OutEpoll, OutFdPair, OutInt, OutIov, OutRlimit, OutSigAction, OutSigSet, OutStatus, OutTimeSpec,
-    OutTimeVal, Path, PollFds, Ptr, Rlimit, SigAction, SigSet, Signal, Size, SockAddr, Stat, Str, TimeSpec,
-    TimeVal, Uint,
+    OpenFlags, OutBuf, OutEpoll, OutFdPair, OutInt, OutIov, OutRlimit, OutSigAction, OutSigSet, OutStatus,
+    OutTimeSpec, OutTimeVal, Path, PollFds, Ptr, Rlimit, SigAction, SigSet, Signal, Size, SockAddr,
+    SocketType, Stat, Str, TimeSpec, TimeVal, Uint,
 };
 
 /// How much of a call works.
@@ -84,7 +84,7 @@ const fn row(
 pub const ROWS: &[Row] = &[
     row(0, 63, "read", NONE, &[Fd, OutBuf(2), Size]),
     row(1, 64, "write", NONE, &[Fd, InBuf(2), Size]),
-    row(2, NA, "open", NONE, &[Path, Flags(OPEN), Mode]),
+    row(2, NA, "open", NONE, &[Path, OpenFlags, Mode]),
     row(3, 57, "close", NONE, &[Fd]),
     row(4, NA, "stat", NONE, &[Path, Stat]),
     row(5, 80, "fstat", NONE, &[Fd, Stat]),
@@ -123,7 +123,7 @@ pub const ROWS: &[Row] = &[
     row(38, 103, "setitimer", NONE, &[Enum(ITIMER), Ptr, Ptr]),
     row(39, 172, "getpid", NONE, &[]),
     row(40, 71, "sendfile", NONE, &[Fd, Fd, Ptr, Size]),
-    row(41, 198, "socket", NONE, &[Enum(AF), Flags(SOCK), Int]),
+    row(41, 198, "socket", NONE, &[Enum(AF), SocketType, Int]),
     row(42, 203, "connect", NONE, &[Fd, SockAddr(2), Uint]),
     row(43, 202, "accept", NONE, &[Fd, Ptr, Ptr]),
     row(44, 206, "sendto", NONE, &[Fd, InBuf(2), Size, Flags(MSG), SockAddr(5), Uint]),
@@ -135,7 +135,7 @@ pub const ROWS: &[Row] = &[
     row(50, 201, "listen", NONE, &[Fd, Int]),
     row(51, 204, "getsockname", NONE, &[Fd, Ptr, Ptr]),
     row(52, 205, "getpeername", NONE, &[Fd, Ptr, Ptr]),
-    row(53, 199, "socketpair", NONE, &[Enum(AF), Flags(SOCK), Int, OutFdPair]),
+    row(53, 199, "socketpair", NONE, &[Enum(AF), SocketType, Int, OutFdPair]),
     row(54, 208, "setsockopt", NONE, &[Fd, Int, Int, InBuf(4), Uint]),
     row(55, 209, "getsockopt", NONE, &[Fd, Int, Int, Ptr, Ptr]),
     row(56, 220, "clone", NONE, &[Flags(CLONE), Ptr, Ptr, Ptr, Ptr]),
@@ -322,7 +322,7 @@ pub const ROWS: &[Row] = &[
     row(237, 235, "mbind", NONE, &[Ptr, Size, Int, Ptr, Size, Hex]),
     row(238, 237, "set_mempolicy", NONE, &[Int, Ptr, Size]),
     row(239, 236, "get_mempolicy", NONE, &[OutInt, Ptr, Size, Ptr, Hex]),
-    row(240, 180, "mq_open", NONE, &[Str, Flags(OPEN), Mode, Ptr]),
+    row(240, 180, "mq_open", NONE, &[Str, OpenFlags, Mode, Ptr]),
     row(241, 181, "mq_unlink", NONE, &[Str]),
     row(242, 182, "mq_timedsend", NONE, &[Fd, InBuf(2), Size, Uint, TimeSpec]),
     row(243, 183, "mq_timedreceive", NONE, &[Fd, OutBuf(2), Size, Ptr, TimeSpec]),
@@ -339,7 +339,7 @@ pub const ROWS: &[Row] = &[
     row(254, 27, "inotify_add_watch", NONE, &[Fd, Path, Hex]),
     row(255, 28, "inotify_rm_watch", NONE, &[Fd, Int]),
     row(256, 238, "migrate_pages", NONE, &[Int, Size, Ptr, Ptr]),
-    row(257, 56, "openat", NONE, &[DirFd, Path, Flags(OPEN), Mode]),
+    row(257, 56, "openat", NONE, &[DirFd, Path, OpenFlags, Mode]),
     row(258, 34, "mkdirat", NONE, &[DirFd, Path, Mode]),
     row(259, 33, "mknodat", NONE, &[DirFd, Path, Mode, Hex]),
     row(260, 54, "fchownat", NONE, &[DirFd, Path, Int, Int, Flags(AT)]),

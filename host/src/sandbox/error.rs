@@ -1,0 +1,85 @@
+//! Why a sandbox did not start: one line each, saying what failed, on what, and what to do about it.
+
+use crate::abi::Errno;
+use std::path::PathBuf;
+
+/// A failed start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The platform cannot be had.
+    #[error("platform {name}: {reason}")]
+    Platform {
+        /// Which.
+        name: &'static str,
+        /// What is missing and what to do.
+        reason: String,
+    },
+    /// The root directory cannot be used.
+    #[error("root {}: {source}; --root takes a directory that the caller can read", path.display())]
+    Root {
+        /// The directory.
+        path: PathBuf,
+        /// What opening it said.
+        source: Errno,
+    },
+    /// The working directory does not exist in the sandbox.
+    #[error("working directory {}: {source} in the sandbox's root; --cwd takes a directory there", path.display())]
+    WorkingDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// What looking it up said.
+        source: Errno,
+    },
+    /// The debug log cannot be written.
+    #[error("debug log {}: {source}; --debug-log takes a file that the caller can create", path.display())]
+    DebugLog {
+        /// The file.
+        path: PathBuf,
+        /// What opening it said.
+        source: std::io::Error,
+    },
+    /// The command is nowhere in PATH.
+    #[error("{command}: not found in the sandbox's PATH ({path}); give a path, or set PATH with --env")]
+    NotInPath {
+        /// What was looked for.
+        command: String,
+        /// Where.
+        path: String,
+    },
+    /// The command does not exist.
+    #[error("{command}: not found in the sandbox's root")]
+    NotFound {
+        /// What was looked for.
+        command: String,
+    },
+    /// The command exists but cannot be executed.
+    #[error("{command}: cannot be executed: {reason}")]
+    NotExecutable {
+        /// Which.
+        command: String,
+        /// Why.
+        reason: String,
+    },
+    /// The kernel could not be set up.
+    #[error("{what}: {source}")]
+    Setup {
+        /// Which step.
+        what: &'static str,
+        /// What it said.
+        source: Errno,
+    },
+    /// The arena or a host resource that everything needs.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl Error {
+    /// The exit status that tells a shell what happened: 127 not found, 126 not executable, else `ours`.
+    pub fn status(&self, ours: u8) -> u8 {
+        match self {
+            Error::NotInPath { .. } | Error::NotFound { .. } => 127,
+            Error::NotExecutable { .. } => 126,
+            _ => ours,
+        }
+    }
+}
