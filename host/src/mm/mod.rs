@@ -1,1 +1,248 @@
-//! To be written.
+//! Address spaces: areas, frames, faults, and the kernel's access to user memory.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`frames`] | page frames of the arena: allocation, reference counts, bytes |
+//! | [`vma`] | the interval map of areas |
+//! | [`mappable`] | what files offer to be mapped |
+//! | [`filecache`] | pages of host files, on either platform |
+//! | `fault` | demand paging, copy-on-write, stack growth |
+//! | `map`, `protect`, `remap`, `brk`, `advise` | the system calls' work |
+//! | `fork` | copying an address space |
+//! | `usermem`, [`io`] | copies between the kernel and programs |
+//! | `raw` | the only unsafe code: bytes of frames |
+//!
+//! # Where a page is
+//! What is mapped at an address is recorded once, in the platform's tables ([`AddressSpace::lookup`]). A page that
+//! is not accessible at present but must not be forgotten (private pages under `PROT_NONE`, which the tables cannot
+//! express; pages of a forked child on a platform where mapping is dear) is in the *stash*. Everything else can be
+//! had again from the area's backing. Tables and stash own one reference per page.
+//!
+//! # Copy-on-write
+//! A private page is writable in the tables only while its frame has no other user. Fork takes write permission
+//! from both sides; a write fault on a frame with one user left gives it back, otherwise copies.
+//!
+//! # Locks
+//! `Mm::state` > locks inside a [`Mappable`] (`ready` only; `page` is called without) > the frame pool. No lock of
+//! this module is held while parking or in a host call.
+//!
+//! # Order for reuse (traps.md, 6)
+//! Edit tables and areas under `state` -> unlock -> [`AddressSpace::sync`] -> drop frames and objects. [`Deferred`]
+//! carries what has to wait. Kernel copies run under `state`, so that no page can leave the tables during one.
+
+mod advise;
+mod brk;
+mod fault;
+pub mod filecache;
+mod fork;
+pub mod frames;
+mod futexkey;
+pub mod io;
+mod layout;
+mod map;
+pub mod mappable;
+mod protect;
+#[expect(unsafe_code, reason = "bytes of page frames, which are shared with running programs")]
+mod raw;
+mod remap;
+#[cfg(test)]
+mod tests;
+mod usermem;
+pub mod vma;
+
+pub use advise::Advice;
+pub use fault::FaultSignal;
+pub use futexkey::FutexKey;
+pub use io::{IoDst, IoSrc, Iovec, Pinned};
+pub use layout::{Layout, MmLimits};
+pub use map::{MapFlags, MapRequest};
+pub use mappable::{MapInfo, Mappable, SharedMemory};
+pub use raw::fixup;
+pub use usermem::Pod;
+pub use vma::{Backing, VmFlags, Vma};
+
+use crate::abi::Result;
+use crate::platform::{AddressSpace, Capabilities, Frame, Platform, Prot};
+use crate::sync::Lock;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use vma::VmaMap;
+
+/// Bytes per page.
+pub const PAGE_SIZE: u64 = 4096;
+
+/// The address space of a program.
+pub struct Mm {
+    platform: Arc<dyn Platform>,
+    space: Arc<dyn AddressSpace>,
+    caps: Capabilities,
+    limits: MmLimits,
+    state: Lock<State>,
+}
+
+/// What `Mm::state` protects, beside the platform's tables themselves.
+#[derive(Default)]
+struct State {
+    vmas: VmaMap,
+    /// Pages that are not in the tables but must not be forgotten. One reference each.
+    stash: BTreeMap<u64, Frame>,
+    layout: Layout,
+    /// Current program break.
+    brk: u64,
+    /// Bytes mapped (RLIMIT_AS), of these private writable (RLIMIT_DATA), and locked.
+    total: u64,
+    data: u64,
+    locked: u64,
+    /// mlockall(MCL_FUTURE).
+    lock_future: bool,
+    hole: map::HoleHint,
+    sequence: fault::Sequence,
+}
+
+/// What must wait for [`AddressSpace::sync`] before it is dropped.
+#[derive(Default)]
+struct Deferred {
+    frames: Vec<Frame>,
+    areas: Vec<Vma>,
+    /// Whether translations were removed or lowered.
+    sync: bool,
+}
+
+impl Mm {
+    /// An empty address space.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn new(platform: &Arc<dyn Platform>) -> Result<Arc<Mm>> {
+        Ok(Arc::new(Mm {
+            platform: platform.clone(),
+            space: platform.new_space()?,
+            caps: platform.capabilities(),
+            limits: MmLimits::default(),
+            state: Lock::default(),
+        }))
+    }
+
+    /// What the platform runs.
+    pub fn space(&self) -> &Arc<dyn AddressSpace> {
+        &self.space
+    }
+
+    /// Resource limits that concern memory; the kernel sets them on exec and prlimit.
+    pub fn limits(&self) -> &MmLimits {
+        &self.limits
+    }
+
+    /// One past the highest address a program can map.
+    pub fn task_size(&self) -> u64 {
+        self.caps.task_size
+    }
+
+    /// Runs `edit` under the lock, then lets go of what it took out, in the order that makes reuse safe.
+    fn edit<T>(&self, edit: impl FnOnce(&mut State, &mut Deferred) -> Result<T>) -> Result<T> {
+        let mut deferred = Deferred::default();
+        let result = edit(&mut self.state.lock(), &mut deferred);
+        self.finish(deferred);
+        result
+    }
+
+    fn finish(&self, deferred: Deferred) {
+        if deferred.sync {
+            self.space.sync();
+        }
+        frames::put_many(&deferred.frames);
+    }
+
+    /// Takes all pages in the range out of tables and stash.
+    fn unmap_pages(&self, state: &mut State, start: u64, end: u64, deferred: &mut Deferred) {
+        for (start, end) in self.user_pieces(start, end) {
+            let frames = &mut deferred.frames;
+            let before = frames.len();
+            self.space.unmap(start, end - start, &mut |_, frame| frames.push(frame));
+            deferred.sync |= frames.len() != before;
+        }
+        if !state.stash.is_empty() {
+            while let Some((&at, &frame)) = state.stash.range(start..end).next() {
+                state.stash.remove(&at);
+                deferred.frames.push(frame);
+            }
+        }
+    }
+
+    /// Bytes that are in memory (`VmRSS`).
+    pub fn resident(&self) -> u64 {
+        let state = self.state.lock();
+        let mut pages = state.stash.len() as u64;
+        for vma in state.vmas.iter().filter(|vma| !vma.prot.is_empty()) {
+            for (start, end) in self.user_pieces(vma.start, vma.end) {
+                self.space.for_each(start, end - start, &mut |_, _, _| pages += 1);
+            }
+        }
+        pages * PAGE_SIZE
+    }
+
+    /// Bytes mapped (`VmSize`).
+    pub fn total(&self) -> u64 {
+        self.state.lock().total
+    }
+
+    /// Bytes locked (`VmLck`).
+    pub fn locked(&self) -> u64 {
+        self.state.lock().locked
+    }
+
+    /// The areas, for `/proc/PID/maps`.
+    pub fn maps(&self) -> Vec<Vma> {
+        self.state.lock().vmas.iter().cloned().collect()
+    }
+
+    /// Where the loader put things, for `/proc/PID/{stat,maps,cmdline,environ}`.
+    pub fn layout(&self) -> Layout {
+        self.state.lock().layout.clone()
+    }
+
+    /// Sets where things are. The loader's, once; and prctl(PR_SET_MM).
+    pub fn set_layout(&self, layout: Layout) {
+        let mut state = self.state.lock();
+        state.brk = layout.brk_start;
+        state.layout = layout;
+    }
+
+    /// The current program break.
+    pub fn program_break(&self) -> u64 {
+        self.state.lock().brk
+    }
+}
+
+impl Drop for Mm {
+    fn drop(&mut self) {
+        let mut deferred = Deferred::default();
+        let mut state = std::mem::take(self.state.get_mut());
+        for vma in state.vmas.iter() {
+            // What nobody could touch has no pages; such areas can be huge.
+            if !vma.prot.is_empty() {
+                for (start, end) in self.user_pieces(vma.start, vma.end) {
+                    let frames = &mut deferred.frames;
+                    self.space.unmap(start, end - start, &mut |_, frame| frames.push(frame));
+                }
+            }
+        }
+        deferred.frames.extend(std::mem::take(&mut state.stash).into_values());
+        deferred.sync = true;
+        self.finish(deferred);
+    }
+}
+
+/// The rights that the hardware gets: it cannot withhold reading from what may be written or executed.
+fn hardware(prot: Prot) -> Prot {
+    if prot.is_empty() { prot } else { prot | Prot::READ }
+}
+
+/// Rounds up to whole pages; `None` past the end of the address space.
+fn page_up(value: u64) -> Option<u64> {
+    Some(value.checked_add(PAGE_SIZE - 1)? & !(PAGE_SIZE - 1))
+}
+
+fn page_down(value: u64) -> u64 {
+    value & !(PAGE_SIZE - 1)
+}

@@ -1,0 +1,290 @@
+//! madvise, mlock, mincore, msync.
+
+use super::vma::{Backing, VmFlags, Vma};
+use super::{Deferred, Mm, PAGE_SIZE, State, frames, page_up};
+use crate::abi::{Errno, Result};
+use crate::platform::{Access, Prot};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What madvise(2) asks for, as far as it makes a difference here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// Advice that changes nothing (NORMAL, RANDOM, SEQUENTIAL, HUGEPAGE, COLD, ...), but checks the range.
+    Nothing,
+    /// WILLNEED: load pages.
+    WillNeed,
+    /// DONTNEED, and FREE, which may free at once: private pages read as zero (or as the file) again.
+    DontNeed,
+    /// REMOVE: punch a hole in the shared object.
+    Remove,
+    /// POPULATE_READ / POPULATE_WRITE.
+    Populate(Access),
+    /// Sets flags of the areas (DONTFORK, DONTDUMP, WIPEONFORK).
+    Set(VmFlags),
+    /// Clears them (DOFORK, DODUMP, KEEPONFORK).
+    Clear(VmFlags),
+}
+
+impl Mm {
+    /// Acts on advice about a range.
+    ///
+    /// # Errors
+    /// As madvise(2).
+    pub fn madvise(&self, addr: u64, len: u64, advice: Advice) -> Result<()> {
+        let (start, end) = self.page_range(addr, len, Errno::EINVAL)?;
+        if start == end {
+            return Ok(());
+        }
+        match advice {
+            Advice::Populate(access) => return self.populate_strict(start, end, access),
+            Advice::Remove => return self.remove_pages(start, end),
+            _ => {}
+        }
+        let mut load = Vec::new();
+        let hole = self.edit(|state, deferred| {
+            let hole = !state.vmas.covers(start, end);
+            match advice {
+                Advice::DontNeed => self.forget_pages(state, start, end, deferred)?,
+                Advice::Set(flags) => {
+                    let anon = |vma: &Vma| vma.is_private() && matches!(vma.backing, Backing::Anon);
+                    if flags.contains(VmFlags::WIPE_ON_FORK) && !state.vmas.overlapping(start, end).all(anon)
+                    {
+                        return Err(Errno::EINVAL);
+                    }
+                    state.vmas.update(start, end, |vma| vma.flags |= flags);
+                }
+                Advice::Clear(flags) => state.vmas.update(start, end, |vma| vma.flags -= flags),
+                Advice::WillNeed => {
+                    load.extend(state.vmas.overlapping(start, end).map(|vma| {
+                        (
+                            vma.start.max(start),
+                            vma.end.min(end),
+                            vma.prot,
+                            matches!(vma.backing, Backing::Anon),
+                        )
+                    }));
+                }
+                _ => {}
+            }
+            Ok(hole)
+        })?;
+        for (start, end, prot, anon) in load {
+            if !anon {
+                self.populate(start, end, prot - Prot::WRITE);
+            }
+        }
+        if hole { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
+    /// Drops the pages of a range; the areas stay.
+    fn forget_pages(&self, state: &mut State, start: u64, end: u64, deferred: &mut Deferred) -> Result<()> {
+        if state.vmas.overlapping(start, end).any(|vma| vma.flags.contains(VmFlags::LOCKED)) {
+            return Err(Errno::EINVAL);
+        }
+        let pieces: Vec<(u64, u64, bool)> = state
+            .vmas
+            .overlapping(start, end)
+            .map(|vma| (vma.start.max(start), vma.end.min(end), vma.prot.is_empty()))
+            .collect();
+        for (start, end, hidden) in pieces {
+            if hidden {
+                self.drop_stashed(state, start, end, deferred);
+            } else {
+                self.unmap_pages(state, start, end, deferred);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes pages of the range out of the stash.
+    pub(super) fn drop_stashed(&self, state: &mut State, start: u64, end: u64, deferred: &mut Deferred) {
+        while let Some((&va, &frame)) = state.stash.range(start..end).next() {
+            state.stash.remove(&va);
+            deferred.frames.push(frame);
+        }
+    }
+
+    fn remove_pages(&self, start: u64, end: u64) -> Result<()> {
+        let mut holes = Vec::new();
+        self.edit(|state, deferred| {
+            for vma in state.vmas.overlapping(start, end) {
+                let Backing::Object { object, .. } = &vma.backing else { return Err(Errno::EINVAL) };
+                if vma.is_private() || vma.flags.contains(VmFlags::LOCKED) {
+                    return Err(Errno::EINVAL);
+                }
+                if !vma.prot.contains(Prot::WRITE) {
+                    return Err(Errno::EACCES);
+                }
+                let (from, to) = (vma.start.max(start), vma.end.min(end));
+                holes.push((Arc::clone(object), vma.object_offset(from), from, to));
+            }
+            for (_, _, from, to) in &holes {
+                self.unmap_pages(state, *from, *to, deferred);
+            }
+            if state.vmas.covers(start, end) { Ok(()) } else { Err(Errno::ENOMEM) }
+        })?;
+        holes.into_iter().try_for_each(|(object, offset, from, to)| object.punch_hole(offset, to - from))
+    }
+
+    fn populate_strict(&self, start: u64, end: u64, access: Access) -> Result<()> {
+        let mut at = start;
+        while at < end {
+            let allowed = {
+                let state = self.state.lock();
+                let vma = state.vmas.find(at).ok_or(Errno::ENOMEM)?;
+                if access == Access::Write { vma.prot.contains(Prot::WRITE) } else { !vma.prot.is_empty() }
+            };
+            if !allowed {
+                return Err(Errno::EINVAL);
+            }
+            self.fault_in(at, access)?;
+            at += PAGE_SIZE;
+        }
+        Ok(())
+    }
+
+    /// mlock and munlock: marks the range; locking populates it (`on_fault`: later, by itself).
+    ///
+    /// # Errors
+    /// As mlock(2).
+    pub fn mlock(&self, addr: u64, len: u64, lock: bool, on_fault: bool) -> Result<()> {
+        let start = super::page_down(addr);
+        let end = addr.checked_add(len).and_then(page_up).ok_or(Errno::EINVAL)?;
+        if start == end {
+            return Ok(());
+        }
+        if !self.in_bounds(start, end - start) {
+            return Err(Errno::ENOMEM);
+        }
+        let mut areas = Vec::new();
+        self.edit(|state, _| {
+            let fresh: u64 = state
+                .vmas
+                .overlapping(start, end)
+                .filter(|vma| vma.flags.contains(VmFlags::LOCKED) != lock)
+                .map(|vma| vma.end.min(end) - vma.start.max(start))
+                .sum();
+            if lock {
+                let limit = self.limits.memlock.load(Ordering::Relaxed);
+                if state.locked + fresh > limit {
+                    return Err(if limit == 0 { Errno::EPERM } else { Errno::ENOMEM });
+                }
+                state.locked += fresh;
+                areas.extend(
+                    state
+                        .vmas
+                        .overlapping(start, end)
+                        .map(|vma| (vma.start.max(start), vma.end.min(end), vma.prot)),
+                );
+            } else {
+                state.locked -= fresh.min(state.locked);
+            }
+            state.vmas.update(start, end, |vma| vma.flags.set(VmFlags::LOCKED, lock));
+            if state.vmas.covers(start, end) { Ok(()) } else { Err(Errno::ENOMEM) }
+        })?;
+        if !on_fault {
+            areas.into_iter().for_each(|(start, end, prot)| self.populate(start, end, prot));
+        }
+        Ok(())
+    }
+
+    /// mlockall and munlockall.
+    ///
+    /// # Errors
+    /// ENOMEM above the limit.
+    pub fn mlock_all(&self, current: bool, future: bool, lock: bool, on_fault: bool) -> Result<()> {
+        let ranges: Vec<(u64, u64, Prot)> = {
+            let mut state = self.state.lock();
+            if lock && current && state.total > self.limits.memlock.load(Ordering::Relaxed) {
+                return Err(Errno::ENOMEM);
+            }
+            state.lock_future = lock && future;
+            if lock && !current {
+                return Ok(());
+            }
+            state.locked = if lock { state.total } else { 0 };
+            state.vmas.update(0, u64::MAX, |vma| vma.flags.set(VmFlags::LOCKED, lock));
+            state.vmas.iter().map(|vma| (vma.start, vma.end, vma.prot)).collect()
+        };
+        if lock && !on_fault {
+            ranges.into_iter().for_each(|(start, end, prot)| self.populate(start, end, prot));
+        }
+        Ok(())
+    }
+
+    /// For each page of the range whether it is in memory, as mincore(2) says it.
+    ///
+    /// # Errors
+    /// As mincore(2).
+    pub fn mincore(&self, addr: u64, len: u64) -> Result<Vec<u8>> {
+        let (start, end) = self.page_range(addr, len, Errno::ENOMEM)?;
+        let state = self.state.lock();
+        if !state.vmas.covers(start, end) {
+            return Err(Errno::ENOMEM);
+        }
+        let mut pages = vec![0u8; ((end - start) / PAGE_SIZE) as usize];
+        for vma in state.vmas.overlapping(start, end) {
+            let (from, to) = (vma.start.max(start), vma.end.min(end));
+            if let Backing::Object { object, .. } = &vma.backing {
+                let mut one = [None];
+                for va in (from..to).step_by(PAGE_SIZE as usize) {
+                    object.ready(vma.object_offset(va) / PAGE_SIZE, &mut one);
+                    if let Some(frame) = one[0].take() {
+                        frames::put_ref(frame);
+                        pages[((va - start) / PAGE_SIZE) as usize] = 1;
+                    }
+                }
+            }
+            for (from, to) in self.user_pieces(from, to) {
+                self.space.for_each(from, to - from, &mut |va, _, _| {
+                    pages[((va - start) / PAGE_SIZE) as usize] = 1;
+                });
+            }
+        }
+        for (&va, _) in state.stash.range(start..end) {
+            pages[((va - start) / PAGE_SIZE) as usize] = 1;
+        }
+        Ok(pages)
+    }
+
+    /// msync: `write` (MS_SYNC) writes modified pages of shared mappings back.
+    ///
+    /// # Errors
+    /// EBUSY to invalidate (MS_INVALIDATE) locked pages; ENOMEM for holes.
+    pub fn msync(&self, addr: u64, len: u64, write: bool, invalidate: bool) -> Result<()> {
+        let (start, end) = self.page_range(addr, len, Errno::ENOMEM)?;
+        let mut objects = Vec::new();
+        let hole = {
+            let state = self.state.lock();
+            for vma in state.vmas.overlapping(start, end) {
+                if invalidate && vma.flags.contains(VmFlags::LOCKED) {
+                    return Err(Errno::EBUSY);
+                }
+                if let Backing::Object { object, .. } = &vma.backing
+                    && !vma.is_private()
+                {
+                    let (from, to) = (vma.start.max(start), vma.end.min(end));
+                    objects.push((object.clone(), vma.object_offset(from), to - from));
+                }
+            }
+            !state.vmas.covers(start, end)
+        };
+        if write {
+            objects.into_iter().try_for_each(|(object, offset, len)| object.sync(offset, len))?;
+        }
+        if hole { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
+    /// An aligned start and a length, as a range of whole pages.
+    fn page_range(&self, addr: u64, len: u64, too_long: Errno) -> Result<(u64, u64)> {
+        if !addr.is_multiple_of(PAGE_SIZE) {
+            return Err(Errno::EINVAL);
+        }
+        let end = page_up(len).and_then(|len| addr.checked_add(len)).ok_or(too_long)?;
+        if end > self.caps.task_size {
+            return Err(Errno::ENOMEM);
+        }
+        Ok((addr, end))
+    }
+}

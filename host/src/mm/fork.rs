@@ -1,0 +1,112 @@
+//! Copying an address space for fork: frames are shared, both sides lose write permission to private ones.
+//!
+//! Pages that their object can give again (host files, shared memory) are left for the child to fault in, as Linux
+//! does. On a platform where mapping is dear the child gets all others through the stash, in runs, as it touches
+//! them: most children exec soon.
+
+use super::vma::{VmFlags, Vma};
+use super::{Backing, Mm, PAGE_SIZE, State, frames, hardware};
+use crate::abi::Result;
+use crate::platform::{AddressSpace, Frame, Prot};
+use crate::sync::Lock;
+use std::sync::Arc;
+
+/// Pages mapped into the child per call.
+const BATCH: usize = 64;
+
+impl Mm {
+    /// A copy of this address space.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn fork(&self) -> Result<Arc<Mm>> {
+        let space = self.platform.new_space()?;
+        let mut child = State::default();
+        // Lowered rights must hold everywhere before anybody sees the child.
+        let result = self.edit(|state, deferred| {
+            child.layout = state.layout.clone();
+            child.brk = state.brk;
+            for vma in state.vmas.iter().filter(|vma| !vma.flags.contains(VmFlags::DONT_FORK)) {
+                let copy = Vma { flags: vma.flags - VmFlags::LOCKED, ..vma.clone() };
+                super::map::account(&mut child, &copy, true);
+                child.vmas.insert(copy);
+                if vma.is_private() && !vma.flags.contains(VmFlags::WIPE_ON_FORK) {
+                    // The child may fail half-way: what it has got is dropped with it.
+                    deferred.sync |= self.share_pages(&*space, &mut child, vma)?;
+                }
+            }
+            for (&va, &frame) in &state.stash {
+                let shares = |vma: &Vma| {
+                    vma.is_private() && !vma.flags.intersects(VmFlags::DONT_FORK | VmFlags::WIPE_ON_FORK)
+                };
+                if state.vmas.find(va).is_some_and(shares) {
+                    frames::get_ref(frame);
+                    child.stash.insert(va, frame);
+                }
+            }
+            Ok(())
+        });
+        // From here on dropping it gives its frames back, so build it before looking at the result.
+        let child = Arc::new(Mm {
+            platform: self.platform.clone(),
+            space,
+            caps: self.caps,
+            limits: super::MmLimits::default(),
+            state: Lock::new(child),
+        });
+        child.limits.copy_from(&self.limits);
+        result.map(|()| child)
+    }
+
+    /// Gives the child the pages of a private area; true if this space lost rights by it.
+    fn share_pages(&self, space: &dyn AddressSpace, child: &mut State, vma: &Vma) -> Result<bool> {
+        if vma.prot.is_empty() {
+            return Ok(false);
+        }
+        let refault = matches!(vma.backing, Backing::Object { .. });
+        let prot = hardware(vma.prot) - Prot::WRITE;
+        let mut lowered = false;
+        if !self.caps.cheap_map {
+            self.space.for_each(vma.start, vma.len(), &mut |va, frame, now| {
+                if !(refault && frames::is_host_file(frame)) && !frames::is_zero(frame) {
+                    frames::get_ref(frame);
+                    child.stash.insert(va, frame);
+                    lowered |= now.contains(Prot::WRITE);
+                }
+            });
+        } else {
+            let mut run = [Frame(0); BATCH];
+            let (mut start, mut len) = (0, 0);
+            let mut result = Ok(());
+            let mut flush = |start: u64, frames: &[Frame]| {
+                if !frames.is_empty() {
+                    if result.is_ok() {
+                        result = space.map(start, frames, prot);
+                    }
+                    if result.is_err() {
+                        frames::put_many(frames);
+                    }
+                }
+            };
+            self.space.for_each(vma.start, vma.len(), &mut |va, frame, now| {
+                if refault && frames::is_host_file(frame) {
+                    return;
+                }
+                if len == BATCH || va != start + len as u64 * PAGE_SIZE {
+                    flush(start, &run[..len]);
+                    (start, len) = (va, 0);
+                }
+                frames::get_ref(frame);
+                run[len] = frame;
+                len += 1;
+                lowered |= now.contains(Prot::WRITE);
+            });
+            flush(start, &run[..len]);
+            result?;
+        }
+        if lowered {
+            self.space.protect(vma.start, vma.len(), prot);
+        }
+        Ok(lowered)
+    }
+}

@@ -1,0 +1,156 @@
+//! What can be mapped: the contract between `mm` and whatever has pages (files, shared anonymous memory).
+
+use super::frames::{self, Page};
+use crate::abi::{Errno, Result};
+use crate::platform::Frame;
+use crate::sync::Lock;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Something with pages that address spaces can map.
+///
+/// A mapping holds an `Arc` of its object, so what the object hands out stays valid while mapped. An object keeps
+/// a reference (or a host mapping) for every page that other holders must keep seeing the same.
+pub trait Mappable: Send + Sync {
+    /// The page at `index` (offset / 4096), with a reference for the caller. `write` says that it is wanted for a
+    /// shared writable mapping: the frame's bytes are then the file's. May make host calls; called without `mm`
+    /// locks. The tail of the last page beyond the size reads as zero.
+    ///
+    /// # Errors
+    /// EFAULT beyond the last page (the program gets SIGBUS); ENOMEM; EIO; EACCES if `write` cannot be had.
+    fn page(&self, index: u64, write: bool) -> Result<Frame>;
+
+    /// Current size in bytes.
+    fn size(&self) -> u64;
+
+    /// Fills `to` with those of the pages from `first` on that are there already, with a reference each, for
+    /// reading. Must be quick, must not block or make host calls: called under the address space's lock.
+    fn ready(&self, first: u64, to: &mut [Option<Frame>]) {
+        let _ = (first, to);
+    }
+
+    /// Identity of what is mapped: the same from every open file of one inode (futex keys are made of it).
+    fn identity(&self) -> usize {
+        std::ptr::from_ref(self).cast::<()>() as usize
+    }
+
+    /// What `/proc/PID/maps` says about it.
+    fn describe(&self) -> MapInfo {
+        MapInfo::default()
+    }
+
+    /// Drops the pages that lie wholly in the range (MADV_REMOVE). They read as zero afterwards.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP where that makes no sense.
+    fn punch_hole(&self, offset: u64, len: u64) -> Result<()> {
+        let _ = (offset, len);
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Writes modified pages back (msync). Nothing to do for what lives in memory.
+    ///
+    /// # Errors
+    /// EIO.
+    fn sync(&self, offset: u64, len: u64) -> Result<()> {
+        let _ = (offset, len);
+        Ok(())
+    }
+
+    /// Reads bytes through the pages: what exec uses for headers. Short only at the end.
+    ///
+    /// # Errors
+    /// Those of [`Self::page`].
+    fn read_at(&self, offset: u64, to: &mut [u8]) -> Result<usize> {
+        let end = self.size().min(offset.saturating_add(to.len() as u64));
+        let mut at = offset;
+        let mut done = 0;
+        while at < end {
+            let within = (at % 4096) as usize;
+            let len = (4096 - within).min((end - at) as usize);
+            let page = Page::from_frame(self.page(at / 4096, false)?);
+            page.read(within, &mut to[done..done + len])?;
+            done += len;
+            at += len as u64;
+        }
+        Ok(done)
+    }
+}
+
+/// The last columns of a line of `/proc/PID/maps`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MapInfo {
+    /// Device number (major << 8 | minor, as in `st_dev` of small numbers).
+    pub dev: u64,
+    /// Inode number.
+    pub ino: u64,
+    /// Path or other name; empty for none.
+    pub path: Vec<u8>,
+}
+
+/// Memory shared between processes without a file: `MAP_SHARED | MAP_ANONYMOUS`, System V segments.
+pub struct SharedMemory {
+    size: u64,
+    name: &'static [u8],
+    ino: u64,
+    pages: Lock<BTreeMap<u64, Page>>,
+}
+
+/// Inode numbers of shared memory, as `/proc/PID/maps` shows them.
+static NEXT_INO: AtomicU64 = AtomicU64::new(1024);
+
+impl SharedMemory {
+    /// `size` bytes of zeroes, named `name` in `/proc/PID/maps`.
+    pub fn new(size: u64, name: &'static [u8]) -> Self {
+        let ino = NEXT_INO.fetch_add(1, Ordering::Relaxed);
+        SharedMemory { size, name, ino, pages: Lock::default() }
+    }
+}
+
+impl Mappable for SharedMemory {
+    fn page(&self, index: u64, _write: bool) -> Result<Frame> {
+        if index >= self.size.div_ceil(4096) {
+            return Err(Errno::EFAULT);
+        }
+        let mut pages = self.pages.lock();
+        if let Some(page) = pages.get(&index) {
+            return Ok(page.share());
+        }
+        let page = Page::new()?;
+        let frame = page.share();
+        pages.insert(index, page);
+        Ok(frame)
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn ready(&self, first: u64, to: &mut [Option<Frame>]) {
+        let pages = self.pages.lock();
+        for (&index, page) in pages.range(first..first + to.len() as u64) {
+            to[(index - first) as usize] = Some(page.share());
+        }
+    }
+
+    fn describe(&self) -> MapInfo {
+        MapInfo { dev: 1, ino: self.ino, path: self.name.to_vec() }
+    }
+
+    fn punch_hole(&self, offset: u64, len: u64) -> Result<()> {
+        let (first, end) = (offset.div_ceil(4096), (offset + len) / 4096);
+        let mut pages = self.pages.lock();
+        let gone: Vec<u64> = pages.range(first..end.max(first)).map(|(&index, _)| index).collect();
+        for index in gone {
+            pages.remove(&index);
+        }
+        Ok(())
+    }
+}
+
+/// Drops references that `ready` handed out and nobody used.
+pub(super) fn put_unused(frames: &[Option<Frame>]) {
+    for frame in frames.iter().flatten() {
+        frames::put_ref(*frame);
+    }
+}

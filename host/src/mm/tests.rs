@@ -1,0 +1,1 @@
+//! Tests of `mm` as a whole.

@@ -1,0 +1,284 @@
+//! The kernel's access to user memory.
+//!
+//! Every copy walks the program's tables page by page under [`Mm::state`], checks the rights that the program
+//! itself has on each page (the arena's alias would let anything through: traps.md, 5) and faults pages in, exactly
+//! as the program's own access would have. What cannot be had is EFAULT; nothing here panics on what a program
+//! passes. Running programs change their memory while it is copied: read once, then validate what was read.
+
+use super::raw;
+use super::{Mm, PAGE_SIZE, frames};
+use crate::abi::{Errno, Result};
+use crate::platform::{Access, Frame, Prot};
+use std::sync::atomic::Ordering;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// Plain data: every bit pattern is a value and there is no padding (which would leak kernel memory). Derive
+/// `zerocopy`'s `FromBytes, IntoBytes, Immutable` on a `repr(C)` struct to get it.
+pub trait Pod: FromBytes + IntoBytes + Immutable + Copy {}
+
+impl<T: FromBytes + IntoBytes + Immutable + Copy> Pod for T {}
+
+/// Names like PATH_MAX do not apply here; this bounds one chunk of a string copy.
+const STRING_CHUNK: usize = 256;
+
+impl Mm {
+    /// Copies from the program.
+    ///
+    /// # Errors
+    /// EFAULT if any byte is not readable; `to` is then partly written.
+    #[inline]
+    pub fn read(&self, addr: u64, to: &mut [u8]) -> Result<()> {
+        if self.read_some(addr, to)? == to.len() { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    /// Copies to the program.
+    ///
+    /// # Errors
+    /// EFAULT if any byte is not writable; those before it are written.
+    #[inline]
+    pub fn write(&self, addr: u64, from: &[u8]) -> Result<()> {
+        if self.write_some(addr, from)? == from.len() { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    /// Copies from the program as far as it is readable.
+    ///
+    /// # Errors
+    /// EFAULT if not even the first byte is.
+    pub fn read_some(&self, addr: u64, to: &mut [u8]) -> Result<usize> {
+        self.pages(addr, to.len(), Access::Read, |at, done, len| {
+            raw::read(at, &mut to[done..done + len]).is_ok()
+        })
+    }
+
+    /// Copies to the program as far as it is writable.
+    ///
+    /// # Errors
+    /// EFAULT if not even the first byte is.
+    pub fn write_some(&self, addr: u64, from: &[u8]) -> Result<usize> {
+        self.pages(addr, from.len(), Access::Write, |at, done, len| {
+            raw::write(at, &from[done..done + len]);
+            true
+        })
+    }
+
+    /// Zeroes the program's memory as far as it is writable (clear_user).
+    ///
+    /// # Errors
+    /// EFAULT if not even the first byte is.
+    pub fn zero_some(&self, addr: u64, len: usize) -> Result<usize> {
+        self.pages(addr, len, Access::Write, |at, _, len| {
+            raw::zero(at, len);
+            true
+        })
+    }
+
+    /// Copies a value from the program.
+    ///
+    /// # Errors
+    /// EFAULT.
+    #[inline]
+    pub fn read_val<T: Pod>(&self, addr: u64) -> Result<T> {
+        let mut value = T::new_zeroed();
+        self.read(addr, value.as_mut_bytes())?;
+        Ok(value)
+    }
+
+    /// Copies a value to the program.
+    ///
+    /// # Errors
+    /// EFAULT.
+    #[inline]
+    pub fn write_val<T: IntoBytes + Immutable + ?Sized>(&self, addr: u64, value: &T) -> Result<()> {
+        self.write(addr, value.as_bytes())
+    }
+
+    /// Copies `count` values from the program.
+    ///
+    /// # Errors
+    /// EFAULT; ENOMEM if the size overflows.
+    pub fn read_vec<T: Pod>(&self, addr: u64, count: usize) -> Result<Vec<T>> {
+        let mut values = T::new_vec_zeroed(count).map_err(|_| Errno::ENOMEM)?;
+        self.read(addr, values.as_mut_slice().as_mut_bytes())?;
+        Ok(values)
+    }
+
+    /// Copies a string that ends with a zero byte, without that byte.
+    ///
+    /// # Errors
+    /// EFAULT; ENAMETOOLONG if there is none among the first `max` bytes.
+    pub fn read_cstr(&self, addr: u64, max: usize) -> Result<Vec<u8>> {
+        let mut string = Vec::new();
+        let mut chunk = [0; STRING_CHUNK];
+        while string.len() < max {
+            let at = addr.wrapping_add(string.len() as u64);
+            // Not past a page's end: what lies behind the string need not be readable.
+            let len = STRING_CHUNK.min(max - string.len()).min((PAGE_SIZE - at % PAGE_SIZE) as usize);
+            self.read(at, &mut chunk[..len])?;
+            if let Some(end) = chunk[..len].iter().position(|&byte| byte == 0) {
+                string.extend_from_slice(&chunk[..end]);
+                return Ok(string);
+            }
+            string.extend_from_slice(&chunk[..len]);
+        }
+        Err(Errno::ENAMETOOLONG)
+    }
+
+    /// One atomic load of an aligned word.
+    ///
+    /// # Errors
+    /// EFAULT; EINVAL if unaligned.
+    pub fn load_u32(&self, addr: u64) -> Result<u32> {
+        let mut value = 0;
+        self.word(addr, Access::Read, |at| raw::load_u32(at).map(|loaded| value = loaded).is_ok())?;
+        Ok(value)
+    }
+
+    /// As [`Self::load_u32`], but only if the page is there: never blocks, usable under other locks.
+    ///
+    /// # Errors
+    /// EFAULT if the page is absent (fault it in with [`Self::load_u32`] and try again); EINVAL if unaligned.
+    pub fn load_u32_nofault(&self, addr: u64) -> Result<u32> {
+        if !addr.is_multiple_of(4) {
+            return Err(Errno::EINVAL);
+        }
+        let _state = self.state.lock();
+        let at = self.resident_at(addr, Prot::READ).ok_or(Errno::EFAULT)?;
+        raw::load_u32(at).map_err(|_| Errno::EFAULT)
+    }
+
+    /// One atomic store of an aligned word.
+    ///
+    /// # Errors
+    /// EFAULT; EINVAL if unaligned.
+    pub fn store_u32(&self, addr: u64, value: u32) -> Result<()> {
+        self.word(addr, Access::Write, |at| {
+            raw::atomic_u32(at).store(value, Ordering::SeqCst);
+            true
+        })
+    }
+
+    /// Atomic compare and exchange of an aligned word: the value found (equal to `old` iff exchanged).
+    ///
+    /// # Errors
+    /// EFAULT; EINVAL if unaligned.
+    pub fn cmpxchg_u32(&self, addr: u64, old: u32, new: u32) -> Result<u32> {
+        let mut found = 0;
+        self.word(addr, Access::Write, |at| {
+            let result = raw::atomic_u32(at).compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst);
+            found = result.unwrap_or_else(|found| found);
+            true
+        })?;
+        Ok(found)
+    }
+
+    /// Atomically replaces an aligned word by `update` of it: the value found. For FUTEX_WAKE_OP.
+    ///
+    /// # Errors
+    /// EFAULT; EINVAL if unaligned.
+    pub fn update_u32(&self, addr: u64, update: impl Fn(u32) -> u32) -> Result<u32> {
+        let mut found = 0;
+        self.word(addr, Access::Write, |at| {
+            let word = raw::atomic_u32(at);
+            found = word.load(Ordering::SeqCst);
+            while let Err(now) =
+                word.compare_exchange_weak(found, update(found), Ordering::SeqCst, Ordering::SeqCst)
+            {
+                found = now;
+            }
+            true
+        })?;
+        Ok(found)
+    }
+
+    fn word(&self, addr: u64, access: Access, mut operate: impl FnMut(u64) -> bool) -> Result<()> {
+        if !addr.is_multiple_of(4) {
+            return Err(Errno::EINVAL);
+        }
+        self.pages(addr, 4, access, |at, _, _| operate(at)).map(drop)
+    }
+
+    /// Calls `operate(arena address, bytes done, length)` for each page's part of the range, with `state` locked
+    /// and the page accessible; stops where the program itself would fault or where `operate` says false (a host
+    /// file's page is gone).
+    #[inline]
+    fn pages(
+        &self,
+        addr: u64,
+        len: usize,
+        access: Access,
+        mut operate: impl FnMut(u64, usize, usize) -> bool,
+    ) -> Result<usize> {
+        let need = if access == Access::Write { Prot::WRITE } else { Prot::READ };
+        if !self.in_bounds(addr, len as u64) {
+            return Err(Errno::EFAULT);
+        }
+        let mut done = 0;
+        while done < len {
+            let at = addr + done as u64;
+            let part = (len - done).min((PAGE_SIZE - at % PAGE_SIZE) as usize);
+            let copied = {
+                let _state = self.state.lock();
+                self.resident_at(at, need).map(|arena| operate(arena, done, part))
+            };
+            match copied {
+                Some(true) => done += part,
+                None if self.handle_fault(at, access).is_ok() => {}
+                Some(false) | None => break,
+            }
+        }
+        if done == 0 && len != 0 { Err(Errno::EFAULT) } else { Ok(done) }
+    }
+
+    /// The arena address of a user address whose page is there with these rights. Call with `state` locked; valid
+    /// until it is unlocked.
+    #[inline]
+    fn resident_at(&self, addr: u64, need: Prot) -> Option<u64> {
+        if !self.is_user_page(addr) {
+            return None;
+        }
+        let (frame, prot) = self.space.lookup(addr & !(PAGE_SIZE - 1))?;
+        prot.contains(need).then_some(frame.0 + addr % PAGE_SIZE)
+    }
+
+    /// Takes a reference to the frame behind `addr`, faulting it in. For a page of a host file, which cannot be
+    /// held, `None`.
+    pub(super) fn pin_page(&self, addr: u64, access: Access) -> Result<Option<Frame>> {
+        let need = if access == Access::Write { Prot::WRITE } else { Prot::READ };
+        if !self.is_user_page(addr) {
+            return Err(Errno::EFAULT);
+        }
+        loop {
+            {
+                let _state = self.state.lock();
+                if let Some((frame, prot)) = self.space.lookup(addr & !(PAGE_SIZE - 1))
+                    && prot.contains(need)
+                {
+                    if frames::is_host_file(frame) {
+                        return Ok(None);
+                    }
+                    frames::get_ref(frame);
+                    return Ok(Some(frame));
+                }
+            }
+            self.handle_fault(addr, access).map_err(|_| Errno::EFAULT)?;
+        }
+    }
+
+    /// Copies between user memory and a frame that the caller holds: `to_user` says which way.
+    pub(super) fn copy_frame(
+        &self,
+        addr: u64,
+        frame: Frame,
+        offset: usize,
+        len: usize,
+        to_user: bool,
+    ) -> Result<usize> {
+        let other = frame.0 + offset as u64;
+        let access = if to_user { Access::Write } else { Access::Read };
+        self.pages(addr, len, access, |at, done, len| {
+            let other = other + done as u64;
+            if to_user { raw::copy_between(at, other, len) } else { raw::copy_between(other, at, len) }
+                .is_ok()
+        })
+    }
+}
