@@ -134,6 +134,9 @@ fn enter_root(disk: Option<&str>) -> Result<()> {
     chroot(".")?;
     chdir("/")?;
     rustix::fs::chmodat(CWD, "/tmp", rustix::fs::Mode::from_raw_mode(0o1777), rustix::fs::AtFlags::empty())?;
+    for (name, number) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
+        std::os::unix::fs::symlink(format!("/proc/self/fd{number}"), format!("/dev/{name}"))?;
+    }
     rustix::system::sethostname(b"guest")?;
     Ok(())
 }

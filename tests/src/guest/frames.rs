@@ -76,7 +76,7 @@ impl<R: Read> Frames<R> {
     }
 
     /// Returns the next frame; `UnexpectedEof` when the guest is gone, `InvalidData` when it talks nonsense.
-    pub fn next(&mut self) -> io::Result<Frame> {
+    pub fn receive(&mut self) -> io::Result<Frame> {
         if !self.started {
             self.skip_to_mark()?;
             self.started = true;
@@ -131,9 +131,9 @@ mod tests {
         }
         let mut frames = Frames::new(line.as_slice());
         for frame in &sent {
-            assert_eq!(frames.next().unwrap(), *frame);
+            assert_eq!(frames.receive().unwrap(), *frame);
         }
-        assert!(frames.next().is_err());
+        assert!(frames.receive().is_err());
     }
 
     #[test]

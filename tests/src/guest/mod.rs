@@ -27,6 +27,9 @@ use crate::packages::{self, Cache, workspace_root};
 use frames::{Frame, Frames};
 use job::{JOB_PATH, Job, PAYLOAD};
 
+/// Our own test programs, which every guest has in /bin.
+pub const PROGRAMS: &[&str] = &["mb"];
+
 /// How the guest's machine is made.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -155,7 +158,17 @@ impl Guest {
         mut output: impl FnMut(usize, &Frame),
     ) -> Result<Vec<Outcome>, Error> {
         let kernel = packages::kernel(&self.cache, self.arch)?;
-        let init = build(self.arch, &["-p", "tests", "--bin", "init"])?.join("init");
+        let mut what = vec!["-p", "tests", "--bin", "init"];
+        for program in PROGRAMS {
+            what.extend(["--bin", program]);
+        }
+        let built = build(self.arch, &what)?;
+        let init = built.join("init");
+        for program in PROGRAMS {
+            let from = built.join(program);
+            let path = Path::new("/bin").join(program);
+            self.tree.copy(&from, path).map_err(io_error(&from))?;
+        }
         let run = RunDir::new(&self.cache)?;
         let initramfs = run.0.join("initramfs");
         let console = run.0.join("console");
@@ -197,7 +210,7 @@ impl Guest {
         let reader = std::thread::spawn(move || {
             let Some(pipe) = pipe else { return };
             let mut frames = Frames::new(BufReader::new(pipe));
-            while let Ok(frame) = frames.next() {
+            while let Ok(frame) = frames.receive() {
                 if sender.send(frame).is_err() {
                     break;
                 }
