@@ -3,10 +3,12 @@
 //! Calls here work from ring 0 too: the instruction leaves the guest once and is re-executed natively. None of
 //! them touches libc's `errno`.
 
+mod auxv;
 pub mod cpu;
 pub mod futex;
 pub mod mem;
 pub mod process;
 mod raw;
 
+pub use auxv::auxval;
 pub use raw::{Syscall, syscall};

@@ -179,6 +179,12 @@ impl Mm {
         Ok(locked)
     }
 
+    /// Where an area of `len` bytes would go that may be accessible.
+    pub(crate) fn free_range(&self, len: u64) -> Option<u64> {
+        let state = self.state.lock();
+        find_gap(&state, len, MIN_ADDRESS, state.layout.mmap_base.min(self.caps.task_size))
+    }
+
     /// Whether the limits allow an area beside what is there, `replaced` bytes of which go.
     pub(super) fn check_limits(&self, state: &State, vma: &Vma, replaced: u64) -> Result<()> {
         let len = vma.len();
