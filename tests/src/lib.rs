@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`arch`] | the two architectures and what differs between their machines |
 //! | [`packages`] | fetching kernels, emulators and user lands from the distribution, once |
+//! | [`setup`] | everything a fresh machine lacks |
 //! | [`guest`] | a Linux guest with nested KVM: its file tree, its orders, its boot, its answers |
 //!
 //! The binaries are thin: `nested` is the command line over [`guest`], `init` is process 1 of such a
@@ -12,4 +13,5 @@
 pub mod arch;
 pub mod guest;
 pub mod packages;
+pub mod setup;
 pub mod words;

@@ -56,7 +56,7 @@ impl Apt {
              Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n"
         );
         write("apt.conf.new", config)?;
-        eprintln!("nested: fetching package lists (once)");
+        eprintln!("setup: fetching package lists (once)");
         let new = dir.join("apt.conf.new");
         quiet(Command::new("apt-get").env("APT_CONFIG", &new).args(["-qq", "update"]))?;
         fs::rename(&new, &apt.config).map_err(Error::io(&new))?;

@@ -49,7 +49,7 @@ impl Cache {
         if target.exists() {
             return Ok(());
         }
-        eprintln!("nested: fetching {what} (once)");
+        eprintln!("setup: fetching {what} (once)");
         let unfinished = target.with_extension("unfinished");
         if unfinished.exists() {
             fs::remove_dir_all(&unfinished).map_err(Error::io(&unfinished))?;

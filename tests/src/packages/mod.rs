@@ -38,8 +38,8 @@ pub enum Error {
     NotRoot {
         /// The program that is missing.
         program: &'static str,
-        /// The package that holds it.
-        package: &'static str,
+        /// The packages that hold it.
+        package: String,
     },
     /// A package does not hold what it should.
     #[error("{package} holds no {what}")]
@@ -117,19 +117,20 @@ pub fn busybox(cache: &Cache, arch: Arch) -> Result<PathBuf, Error> {
 
 /// Makes sure that the emulator for `arch` is installed.
 pub fn qemu(cache: &Cache, arch: Arch) -> Result<(), Error> {
-    install(cache, arch.qemu(), arch.qemu_package())
+    install(cache, arch.qemu(), &[arch.qemu_package()])
 }
 
-/// Installs `package` unless `program` is already to be found. Newer versions (backports) are preferred.
-pub fn install(cache: &Cache, program: &'static str, package: &'static str) -> Result<(), Error> {
+/// Installs `packages` unless `program` is already to be found. Newer versions (backports) are preferred.
+pub fn install(cache: &Cache, program: &'static str, packages: &[&str]) -> Result<(), Error> {
     if in_path(program) {
         return Ok(());
     }
+    let package = packages.join(" ");
     if !rustix::process::geteuid().is_root() {
         return Err(Error::NotRoot { program, package });
     }
-    eprintln!("nested: installing {package}");
-    Apt::new(cache)?.install(&[package])
+    eprintln!("setup: installing {package}");
+    Apt::new(cache)?.install(packages)
 }
 
 fn in_path(program: &str) -> bool {
@@ -152,7 +153,7 @@ fn find(dir: &Path, matches: impl Fn(&str) -> bool + Copy) -> Option<PathBuf> {
 }
 
 /// Runs a command whose output matters only if it fails.
-fn quiet(command: &mut Command) -> Result<String, Error> {
+pub(crate) fn quiet(command: &mut Command) -> Result<String, Error> {
     let shown = format!("{command:?}").replace('"', "");
     let failed = |message: String| Error::Apt { command: shown.clone(), message };
     let output = command.output().map_err(|e| failed(e.to_string()))?;
