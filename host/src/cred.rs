@@ -1,1 +1,393 @@
-//! To be written.
+//! Credentials: who a task is.
+//!
+//! A [`Cred`] is immutable and shared; changing credentials replaces it. There is one user namespace: ids inside
+//! the sandbox are just numbers that files and tasks compare.
+
+use crate::abi::{Errno, Result};
+use std::sync::Arc;
+
+bitflags::bitflags! {
+    /// Capabilities (capabilities(7)), bit = number in linux/capability.h.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+    pub struct Caps: u64 {
+        /// Change file owners.
+        const CHOWN = 1 << 0;
+        /// Ignore file permissions.
+        const DAC_OVERRIDE = 1 << 1;
+        /// Ignore read and search permissions.
+        const DAC_READ_SEARCH = 1 << 2;
+        /// Act as any file's owner.
+        const FOWNER = 1 << 3;
+        /// Keep set-id bits on change.
+        const FSETID = 1 << 4;
+        /// Signal anybody.
+        const KILL = 1 << 5;
+        /// Set group ids.
+        const SETGID = 1 << 6;
+        /// Set user ids.
+        const SETUID = 1 << 7;
+        /// Grant capabilities.
+        const SETPCAP = 1 << 8;
+        /// Bind low ports.
+        const NET_BIND_SERVICE = 1 << 10;
+        /// Administer the network.
+        const NET_ADMIN = 1 << 12;
+        /// Raw sockets.
+        const NET_RAW = 1 << 13;
+        /// Lock memory.
+        const IPC_LOCK = 1 << 14;
+        /// chroot(2).
+        const SYS_CHROOT = 1 << 18;
+        /// Trace anybody.
+        const SYS_PTRACE = 1 << 19;
+        /// Everything administrative.
+        const SYS_ADMIN = 1 << 21;
+        /// Reboot.
+        const SYS_BOOT = 1 << 22;
+        /// Scheduling of others.
+        const SYS_NICE = 1 << 23;
+        /// Beyond limits.
+        const SYS_RESOURCE = 1 << 24;
+        /// Set clocks.
+        const SYS_TIME = 1 << 25;
+        /// mknod(2).
+        const MKNOD = 1 << 27;
+        /// File capabilities.
+        const SETFCAP = 1 << 31;
+        /// All that Linux 6.1 knows (`CAP_LAST_CAP` is 40).
+        const ALL = (1 << 41) - 1;
+    }
+}
+
+/// Number of the highest capability.
+pub const CAP_LAST: u32 = 40;
+
+/// "Leave unchanged" in set*id(2), and the id that is none.
+pub const NO_ID: u32 = u32::MAX;
+
+/// Securebits (capabilities(7)).
+pub mod securebits {
+    /// Root is nobody special.
+    pub const NOROOT: u32 = 1;
+    /// Changing from uid 0 keeps capabilities.
+    pub const NO_SETUID_FIXUP: u32 = 4;
+    /// Keep permitted capabilities when all uids leave 0.
+    pub const KEEP_CAPS: u32 = 16;
+    /// Everything that can be set.
+    pub const ALL: u32 = 0xff;
+}
+
+/// Real, effective, saved and file-system id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Ids {
+    /// Real.
+    pub real: u32,
+    /// Effective.
+    pub effective: u32,
+    /// Saved set-id.
+    pub saved: u32,
+    /// For file access.
+    pub fs: u32,
+}
+
+impl Ids {
+    /// All four equal.
+    pub fn all(id: u32) -> Self {
+        Ids { real: id, effective: id, saved: id, fs: id }
+    }
+
+    fn has(&self, id: u32) -> bool {
+        id == self.real || id == self.effective || id == self.saved
+    }
+
+    /// setuid(2), setgid(2).
+    fn set(&mut self, id: u32, privileged: bool) -> Result<()> {
+        if id == NO_ID {
+            return Err(Errno::EINVAL);
+        }
+        if privileged {
+            *self = Ids::all(id);
+        } else if id == self.real || id == self.saved {
+            (self.effective, self.fs) = (id, id);
+        } else {
+            return Err(Errno::EPERM);
+        }
+        Ok(())
+    }
+
+    /// setreuid(2), setregid(2).
+    fn set_re(&mut self, real: u32, effective: u32, privileged: bool) -> Result<()> {
+        let old = *self;
+        if real != NO_ID {
+            if !privileged && real != old.real && real != old.effective {
+                return Err(Errno::EPERM);
+            }
+            self.real = real;
+        }
+        if effective != NO_ID {
+            if !privileged && !old.has(effective) {
+                *self = old;
+                return Err(Errno::EPERM);
+            }
+            self.effective = effective;
+        }
+        if real != NO_ID || (effective != NO_ID && effective != old.real) {
+            self.saved = self.effective;
+        }
+        self.fs = self.effective;
+        Ok(())
+    }
+
+    /// setresuid(2), setresgid(2).
+    fn set_res(&mut self, real: u32, effective: u32, saved: u32, privileged: bool) -> Result<()> {
+        let old = *self;
+        if !privileged && [real, effective, saved].iter().any(|id| *id != NO_ID && !old.has(*id)) {
+            return Err(Errno::EPERM);
+        }
+        for (slot, id) in [(&mut self.real, real), (&mut self.effective, effective), (&mut self.saved, saved)]
+        {
+            if id != NO_ID {
+                *slot = id;
+            }
+        }
+        self.fs = self.effective;
+        Ok(())
+    }
+
+    /// setfsuid(2), setfsgid(2): returns the old one, never fails.
+    fn set_fs(&mut self, id: u32, privileged: bool) -> u32 {
+        let old = self.fs;
+        if id != NO_ID && (privileged || self.has(id) || id == self.fs) {
+            self.fs = id;
+        }
+        old
+    }
+}
+
+/// Credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cred {
+    /// User ids.
+    pub uid: Ids,
+    /// Group ids.
+    pub gid: Ids,
+    /// Supplementary groups.
+    pub groups: Arc<[u32]>,
+    /// Capabilities that can be had.
+    pub permitted: Caps,
+    /// Capabilities that count.
+    pub effective: Caps,
+    /// Capabilities kept across execve by a file that inherits them.
+    pub inheritable: Caps,
+    /// Limit on what execve grants.
+    pub bounding: Caps,
+    /// Capabilities kept across execve of an ordinary file.
+    pub ambient: Caps,
+    /// `securebits`.
+    pub securebits: u32,
+    /// execve grants nothing any more.
+    pub no_new_privs: bool,
+}
+
+impl Cred {
+    /// Root with every capability.
+    pub fn root() -> Self {
+        Cred {
+            uid: Ids::all(0),
+            gid: Ids::all(0),
+            groups: Arc::from([]),
+            permitted: Caps::ALL,
+            effective: Caps::ALL,
+            inheritable: Caps::empty(),
+            bounding: Caps::ALL,
+            ambient: Caps::empty(),
+            securebits: 0,
+            no_new_privs: false,
+        }
+    }
+
+    /// A user: no capabilities unless it is root.
+    pub fn user(uid: u32, gid: u32, groups: &[u32]) -> Self {
+        let caps = if uid == 0 { Caps::ALL } else { Caps::empty() };
+        let groups = Arc::from(groups);
+        Cred {
+            uid: Ids::all(uid),
+            gid: Ids::all(gid),
+            groups,
+            permitted: caps,
+            effective: caps,
+            ..Cred::root()
+        }
+    }
+
+    /// Whether it has a capability.
+    #[inline]
+    pub fn has(&self, cap: Caps) -> bool {
+        self.effective.contains(cap)
+    }
+
+    /// Whether file access counts it as a member of `gid`.
+    pub fn in_group(&self, gid: u32) -> bool {
+        self.gid.fs == gid || self.groups.contains(&gid)
+    }
+
+    /// setuid(2).
+    ///
+    /// # Errors
+    /// EPERM, EINVAL.
+    pub fn set_uid(&mut self, id: u32) -> Result<()> {
+        self.change_uids(|uid, privileged| uid.set(id, privileged))
+    }
+
+    /// setreuid(2).
+    ///
+    /// # Errors
+    /// EPERM.
+    pub fn set_reuid(&mut self, real: u32, effective: u32) -> Result<()> {
+        self.change_uids(|uid, privileged| uid.set_re(real, effective, privileged))
+    }
+
+    /// setresuid(2).
+    ///
+    /// # Errors
+    /// EPERM.
+    pub fn set_resuid(&mut self, real: u32, effective: u32, saved: u32) -> Result<()> {
+        self.change_uids(|uid, privileged| uid.set_res(real, effective, saved, privileged))
+    }
+
+    /// setfsuid(2): the old id.
+    pub fn set_fsuid(&mut self, id: u32) -> u32 {
+        let privileged = self.has(Caps::SETUID);
+        let old = self.uid.set_fs(id, privileged);
+        if self.securebits & securebits::NO_SETUID_FIXUP == 0 {
+            let file_caps = Caps::CHOWN
+                | Caps::DAC_OVERRIDE
+                | Caps::DAC_READ_SEARCH
+                | Caps::FOWNER
+                | Caps::FSETID
+                | Caps::MKNOD;
+            if old == 0 && self.uid.fs != 0 {
+                self.effective -= file_caps;
+            } else if old != 0 && self.uid.fs == 0 {
+                self.effective |= self.permitted & file_caps;
+            }
+        }
+        old
+    }
+
+    /// setgid(2).
+    ///
+    /// # Errors
+    /// EPERM, EINVAL.
+    pub fn set_gid(&mut self, id: u32) -> Result<()> {
+        let privileged = self.has(Caps::SETGID);
+        self.gid.set(id, privileged)
+    }
+
+    /// setregid(2).
+    ///
+    /// # Errors
+    /// EPERM.
+    pub fn set_regid(&mut self, real: u32, effective: u32) -> Result<()> {
+        let privileged = self.has(Caps::SETGID);
+        self.gid.set_re(real, effective, privileged)
+    }
+
+    /// setresgid(2).
+    ///
+    /// # Errors
+    /// EPERM.
+    pub fn set_resgid(&mut self, real: u32, effective: u32, saved: u32) -> Result<()> {
+        let privileged = self.has(Caps::SETGID);
+        self.gid.set_res(real, effective, saved, privileged)
+    }
+
+    /// setfsgid(2): the old id.
+    pub fn set_fsgid(&mut self, id: u32) -> u32 {
+        let privileged = self.has(Caps::SETGID);
+        self.gid.set_fs(id, privileged)
+    }
+
+    /// What execve(2) makes of it for a file that is set-uid (`setuid`) and set-gid (`setgid`) to those ids.
+    #[must_use]
+    pub fn after_exec(&self, setuid: Option<u32>, setgid: Option<u32>) -> Self {
+        let mut new = self.clone();
+        if !self.no_new_privs {
+            if let Some(uid) = setuid {
+                new.uid.effective = uid;
+            }
+            if let Some(gid) = setgid {
+                new.gid.effective = gid;
+            }
+        }
+        let raised = new.uid.effective != self.uid.effective || new.gid.effective != self.gid.effective;
+        if raised {
+            new.ambient = Caps::empty();
+        }
+        let root = self.securebits & securebits::NOROOT == 0 && (new.uid.effective == 0 || new.uid.real == 0);
+        new.permitted = if root { new.inheritable | new.bounding } else { new.ambient };
+        new.effective = if root && new.uid.effective == 0 { new.permitted } else { new.ambient };
+        (new.uid.saved, new.uid.fs) = (new.uid.effective, new.uid.effective);
+        (new.gid.saved, new.gid.fs) = (new.gid.effective, new.gid.effective);
+        new.securebits &= !securebits::KEEP_CAPS;
+        new
+    }
+
+    /// Changes user ids and adjusts capabilities as capabilities(7), "Effect of user ID changes".
+    fn change_uids(&mut self, change: impl FnOnce(&mut Ids, bool) -> Result<()>) -> Result<()> {
+        let old = self.uid;
+        let privileged = self.has(Caps::SETUID);
+        change(&mut self.uid, privileged)?;
+        if self.securebits & securebits::NO_SETUID_FIXUP != 0 {
+            return Ok(());
+        }
+        let new = self.uid;
+        if old.has(0) && !new.has(0) && self.securebits & securebits::KEEP_CAPS == 0 {
+            self.permitted = Caps::empty();
+            self.effective = Caps::empty();
+            self.ambient = Caps::empty();
+        }
+        if old.effective == 0 && new.effective != 0 {
+            self.effective = Caps::empty();
+        } else if old.effective != 0 && new.effective == 0 {
+            self.effective = self.permitted;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Caps, Cred, NO_ID};
+    use crate::abi::Errno;
+
+    #[test]
+    fn dropping_root_drops_capabilities() {
+        let mut cred = Cred::root();
+        cred.set_resuid(1000, 1000, 1000).unwrap();
+        assert_eq!((cred.permitted, cred.effective), (Caps::empty(), Caps::empty()));
+        assert_eq!(cred.set_uid(0), Err(Errno::EPERM));
+    }
+
+    #[test]
+    fn saved_id_allows_the_way_back() {
+        let mut cred = Cred::root();
+        cred.set_reuid(NO_ID, 1000).unwrap();
+        assert_eq!((cred.uid.effective, cred.uid.saved, cred.effective), (1000, 1000, Caps::empty()));
+        let mut cred = Cred::root();
+        cred.set_resuid(NO_ID, 1000, NO_ID).unwrap();
+        assert!(!cred.has(Caps::CHOWN));
+        cred.set_resuid(NO_ID, 0, NO_ID).unwrap();
+        assert!(cred.has(Caps::CHOWN));
+    }
+
+    #[test]
+    fn exec_of_a_setuid_file() {
+        let user = Cred::user(1000, 1000, &[]);
+        assert_eq!(user.after_exec(None, None).permitted, Caps::empty());
+        let root = user.after_exec(Some(0), None);
+        assert_eq!((root.uid.real, root.uid.effective, root.effective), (1000, 0, Caps::ALL));
+        let locked = Cred { no_new_privs: true, ..Cred::user(1000, 1000, &[]) };
+        assert_eq!(locked.after_exec(Some(0), None).uid.effective, 1000);
+    }
+}

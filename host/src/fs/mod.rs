@@ -1,1 +1,11 @@
-//! To be written.
+//! File systems and the files that have none.
+//!
+//! [`layer`] is what can be written to (tmpfs, and the layer above the host's files), [`dev`] and [`proc`] are what
+//! their names say, [`pipe`], [`eventfd`] and the like are made by system calls, [`host`] passes the caller's own
+//! descriptors through.
+
+pub mod dev;
+#[expect(unsafe_code, reason = "host calls on pinned user pages and page caches")]
+pub mod hostio;
+pub mod layer;
+pub mod pipe;

@@ -5,6 +5,7 @@
 
 mod auxv;
 pub mod cpu;
+pub mod file;
 pub mod futex;
 pub mod mem;
 pub mod process;

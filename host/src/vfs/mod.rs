@@ -1,1 +1,42 @@
-//! To be written.
+//! Names and open files: what Linux calls the VFS.
+//!
+//! * [`Inode`] is a file system's object, [`Dentry`] a cached name of one, [`Path`] a dentry under a [`Mount`].
+//! * [`walk`] resolves names as path_resolution(7) says.
+//! * [`File`] is an open file description, [`FileOps`] what it does, [`FdTable`] the numbers programs hold.
+//! * [`FsContext`] is a task's root, working directory and umask.
+//!
+//! File operations never park: they return `EAGAIN` and the system call handler waits on [`FileOps::wait_queue`].
+//!
+//! Lock order (outer first): `Superblock::rename` → `Dentry` children, parent before child → an inode's own locks →
+//! wait queues. A dentry's place (parent and name) is a leaf lock, as is a file's position.
+//!
+//! Directory entries of file systems that keep them (everything but /proc) live in the dentry tree: a missing child is
+//! looked up in the inode once (the host directory below, if there is one); `None` in the tree means "known not to
+//! exist", which is at the same time how a deleted host file stays hidden.
+
+mod context;
+mod dentry;
+mod dirfile;
+mod fdtable;
+mod file;
+mod inode;
+mod locks;
+mod mount;
+mod ops;
+mod perms;
+mod stat;
+mod walk;
+
+pub use context::FsContext;
+pub use dentry::{Dentry, Superblock};
+pub use dirfile::{DirEntry, DirFile};
+pub use fdtable::{Fd, FdTable, is_cloexec};
+pub use file::{ANON_DEV, File, FileOps, Ioctl, SETTABLE_FLAGS, Whence};
+pub use inode::{Inode, Kind, Link, ListEntry, Meta, NewNode};
+pub use locks::{Flock, LockTable, RangeLock};
+pub use mount::statfs_flags;
+pub use mount::{Mount, MountFlags, Namespace, Path};
+pub use ops::{Extra, OpenHow, SetTime};
+pub use perms::{Want, may, may_as, owner, sticky};
+pub use stat::{Stat, StatFs, Timestamp, major, makedev, minor};
+pub use walk::{Caller, Found, Lookup, NAME_MAX, PATH_MAX, Resolve};

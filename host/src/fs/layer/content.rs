@@ -1,0 +1,352 @@
+//! The bytes of a regular file: pages in memory, above a host file where there is one.
+//!
+//! A page that is in the map is the truth; one that is not is the host file's (up to `lower_end`) or zero. So writing
+//! to a host file copies pages, not files, and mappings, reads and writes see the same frames. Locks are never held
+//! while user memory is touched: a fault there may need this very file.
+
+use super::lower::Opened;
+use crate::abi::{Errno, Result};
+use crate::fs::hostio;
+use crate::mm::frames::Page;
+use crate::mm::{IoDst, IoSrc};
+use crate::platform::Frame;
+use crate::sync::Lock;
+use crate::vfs::Whence;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const PAGE: u64 = 4096;
+/// Pages read from the host at a time.
+const WINDOW: u64 = 16;
+/// Reads smaller than this fill the page cache; larger ones go from the host to the program directly.
+const CACHED_READ: usize = 4096;
+/// Largest file (what ext4 allows).
+pub const MAX_SIZE: u64 = 16 << 40;
+
+struct State {
+    size: u64,
+    /// Bytes of the host file that still show through.
+    lower_end: u64,
+    pages: BTreeMap<u64, Page>,
+}
+
+/// What a regular file holds.
+pub struct Content {
+    state: Lock<State>,
+    lower: Option<Arc<Opened>>,
+    /// Serialises appends.
+    appending: Lock<()>,
+}
+
+/// Where the next bytes of a read come from.
+enum Next {
+    Page(Page, usize, usize),
+    Zeroes(usize),
+    Lower(usize),
+    End,
+}
+
+impl Content {
+    /// An empty file.
+    pub fn empty() -> Self {
+        Self::new(None, 0)
+    }
+
+    /// What a host file of `size` bytes holds.
+    pub fn of_lower(lower: Arc<Opened>, size: u64) -> Self {
+        Self::new(Some(lower), size)
+    }
+
+    fn new(lower: Option<Arc<Opened>>, size: u64) -> Self {
+        let state = State { size, lower_end: size, pages: BTreeMap::new() };
+        Content { state: Lock::new(state), lower, appending: Lock::new(()) }
+    }
+
+    /// Size in bytes.
+    pub fn size(&self) -> u64 {
+        self.state.lock().size
+    }
+
+    /// 512-byte units in use: pages in memory, or what the host file takes.
+    pub fn blocks(&self) -> u64 {
+        let state = self.state.lock();
+        (state.lower_end.div_ceil(PAGE)).max(state.pages.len() as u64) * (PAGE / 512)
+    }
+
+    /// Makes sure that the host file can be read.
+    ///
+    /// # Errors
+    /// The host's (EACCES).
+    pub fn open(&self) -> Result<()> {
+        let reachable = self.state.lock().lower_end > 0;
+        match &self.lower {
+            Some(lower) if reachable => lower.fd().map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads at `offset`.
+    ///
+    /// # Errors
+    /// EFAULT, or the host's.
+    pub fn read(&self, dst: &mut IoDst<'_>, offset: u64) -> Result<usize> {
+        let mut at = offset;
+        let mut done = 0;
+        let small = dst.remaining() < CACHED_READ;
+        while dst.remaining() > 0 {
+            let result = match self.next(at, dst.remaining()) {
+                Next::End => break,
+                Next::Page(page, start, len) => dst.write_frame(page.frame(), start, len),
+                Next::Zeroes(len) => dst.write_zeroes(len),
+                Next::Lower(_) if small => match self.load(at / PAGE) {
+                    Ok(()) => continue,
+                    Err(errno) => Err(errno),
+                },
+                Next::Lower(len) => {
+                    self.lower_fd().and_then(|fd| hostio::read(fd.raw(), dst, len, Some(at), 0)).and_then(
+                        |got| {
+                            // The host file shrank under us: what is missing reads as zero.
+                            if got == 0 { dst.write_zeroes(len) } else { Ok(got) }
+                        },
+                    )
+                }
+            };
+            match result {
+                Ok(0) => break,
+                Ok(got) => {
+                    done += got;
+                    at += got as u64;
+                }
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(done)
+    }
+
+    fn lower_fd(&self) -> Result<Arc<crate::hostsys::file::HostFd>> {
+        self.lower.as_ref().ok_or(Errno::EIO)?.fd()
+    }
+
+    fn next(&self, at: u64, want: usize) -> Next {
+        let state = self.state.lock();
+        if at >= state.size {
+            return Next::End;
+        }
+        let want = (state.size - at).min(want as u64);
+        let start = (at % PAGE) as usize;
+        let mut cached = state.pages.range(at / PAGE..);
+        match cached.next() {
+            Some((&index, page)) if index == at / PAGE => {
+                let len = want.min(PAGE - at % PAGE) as usize;
+                Next::Page(Page::from_frame(page.share()), start, len)
+            }
+            next => {
+                let gap = next.map_or(u64::MAX, |(&index, _)| index * PAGE - at);
+                let want = want.min(gap);
+                if at < state.lower_end {
+                    Next::Lower(want.min(state.lower_end - at) as usize)
+                } else {
+                    Next::Zeroes(want as usize)
+                }
+            }
+        }
+    }
+
+    /// Brings the window of host pages around `index` into the map.
+    fn load(&self, index: u64) -> Result<()> {
+        let fd = self.lower_fd()?;
+        let (first, wanted, lower_end) = {
+            let state = self.state.lock();
+            let first = index - index % WINDOW;
+            let end = (first + WINDOW).min(state.lower_end.div_ceil(PAGE));
+            // The longest run without a page in the map around `index`.
+            let before = state.pages.range(first..index).next_back().map_or(first, |(&at, _)| at + 1);
+            let after = state.pages.range(index..end).next().map_or(end, |(&at, _)| at);
+            (before, after.saturating_sub(before), state.lower_end)
+        };
+        if wanted == 0 {
+            return Ok(());
+        }
+        let pages = (0..wanted).map(|_| Page::new()).collect::<Result<Vec<_>>>()?;
+        hostio::read_pages(fd.raw(), &pages, first * PAGE)?;
+        if (first + wanted) * PAGE > lower_end {
+            let tail = (lower_end % PAGE) as usize;
+            if let Some(last) = pages.last()
+                && tail > 0
+            {
+                last.zero(tail, PAGE as usize - tail);
+            }
+        }
+        let mut state = self.state.lock();
+        if state.lower_end != lower_end {
+            // Truncated meanwhile: what was read may lie beyond. The caller looks again.
+            return Ok(());
+        }
+        for (number, page) in pages.into_iter().enumerate() {
+            state.pages.entry(first + number as u64).or_insert(page);
+        }
+        Ok(())
+    }
+
+    /// The page at `index`, made if there is none, with a reference.
+    fn page_for(&self, index: u64) -> Result<Page> {
+        loop {
+            {
+                let mut state = self.state.lock();
+                if let Some(page) = state.pages.get(&index) {
+                    return Ok(Page::from_frame(page.share()));
+                }
+                if index * PAGE >= state.lower_end {
+                    let page = Page::new()?;
+                    let shared = Page::from_frame(page.share());
+                    state.pages.insert(index, page);
+                    return Ok(shared);
+                }
+            }
+            self.load(index)?;
+        }
+    }
+
+    /// The page at `index` for a mapping.
+    ///
+    /// # Errors
+    /// EFAULT beyond the end.
+    pub fn map_page(&self, index: u64) -> Result<Frame> {
+        if index >= self.size().div_ceil(PAGE) {
+            return Err(Errno::EFAULT);
+        }
+        Ok(self.page_for(index)?.into_frame())
+    }
+
+    /// Pages that are there already.
+    pub fn ready(&self, first: u64, to: &mut [Option<Frame>]) {
+        let state = self.state.lock();
+        let end = first.saturating_add(to.len() as u64).min(state.size.div_ceil(PAGE)).max(first);
+        for (&index, page) in state.pages.range(first..end) {
+            to[(index - first) as usize] = Some(page.share());
+        }
+    }
+
+    /// Writes at `offset`.
+    ///
+    /// # Errors
+    /// EFAULT, EFBIG, ENOMEM, or the host's.
+    pub fn write(&self, src: &mut IoSrc<'_>, offset: u64) -> Result<usize> {
+        if src.remaining() == 0 {
+            return Ok(0);
+        }
+        if offset >= MAX_SIZE {
+            return Err(Errno::EFBIG);
+        }
+        let mut at = offset;
+        let mut done = 0;
+        while src.remaining() > 0 && at < MAX_SIZE {
+            let start = (at % PAGE) as usize;
+            let len = src.remaining().min(PAGE as usize - start);
+            let result = self.page_for(at / PAGE).map_err(|errno| match errno {
+                Errno::ENOMEM => Errno::ENOSPC,
+                other => other,
+            });
+            match result.and_then(|page| src.read_frame(page.frame(), start, len)) {
+                Ok(0) => break,
+                Ok(got) => {
+                    at += got as u64;
+                    done += got;
+                    let mut state = self.state.lock();
+                    state.size = state.size.max(at);
+                }
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Writes at the end; returns the count and the end after it.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn append(&self, src: &mut IoSrc<'_>) -> Result<(usize, u64)> {
+        let _alone = self.appending.lock();
+        let end = self.size();
+        let count = self.write(src, end)?;
+        Ok((count, end + count as u64))
+    }
+
+    /// Changes the size.
+    ///
+    /// # Errors
+    /// EFBIG.
+    pub fn truncate(&self, len: u64) -> Result<()> {
+        if len > MAX_SIZE {
+            return Err(Errno::EFBIG);
+        }
+        let gone;
+        {
+            let mut state = self.state.lock();
+            if len < state.size {
+                gone = state.pages.split_off(&len.div_ceil(PAGE));
+                let tail = (len % PAGE) as usize;
+                if tail > 0
+                    && let Some(page) = state.pages.get(&(len / PAGE))
+                {
+                    page.zero(tail, PAGE as usize - tail);
+                }
+            } else {
+                gone = BTreeMap::new();
+            }
+            state.lower_end = state.lower_end.min(len);
+            state.size = len;
+        }
+        drop(gone);
+        Ok(())
+    }
+
+    /// fallocate(2): zeroes or reserves a range.
+    ///
+    /// # Errors
+    /// ENOMEM, EFBIG.
+    pub fn punch(&self, offset: u64, len: u64) -> Result<()> {
+        let end = offset.saturating_add(len).min(self.size());
+        let mut at = offset;
+        while at < end {
+            let index = at / PAGE;
+            let start = at % PAGE;
+            let part = (end - at).min(PAGE - start);
+            if part < PAGE || index * PAGE < self.state.lock().lower_end {
+                self.page_for(index)?.zero(start as usize, part as usize);
+            } else {
+                let gone = self.state.lock().pages.remove(&index);
+                drop(gone);
+            }
+            at += part;
+        }
+        Ok(())
+    }
+
+    /// SEEK_DATA and SEEK_HOLE, at page granularity.
+    ///
+    /// # Errors
+    /// ENXIO beyond the end.
+    pub fn seek(&self, from: u64, whence: Whence) -> Result<u64> {
+        let state = self.state.lock();
+        if from >= state.size {
+            return Err(Errno::ENXIO);
+        }
+        if whence == Whence::Data {
+            if from < state.lower_end {
+                return Ok(from);
+            }
+            return match state.pages.range(from / PAGE..).next() {
+                Some((&index, _)) => Ok(from.max(index * PAGE)),
+                None => Err(Errno::ENXIO),
+            };
+        }
+        let mut at = from.max(state.lower_end);
+        while at < state.size && state.pages.contains_key(&(at / PAGE)) {
+            at = (at / PAGE + 1) * PAGE;
+        }
+        Ok(at.min(state.size))
+    }
+}

@@ -1,0 +1,137 @@
+//! Open regular files of a layer.
+
+use super::Node;
+use crate::abi::{Errno, Result};
+use crate::mm::{IoDst, IoSrc, MapInfo, Mappable};
+use crate::platform::Frame;
+use crate::vfs::{FileOps, Inode, Ioctl, Path, Whence};
+use linux_raw_sys::general as c;
+use linux_raw_sys::ioctl::FIONREAD;
+use std::any::Any;
+use std::sync::Arc;
+
+/// An open regular file; also what is mapped.
+pub(super) struct NodeFile {
+    node: Arc<Node>,
+    path: Path,
+}
+
+impl NodeFile {
+    pub(super) fn new(node: Arc<Node>, path: &Path) -> Self {
+        NodeFile { node, path: path.clone() }
+    }
+
+    fn content(&self) -> Result<&super::Content> {
+        self.node.content().ok_or(Errno::EINVAL)
+    }
+}
+
+impl FileOps for NodeFile {
+    fn positioned(&self) -> bool {
+        true
+    }
+
+    fn read(&self, dst: &mut IoDst<'_>, offset: Option<u64>) -> Result<usize> {
+        self.content()?.read(dst, offset.unwrap_or(0))
+    }
+
+    fn write(&self, src: &mut IoSrc<'_>, offset: Option<u64>) -> Result<usize> {
+        let count = self.content()?.write(src, offset.unwrap_or(0))?;
+        self.node.meta().touch();
+        Ok(count)
+    }
+
+    fn append(&self, src: &mut IoSrc<'_>) -> Result<(usize, u64)> {
+        let done = self.content()?.append(src)?;
+        self.node.meta().touch();
+        Ok(done)
+    }
+
+    fn seek(&self, pos: u64, offset: i64, whence: Whence) -> Result<u64> {
+        let base = match whence {
+            Whence::Set => 0,
+            Whence::Current => pos,
+            Whence::End => self.content()?.size(),
+            Whence::Data | Whence::Hole => {
+                let from = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+                return self.content()?.seek(from, whence);
+            }
+        };
+        let new = (base as i64).checked_add(offset).ok_or(Errno::EOVERFLOW)?;
+        u64::try_from(new).map_err(|_| Errno::EINVAL)
+    }
+
+    fn ioctl(&self, call: &Ioctl<'_>) -> Result<u64> {
+        match call.request {
+            FIONREAD => {
+                call.mm.write_val(call.arg, &(self.content()?.size().min(i32::MAX as u64) as i32))?;
+                Ok(0)
+            }
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+
+    fn mappable(&self) -> Option<Arc<dyn Mappable>> {
+        Some(Arc::new(NodeFile { node: self.node.clone(), path: self.path.clone() }))
+    }
+
+    fn truncate(&self, len: u64) -> Result<()> {
+        self.node.truncate(len)
+    }
+
+    fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
+        let content = self.content()?;
+        let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
+        let keep = mode & c::FALLOC_FL_KEEP_SIZE != 0;
+        match mode & !c::FALLOC_FL_KEEP_SIZE {
+            0 => {}
+            c::FALLOC_FL_PUNCH_HOLE if keep => content.punch(offset, len)?,
+            c::FALLOC_FL_ZERO_RANGE => content.punch(offset, len)?,
+            _ => return Err(Errno::EOPNOTSUPP),
+        }
+        if !keep && end > content.size() {
+            content.truncate(end)?;
+        }
+        self.node.meta().touch();
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Mappable for NodeFile {
+    fn page(&self, index: u64, _write: bool) -> Result<Frame> {
+        self.content()?.map_page(index)
+    }
+
+    fn size(&self) -> u64 {
+        self.node.content().map_or(0, super::Content::size)
+    }
+
+    fn ready(&self, first: u64, to: &mut [Option<Frame>]) {
+        if let Some(content) = self.node.content() {
+            content.ready(first, to);
+        }
+    }
+
+    fn describe(&self) -> MapInfo {
+        let stat = self.path.stat();
+        // Seen from the top of the mounts: /proc/PID/maps of a chrooted task is the exception nobody reads.
+        let mut root = self.path.mount.clone();
+        while let Some(place) = root.place() {
+            root = place.mount;
+        }
+        let root = Path { dentry: root.root.clone(), mount: root };
+        MapInfo { dev: stat.dev, ino: stat.ino, path: self.path.display(&root) }
+    }
+
+    fn punch_hole(&self, offset: u64, len: u64) -> Result<()> {
+        self.content()?.punch(offset, len)
+    }
+}

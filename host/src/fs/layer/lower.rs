@@ -1,0 +1,210 @@
+//! The host directory below: read-only, and assumed not to change.
+//!
+//! Every look-up is one component relative to a directory descriptor, never following a link: names in the host
+//! cannot lead out of it, and what is a link there is followed in the sandbox's own tree.
+
+use crate::abi::{Errno, Result};
+use crate::hostsys::file::{self, HostFd};
+use crate::sync::Lock;
+use crate::vfs::{Kind, ListEntry};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
+
+/// Keeps the number of host descriptors in bounds: the oldest are closed, and opened again when needed.
+pub struct FdCache {
+    limit: usize,
+    open: Lock<VecDeque<Weak<Opened>>>,
+}
+
+impl FdCache {
+    /// A cache of at most `limit` descriptors.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(FdCache { limit: limit.max(16), open: Lock::new(VecDeque::new()) })
+    }
+
+    fn add(&self, opened: &Arc<Opened>) {
+        let mut closed = None;
+        let mut open = self.open.lock();
+        open.push_back(Arc::downgrade(opened));
+        if open.len() > self.limit {
+            closed = open.pop_front().and_then(|oldest| oldest.upgrade());
+        }
+        drop(open);
+        if let Some(oldest) = closed {
+            oldest.fd.lock().take();
+        }
+    }
+}
+
+/// Something in the host that is opened when first used.
+pub struct Opened {
+    fd: Lock<Option<Arc<HostFd>>>,
+    parent: Option<Arc<Opened>>,
+    name: Box<[u8]>,
+    flags: i32,
+    cache: Arc<FdCache>,
+}
+
+/// Numbers the host's devices, so that inode numbers of different ones do not collide.
+struct Devices {
+    root: u64,
+    others: Lock<BTreeMap<u64, u64>>,
+}
+
+/// Attributes of something in the host.
+#[derive(Clone, Copy)]
+pub struct HostStat {
+    /// As the host tells it.
+    pub raw: libc::statx,
+    /// The inode number the sandbox shows.
+    pub ino: u64,
+    /// Which host file it is: device and inode number there.
+    pub id: (u64, u64),
+}
+
+/// A directory of the host.
+pub struct LowerDir {
+    opened: Arc<Opened>,
+    devices: Arc<Devices>,
+    /// The host device it is on.
+    dev: u64,
+}
+
+impl Opened {
+    /// The descriptor, opened now if it is not.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn fd(self: &Arc<Self>) -> Result<Arc<HostFd>> {
+        if let Some(fd) = &*self.fd.lock() {
+            return Ok(fd.clone());
+        }
+        let Some(parent) = &self.parent else { return Err(Errno::EBADF) };
+        let fd = Arc::new(file::openat(parent.fd()?.raw(), &self.name, self.flags | libc::O_NOFOLLOW, 0)?);
+        *self.fd.lock() = Some(fd.clone());
+        self.cache.add(self);
+        Ok(fd)
+    }
+}
+
+impl Devices {
+    /// The inode number shown for a host inode: its own on the root's device, else with a device index on top.
+    fn ino(&self, dev: u64, ino: u64) -> u64 {
+        if dev == self.root {
+            return ino;
+        }
+        let mut others = self.others.lock();
+        let next = others.len() as u64 + 1;
+        let index = *others.entry(dev).or_insert(next);
+        ino ^ index << 48
+    }
+}
+
+fn device(raw: &libc::statx) -> u64 {
+    crate::vfs::makedev(raw.stx_dev_major, raw.stx_dev_minor)
+}
+
+impl LowerDir {
+    /// The directory behind an open descriptor.
+    ///
+    /// # Errors
+    /// The host's, or ENOTDIR.
+    pub fn root(fd: HostFd) -> Result<(Arc<Self>, HostStat)> {
+        let raw = file::statx(fd.raw(), b"", libc::AT_EMPTY_PATH)?;
+        if Kind::from_mode(raw.stx_mode.into()) != Some(Kind::Dir) {
+            return Err(Errno::ENOTDIR);
+        }
+        let dev = device(&raw);
+        // Half of what the host allows: the rest is for what programs open.
+        let cache = FdCache::new((file::raise_nofile() / 2).min(20_000) as usize);
+        let opened = Arc::new(Opened {
+            fd: Lock::new(Some(Arc::new(fd))),
+            parent: None,
+            name: Box::default(),
+            flags: 0,
+            cache,
+        });
+        let devices = Arc::new(Devices { root: dev, others: Lock::default() });
+        let stat = HostStat { raw, ino: raw.stx_ino, id: (dev, raw.stx_ino) };
+        Ok((Arc::new(LowerDir { opened, devices, dev }), stat))
+    }
+
+    /// Attributes of `name` in it.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn stat(&self, name: &[u8]) -> Result<Option<HostStat>> {
+        let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
+        match file::statx(self.opened.fd()?.raw(), name, flags) {
+            Ok(raw) => {
+                let dev = device(&raw);
+                let ino = self.devices.ino(dev, raw.stx_ino);
+                Ok(Some(HostStat { raw, ino, id: (dev, raw.stx_ino) }))
+            }
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn below(&self, name: &[u8], flags: i32) -> Arc<Opened> {
+        Arc::new(Opened {
+            fd: Lock::new(None),
+            parent: Some(self.opened.clone()),
+            name: name.into(),
+            flags,
+            cache: self.opened.cache.clone(),
+        })
+    }
+
+    /// The directory `name` in it.
+    pub fn dir(&self, name: &[u8], stat: &HostStat) -> Arc<LowerDir> {
+        let opened = self.below(name, libc::O_PATH | libc::O_DIRECTORY);
+        Arc::new(LowerDir { opened, devices: self.devices.clone(), dev: stat.id.0 })
+    }
+
+    /// The regular file `name` in it. O_NONBLOCK: should it have become a FIFO, opening it must not hang.
+    pub fn file(&self, name: &[u8]) -> Arc<Opened> {
+        self.below(name, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY)
+    }
+
+    /// The target of the symbolic link `name` in it.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn readlink(&self, name: &[u8]) -> Result<Vec<u8>> {
+        file::readlinkat(self.opened.fd()?.raw(), name)
+    }
+
+    /// All names in it, `.` and `..` excepted.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn list(&self) -> Result<Vec<ListEntry>> {
+        let dir = file::openat(self.opened.fd()?.raw(), b".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
+        let mut buffer = vec![0u8; 32 * 1024];
+        let mut entries = Vec::new();
+        loop {
+            let len = file::getdents(dir.raw(), &mut buffer)?;
+            if len == 0 {
+                return Ok(entries);
+            }
+            self.parse(&buffer[..len], &mut entries);
+        }
+    }
+
+    /// Takes `struct linux_dirent64` records apart.
+    fn parse(&self, mut rest: &[u8], entries: &mut Vec<ListEntry>) {
+        while rest.len() > 19 {
+            let ino = u64::from_ne_bytes(rest[..8].try_into().unwrap_or_default());
+            let size = usize::from(u16::from_ne_bytes([rest[16], rest[17]]));
+            let Some(record) = rest.get(..size) else { return };
+            let name = record[19..].split(|&b| b == 0).next().unwrap_or_default();
+            // Types unknown to the host's file system are looked up when they matter: files are the common case.
+            let kind = Kind::from_dirent_type(record[18]).unwrap_or(Kind::File);
+            if name != b"." && name != b".." {
+                entries.push(ListEntry { name: name.into(), ino: self.devices.ino(self.dev, ino), kind });
+            }
+            rest = &rest[size.max(1)..];
+        }
+    }
+}

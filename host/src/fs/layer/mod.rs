@@ -1,0 +1,348 @@
+//! The writable file system: tmpfs, and the layer above the host's files.
+//!
+//! Both are the same thing: nodes in memory whose directories and files may have a host directory or file below.
+//! Directory entries live in the dentry tree (see [`crate::vfs`]); a node knows only its attributes and content. A
+//! host object becomes a node when it is first looked up, and a change touches the node alone:
+//!
+//! * a removed host name stays in the tree as "missing" (a whiteout),
+//! * a directory made in its place has nothing below (it is opaque),
+//! * a renamed directory takes its host directory along,
+//! * a written file copies pages ([`content`]).
+//!
+//! All nodes of one layer have one `st_dev`; host inode numbers are kept.
+
+pub mod content;
+mod file;
+pub mod lower;
+
+use crate::abi::{Errno, Result};
+use crate::fs::dev::Devices;
+use crate::fs::pipe::Pipe;
+use crate::hostsys::file::HostFd;
+use crate::sync::Lock;
+use crate::vfs::{
+    Caller, Dentry, DirFile, FileOps, Inode, Kind, ListEntry, Meta, NewNode, OpenHow, Path, Stat, Superblock,
+    Timestamp, makedev,
+};
+use content::Content;
+use file::NodeFile;
+use linux_raw_sys::general as c;
+use lower::{HostStat, LowerDir};
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+/// Inode numbers of what the sandbox makes start here, above those of hosts.
+const FIRST_INO: u64 = 1 << 40;
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+const OVERLAY_MAGIC: u64 = 0x794c_7630;
+
+/// One file system instance.
+pub struct Layer {
+    next_ino: AtomicU64,
+    /// Host files with several names: they become one node.
+    linked: Lock<BTreeMap<(u64, u64), Weak<Node>>>,
+    /// What opening device nodes leads to.
+    devices: Arc<Devices>,
+}
+
+enum Body {
+    Dir {
+        lower: Option<Arc<LowerDir>>,
+        list: Lock<Option<Arc<[ListEntry]>>>,
+        size: u64,
+    },
+    File(Content),
+    Symlink(Lock<Target>),
+    /// Devices, FIFOs and sockets.
+    Special,
+}
+
+enum Target {
+    Text(Vec<u8>),
+    /// Not read yet.
+    Lower(Arc<LowerDir>, Box<[u8]>, u64),
+}
+
+type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// An object of a layer.
+pub struct Node {
+    meta: Meta,
+    layer: Arc<Layer>,
+    body: Body,
+    /// Blocks the host file takes, until it is changed.
+    lower_blocks: u64,
+    xattrs: Lock<Option<Box<Xattrs>>>,
+    shared: Lock<Option<Arc<dyn Any + Send + Sync>>>,
+}
+
+impl Layer {
+    fn new(devices: &Arc<Devices>) -> Arc<Layer> {
+        Arc::new(Layer {
+            next_ino: AtomicU64::new(FIRST_INO),
+            linked: Lock::new(BTreeMap::new()),
+            devices: devices.clone(),
+        })
+    }
+
+    /// A file system in memory; its root directory has `perm`.
+    pub fn tmpfs(dev: u32, fstype: &'static str, perm: u32, devices: &Arc<Devices>) -> Arc<Dentry> {
+        let layer = Layer::new(devices);
+        let root = layer.node(Meta::new(Kind::Dir, layer.new_ino(), perm), layer.dir(None, 0));
+        Dentry::root(&Superblock::new(makedev(0, dev), fstype, TMPFS_MAGIC), root, b"/")
+    }
+
+    /// A layer above the host directory `root`.
+    ///
+    /// # Errors
+    /// The host's, or ENOTDIR.
+    pub fn above(root: HostFd, dev: u32, devices: &Arc<Devices>) -> Result<Arc<Dentry>> {
+        let layer = Layer::new(devices);
+        let (dir, stat) = LowerDir::root(root)?;
+        let root = layer.of_host(&stat, layer.dir(Some(dir), stat.raw.stx_size));
+        let sb = Superblock::new(makedev(0, dev), "overlay", OVERLAY_MAGIC);
+        Ok(Dentry::root(&sb, root, b"/"))
+    }
+
+    /// A regular file without a name, in a file system of its own (memfd, shared memory).
+    pub fn nameless(devices: &Arc<Devices>, name: &[u8], perm: u32) -> Arc<Dentry> {
+        let layer = Layer::new(devices);
+        let meta = Meta::new(Kind::File, layer.new_ino(), perm);
+        meta.nlink.store(0, Ordering::Relaxed);
+        let node = layer.node(meta, Body::File(Content::empty()));
+        Dentry::root(&Superblock::new(makedev(0, 1), "tmpfs", TMPFS_MAGIC), node, name)
+    }
+
+    fn new_ino(&self) -> u64 {
+        self.next_ino.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn dir(&self, lower: Option<Arc<LowerDir>>, size: u64) -> Body {
+        Body::Dir { lower, list: Lock::new(None), size }
+    }
+
+    fn node(self: &Arc<Self>, meta: Meta, body: Body) -> Arc<Node> {
+        Arc::new(Node {
+            meta,
+            layer: self.clone(),
+            body,
+            lower_blocks: 0,
+            xattrs: Lock::new(None),
+            shared: Lock::new(None),
+        })
+    }
+
+    fn of_host(self: &Arc<Self>, stat: &HostStat, body: Body) -> Arc<Node> {
+        let raw = &stat.raw;
+        let kind = Kind::from_mode(raw.stx_mode.into()).unwrap_or(Kind::File);
+        let mut meta =
+            Meta::new(kind, stat.ino, u32::from(raw.stx_mode) & 0o7777).owned(raw.stx_uid, raw.stx_gid);
+        meta.rdev = makedev(raw.stx_rdev_major, raw.stx_rdev_minor);
+        meta.nlink.store(raw.stx_nlink, Ordering::Relaxed);
+        let times = meta.times.get_mut();
+        times.access = time_of(&raw.stx_atime);
+        times.modify = time_of(&raw.stx_mtime);
+        times.change = time_of(&raw.stx_ctime);
+        times.birth = time_of(&raw.stx_btime);
+        Arc::new(Node {
+            meta,
+            layer: self.clone(),
+            body,
+            lower_blocks: raw.stx_blocks,
+            xattrs: Lock::new(None),
+            shared: Lock::new(None),
+        })
+    }
+}
+
+fn time_of(raw: &libc::statx_timestamp) -> Timestamp {
+    Timestamp { sec: raw.tv_sec, nsec: raw.tv_nsec }
+}
+
+impl Node {
+    /// The content of a regular file.
+    pub fn content(&self) -> Option<&Content> {
+        match &self.body {
+            Body::File(content) => Some(content),
+            _ => None,
+        }
+    }
+
+    /// What all who open this node share, made on first use.
+    fn share<T: Any + Send + Sync>(&self, make: impl FnOnce() -> Arc<T>) -> Option<Arc<T>> {
+        self.shared.lock().get_or_insert_with(|| make()).clone().downcast().ok()
+    }
+}
+
+impl Inode for Node {
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn stat(&self) -> Stat {
+        let mut stat = self.meta.stat();
+        match &self.body {
+            Body::Dir { size, lower, .. } => {
+                stat.size = if lower.is_some() { *size } else { 4096 };
+                stat.blocks = self.lower_blocks;
+            }
+            Body::File(content) => {
+                stat.size = content.size();
+                let pristine = stat.size > 0 && self.lower_blocks > 0;
+                stat.blocks = if pristine { self.lower_blocks } else { content.blocks() };
+            }
+            Body::Symlink(target) => {
+                stat.size = match &*target.lock() {
+                    Target::Text(text) => text.len() as u64,
+                    Target::Lower(_, _, len) => *len,
+                }
+            }
+            Body::Special => {}
+        }
+        stat
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Option<Arc<dyn Inode>>> {
+        let Body::Dir { lower, list, .. } = &self.body else { return Err(Errno::ENOTDIR) };
+        let Some(lower) = lower else { return Ok(None) };
+        if let Some(list) = &*list.lock()
+            && !list.iter().any(|entry| &*entry.name == name)
+        {
+            return Ok(None);
+        }
+        let Some(stat) = lower.stat(name)? else { return Ok(None) };
+        let kind = Kind::from_mode(stat.raw.stx_mode.into()).unwrap_or(Kind::File);
+        let several = kind != Kind::Dir && stat.raw.stx_nlink > 1;
+        if several && let Some(known) = self.layer.linked.lock().get(&stat.id).and_then(Weak::upgrade) {
+            return Ok(Some(known));
+        }
+        let body = match kind {
+            Kind::Dir => self.layer.dir(Some(lower.dir(name, &stat)), stat.raw.stx_size),
+            Kind::File => Body::File(Content::of_lower(lower.file(name), stat.raw.stx_size)),
+            Kind::Symlink => {
+                Body::Symlink(Lock::new(Target::Lower(lower.clone(), name.into(), stat.raw.stx_size)))
+            }
+            _ => Body::Special,
+        };
+        let node = self.layer.of_host(&stat, body);
+        if several {
+            self.layer.linked.lock().insert(stat.id, Arc::downgrade(&node));
+        }
+        Ok(Some(node))
+    }
+
+    fn has_lower(&self) -> bool {
+        matches!(&self.body, Body::Dir { lower: Some(_), .. })
+    }
+
+    fn list(&self) -> Result<Arc<[ListEntry]>> {
+        let Body::Dir { lower, list, .. } = &self.body else { return Err(Errno::ENOTDIR) };
+        let Some(lower) = lower else { return Ok(Arc::new([])) };
+        if let Some(list) = &*list.lock() {
+            return Ok(list.clone());
+        }
+        let read: Arc<[ListEntry]> = lower.list()?.into();
+        *list.lock() = Some(read.clone());
+        Ok(read)
+    }
+
+    fn create(&self, _name: &[u8], new: &NewNode<'_>) -> Result<Arc<dyn Inode>> {
+        let mut meta = Meta::new(new.kind, self.layer.new_ino(), new.perm).owned(new.uid, new.gid);
+        meta.rdev = new.rdev;
+        let body = match new.kind {
+            Kind::Dir => self.layer.dir(None, 0),
+            Kind::File => Body::File(Content::empty()),
+            Kind::Symlink => Body::Symlink(Lock::new(Target::Text(new.target.to_vec()))),
+            _ => Body::Special,
+        };
+        Ok(self.layer.node(meta, body))
+    }
+
+    fn can_edit(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn can_setattr(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn readlink(&self, _caller: Caller) -> Result<Vec<u8>> {
+        let Body::Symlink(target) = &self.body else { return Err(Errno::EINVAL) };
+        let mut target = target.lock();
+        if let Target::Lower(dir, name, _) = &*target {
+            let text = dir.readlink(name)?;
+            *target = Target::Text(text);
+        }
+        match &*target {
+            Target::Text(text) => Ok(text.clone()),
+            Target::Lower(..) => Err(Errno::EIO),
+        }
+    }
+
+    fn open(self: Arc<Self>, path: &Path, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        match (&self.body, self.meta.kind) {
+            (Body::Dir { .. }, _) => Ok(DirFile::new(path)),
+            (Body::File(content), _) => {
+                content.open()?;
+                Ok(Arc::new(NodeFile::new(self, path)))
+            }
+            (_, Kind::Fifo) => self.share(Pipe::new).ok_or(Errno::ENXIO)?.open_fifo(how),
+            (_, Kind::Char) => self.layer.devices.open(self.meta.rdev, path, how),
+            _ => Err(Errno::ENXIO),
+        }
+    }
+
+    fn truncate(&self, len: u64) -> Result<()> {
+        let content = self.content().ok_or(Errno::EINVAL)?;
+        content.truncate(len)?;
+        self.meta.touch();
+        Ok(())
+    }
+
+    fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+        check_xattr(name)?;
+        let xattrs = self.xattrs.lock();
+        xattrs.as_ref().and_then(|all| all.get(name)).cloned().ok_or(Errno::ENODATA)
+    }
+
+    fn xattr_names(&self) -> Result<Vec<Vec<u8>>> {
+        Ok(self.xattrs.lock().as_ref().map_or_else(Vec::new, |all| all.keys().cloned().collect()))
+    }
+
+    fn set_xattr(&self, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result<()> {
+        check_xattr(name)?;
+        let mut xattrs = self.xattrs.lock();
+        let all = xattrs.get_or_insert_default();
+        let there = all.contains_key(name);
+        match value {
+            None if !there => return Err(Errno::ENODATA),
+            None => drop(all.remove(name)),
+            Some(_) if there && flags & c::XATTR_CREATE != 0 => return Err(Errno::EEXIST),
+            Some(_) if !there && flags & c::XATTR_REPLACE != 0 => return Err(Errno::ENODATA),
+            Some(value) => drop(all.insert(name.to_vec(), value.to_vec())),
+        }
+        drop(xattrs);
+        self.meta.changed();
+        Ok(())
+    }
+
+    fn shared(&self) -> Option<&Lock<Option<Arc<dyn Any + Send + Sync>>>> {
+        Some(&self.shared)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The name spaces of xattr(7) that are kept; POSIX ACLs are not.
+fn check_xattr(name: &[u8]) -> Result<()> {
+    let known: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+    if known.iter().any(|space| name.starts_with(space) && name.len() > space.len()) {
+        Ok(())
+    } else {
+        Err(Errno::EOPNOTSUPP)
+    }
+}

@@ -1,0 +1,490 @@
+//! Pipes and FIFOs: a ring of bytes between those who write and those who read.
+//!
+//! The ring grows with use up to the pipe's capacity, so that the many pipes that carry a line or two stay small.
+
+use crate::abi::{Errno, Result};
+use crate::mm::{IoDst, IoSrc};
+use crate::sync::{Lock, WaitQueue};
+use crate::vfs::{File, FileOps, Ioctl, OpenHow, Stat, Timestamp, makedev};
+use linux_raw_sys::general as c;
+use linux_raw_sys::ioctl::FIONREAD;
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Writes up to this many bytes are atomic.
+pub const PIPE_BUF: usize = 4096;
+/// Capacity of a new pipe.
+const DEFAULT_CAPACITY: usize = 65536;
+/// Largest capacity that F_SETPIPE_SZ gives (fs.pipe-max-size).
+pub const MAX_CAPACITY: usize = 1 << 20;
+/// The first ring allocated.
+const FIRST_RING: usize = 1024;
+/// `st_dev` of pipes.
+const PIPE_DEV: u64 = makedev(0, 13);
+
+const IN: u32 = c::POLLIN | c::POLLRDNORM;
+const OUT: u32 = c::POLLOUT | c::POLLWRNORM;
+
+/// Inode numbers of pipes.
+static NEXT_INO: AtomicU64 = AtomicU64::new(1 << 16);
+
+/// A ring of bytes.
+#[derive(Default)]
+pub struct Ring {
+    bytes: Box<[u8]>,
+    head: usize,
+    len: usize,
+}
+
+impl Ring {
+    /// Bytes in it.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Makes room for `total` bytes.
+    fn reserve(&mut self, total: usize, capacity: usize) {
+        if total <= self.bytes.len() {
+            return;
+        }
+        let size = total.next_power_of_two().clamp(FIRST_RING, capacity.max(FIRST_RING));
+        let mut bytes = vec![0; size.max(total)].into_boxed_slice();
+        let (a, b) = self.filled();
+        bytes[..a.len()].copy_from_slice(a);
+        bytes[a.len()..a.len() + b.len()].copy_from_slice(b);
+        self.bytes = bytes;
+        self.head = 0;
+    }
+
+    fn filled(&self) -> (&[u8], &[u8]) {
+        let end = self.head + self.len;
+        if end <= self.bytes.len() {
+            (&self.bytes[self.head..end], &[])
+        } else {
+            (&self.bytes[self.head..], &self.bytes[..end - self.bytes.len()])
+        }
+    }
+
+    /// Takes up to `room` bytes out of `src`.
+    fn fill(&mut self, src: &mut IoSrc<'_>, room: usize, capacity: usize) -> Result<usize> {
+        let want = src.remaining().min(room);
+        self.reserve(self.len + want, capacity);
+        let size = self.bytes.len();
+        let mut done = 0;
+        while done < want {
+            let mut at = self.head + self.len;
+            if at >= size {
+                at -= size;
+            }
+            let run = (want - done).min(size - at);
+            let got = match src.read_bytes(&mut self.bytes[at..at + run]) {
+                Ok(got) => got,
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            };
+            self.len += got;
+            done += got;
+            if got < run {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Hands bytes to `dst`, and forgets them if `consume`.
+    fn drain(&mut self, dst: &mut IoDst<'_>, consume: bool) -> Result<usize> {
+        let (a, b) = self.filled();
+        let mut done = 0;
+        for part in [a, b] {
+            let want = part.len().min(dst.remaining());
+            if want == 0 {
+                continue;
+            }
+            match dst.write_bytes(&part[..want]) {
+                Ok(got) => {
+                    done += got;
+                    if got < want {
+                        break;
+                    }
+                }
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        if consume {
+            self.skip(done);
+        }
+        Ok(done)
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.len -= count;
+        self.head = if self.len == 0 { 0 } else { (self.head + count) % self.bytes.len() };
+    }
+}
+
+struct State {
+    ring: Ring,
+    capacity: usize,
+    readers: u32,
+    writers: u32,
+    /// How many ends were ever opened for reading and for writing: a FIFO's open waits for the other to move.
+    reads_opened: u64,
+    writes_opened: u64,
+}
+
+/// What the ends of a pipe share.
+pub struct Pipe {
+    state: Lock<State>,
+    queue: WaitQueue,
+    ino: u64,
+    made: Timestamp,
+}
+
+impl Pipe {
+    /// A pipe without ends.
+    pub fn new() -> Arc<Pipe> {
+        Arc::new(Pipe {
+            state: Lock::new(State {
+                ring: Ring::default(),
+                capacity: DEFAULT_CAPACITY,
+                readers: 0,
+                writers: 0,
+                reads_opened: 0,
+                writes_opened: 0,
+            }),
+            queue: WaitQueue::new(),
+            ino: NEXT_INO.fetch_add(1, Ordering::Relaxed),
+            made: Timestamp::now(),
+        })
+    }
+
+    /// Both ends of a new pipe; `flags` as pipe2(2).
+    pub fn pair(flags: u32) -> (Arc<File>, Arc<File>) {
+        let pipe = Pipe::new();
+        let status = flags & (c::O_NONBLOCK | c::O_DIRECT);
+        (
+            File::anon(pipe.end(true, false, false), c::O_RDONLY | status),
+            File::anon(pipe.end(false, true, false), c::O_WRONLY | status),
+        )
+    }
+
+    fn end(self: &Arc<Self>, read: bool, write: bool, fifo: bool) -> Arc<PipeEnd> {
+        let mut state = self.state.lock();
+        state.readers += u32::from(read);
+        state.writers += u32::from(write);
+        state.reads_opened += u64::from(read);
+        state.writes_opened += u64::from(write);
+        let (reads_seen, writes_seen) = (state.reads_opened, state.writes_opened);
+        let complete = !fifo || (read && write) || if read { state.writers > 0 } else { state.readers > 0 };
+        drop(state);
+        if fifo {
+            self.queue.notify(!0);
+        }
+        Arc::new(PipeEnd { pipe: self.clone(), read, write, fifo, complete, reads_seen, writes_seen })
+    }
+
+    /// Opens a FIFO. The caller waits until the end is [`FileOps::opened`].
+    ///
+    /// # Errors
+    /// ENXIO for O_WRONLY | O_NONBLOCK without a reader.
+    pub fn open_fifo(self: &Arc<Self>, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        let access = how.flags & c::O_ACCMODE;
+        let (read, write) = (access != c::O_WRONLY, access != c::O_RDONLY);
+        if write && !read && how.flags & c::O_NONBLOCK != 0 && self.state.lock().readers == 0 {
+            return Err(Errno::ENXIO);
+        }
+        Ok(self.end(read, write, true))
+    }
+}
+
+/// One open end.
+pub struct PipeEnd {
+    pipe: Arc<Pipe>,
+    read: bool,
+    write: bool,
+    fifo: bool,
+    /// The other side was there when this one was opened.
+    complete: bool,
+    reads_seen: u64,
+    writes_seen: u64,
+}
+
+impl PipeEnd {
+    /// Bytes waiting to be read.
+    pub fn pending(&self) -> usize {
+        self.pipe.state.lock().ring.len()
+    }
+
+    /// The capacity.
+    pub fn capacity(&self) -> usize {
+        self.pipe.state.lock().capacity
+    }
+
+    /// Changes the capacity (F_SETPIPE_SZ) and returns what it became.
+    ///
+    /// # Errors
+    /// EBUSY if more is in it, EPERM above the maximum, EINVAL for 0.
+    pub fn set_capacity(&self, want: usize) -> Result<usize> {
+        if want == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let want = want.max(PIPE_BUF).next_power_of_two();
+        if want > MAX_CAPACITY {
+            return Err(Errno::EPERM);
+        }
+        let mut state = self.pipe.state.lock();
+        if want < state.ring.len() {
+            return Err(Errno::EBUSY);
+        }
+        state.capacity = want;
+        drop(state);
+        self.pipe.queue.notify(OUT);
+        Ok(want)
+    }
+
+    /// Copies what waits to be read without taking it (tee).
+    ///
+    /// # Errors
+    /// EAGAIN if there is nothing.
+    pub fn peek(&self, dst: &mut IoDst<'_>) -> Result<usize> {
+        self.take(dst, false)
+    }
+
+    /// Whether `other` is an end of the same pipe.
+    pub fn same_pipe(&self, other: &PipeEnd) -> bool {
+        Arc::ptr_eq(&self.pipe, &other.pipe)
+    }
+
+    fn take(&self, dst: &mut IoDst<'_>, consume: bool) -> Result<usize> {
+        if dst.remaining() == 0 {
+            return Ok(0);
+        }
+        let mut state = self.pipe.state.lock();
+        if state.ring.is_empty() {
+            return if state.writers == 0 { Ok(0) } else { Err(Errno::EAGAIN) };
+        }
+        let count = state.ring.drain(dst, consume)?;
+        let room = state.capacity.saturating_sub(state.ring.len());
+        drop(state);
+        if consume && room >= PIPE_BUF {
+            self.pipe.queue.notify(OUT);
+        }
+        Ok(count)
+    }
+}
+
+impl FileOps for PipeEnd {
+    fn read(&self, dst: &mut IoDst<'_>, offset: Option<u64>) -> Result<usize> {
+        if offset.is_some() {
+            return Err(Errno::ESPIPE);
+        }
+        self.take(dst, true)
+    }
+
+    fn write(&self, src: &mut IoSrc<'_>, offset: Option<u64>) -> Result<usize> {
+        if offset.is_some() {
+            return Err(Errno::ESPIPE);
+        }
+        let want = src.remaining();
+        if want == 0 {
+            return Ok(0);
+        }
+        let mut guard = self.pipe.state.lock();
+        let state = &mut *guard;
+        if state.readers == 0 {
+            return Err(Errno::EPIPE);
+        }
+        let room = state.capacity.saturating_sub(state.ring.len());
+        if room == 0 || (want <= PIPE_BUF && room < want) {
+            return Err(Errno::EAGAIN);
+        }
+        let count = state.ring.fill(src, room, state.capacity)?;
+        drop(guard);
+        self.pipe.queue.notify(IN);
+        Ok(count)
+    }
+
+    fn poll(&self) -> u32 {
+        let state = self.pipe.state.lock();
+        let mut events = 0;
+        if self.read {
+            if !state.ring.is_empty() {
+                events |= IN;
+            }
+            // A FIFO that nobody opened for writing yet has not been hung up.
+            if state.writers == 0 && (!self.fifo || self.complete || state.writes_opened > self.writes_seen) {
+                events |= c::POLLHUP;
+            }
+        }
+        if self.write {
+            if state.capacity - state.ring.len().min(state.capacity) >= PIPE_BUF {
+                events |= OUT;
+            }
+            if state.readers == 0 {
+                events |= c::POLLERR;
+            }
+        }
+        events
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        Some(&self.pipe.queue)
+    }
+
+    fn opened(&self) -> bool {
+        if self.complete {
+            return true;
+        }
+        let state = self.pipe.state.lock();
+        if self.read { state.writes_opened > self.writes_seen } else { state.reads_opened > self.reads_seen }
+    }
+
+    fn stat(&self) -> Option<Stat> {
+        if self.fifo {
+            return None;
+        }
+        Some(Stat {
+            dev: PIPE_DEV,
+            ino: self.pipe.ino,
+            mode: c::S_IFIFO | 0o600,
+            nlink: 1,
+            blksize: 4096,
+            atime: self.pipe.made,
+            mtime: self.pipe.made,
+            ctime: self.pipe.made,
+            ..Stat::default()
+        })
+    }
+
+    fn ioctl(&self, call: &Ioctl<'_>) -> Result<u64> {
+        match call.request {
+            FIONREAD => {
+                call.mm.write_val(call.arg, &(self.pending() as i32))?;
+                Ok(0)
+            }
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+
+    fn reopen(&self, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        self.pipe.open_fifo(how)
+    }
+
+    fn describe(&self) -> String {
+        format!("pipe:[{}]", self.pipe.ino)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for PipeEnd {
+    fn drop(&mut self) {
+        let mut state = self.pipe.state.lock();
+        state.readers -= u32::from(self.read);
+        state.writers -= u32::from(self.write);
+        let mut events = 0;
+        if self.write && state.writers == 0 {
+            events |= c::POLLHUP | IN;
+        }
+        if self.read && state.readers == 0 {
+            events |= c::POLLERR | OUT;
+            if state.writers == 0 {
+                state.ring = Ring::default();
+            }
+        }
+        drop(state);
+        if events != 0 {
+            self.pipe.queue.notify(events);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(file: &File, bytes: &[u8]) -> Result<usize> {
+        file.write(&mut IoSrc::kernel(bytes))
+    }
+
+    fn get(file: &File, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let count = file.read(&mut IoDst::kernel(&mut bytes))?;
+        bytes.truncate(count);
+        Ok(bytes)
+    }
+
+    #[test]
+    fn bytes_come_out_in_order() {
+        let (r, w) = Pipe::pair(0);
+        assert_eq!(get(&r, 1), Err(Errno::EAGAIN));
+        let mut sent = 0u32;
+        let mut seen = 0u32;
+        for round in 0..1000 {
+            let mut out = Vec::new();
+            for _ in 0..(round * 7) % 1500 {
+                out.push(sent as u8);
+                sent += 1;
+            }
+            assert_eq!(put(&w, &out), Ok(out.len()));
+            while let Ok(bytes) = get(&r, 1 + (round * 13) % 997) {
+                for byte in bytes {
+                    assert_eq!(byte, seen as u8);
+                    seen += 1;
+                }
+            }
+        }
+        assert_eq!(sent, seen);
+    }
+
+    #[test]
+    fn small_writes_are_atomic_and_large_ones_partial() {
+        let (r, w) = Pipe::pair(0);
+        assert_eq!(put(&w, &vec![1; 70000]), Ok(65536));
+        assert_eq!(put(&w, &[1]), Err(Errno::EAGAIN));
+        assert_eq!(w.ops().poll() & c::POLLOUT, 0);
+        assert_eq!(get(&r, 100).unwrap().len(), 100);
+        assert_eq!(put(&w, &[1; 101]), Err(Errno::EAGAIN));
+        assert_eq!(put(&w, &[1; 100]), Ok(100));
+        assert_eq!(get(&r, 100_000).unwrap().len(), 65536);
+    }
+
+    #[test]
+    fn ends_notice_each_other() {
+        let (r, w) = Pipe::pair(0);
+        put(&w, b"x").unwrap();
+        drop(w);
+        assert_eq!(r.ops().poll(), IN | c::POLLHUP);
+        assert_eq!(get(&r, 10), Ok(b"x".to_vec()));
+        assert_eq!(get(&r, 10), Ok(Vec::new()));
+        let (r, w) = Pipe::pair(0);
+        drop(r);
+        assert_eq!(put(&w, b"x"), Err(Errno::EPIPE));
+        assert_eq!(w.ops().poll() & c::POLLERR, c::POLLERR);
+        assert_eq!(get(&w, 1), Err(Errno::EBADF));
+    }
+
+    #[test]
+    fn fifos_wait_for_the_other_side() {
+        let pipe = Pipe::new();
+        let how = |flags| OpenHow { flags, ..OpenHow::default() };
+        assert_eq!(pipe.open_fifo(&how(c::O_WRONLY | c::O_NONBLOCK)).err(), Some(Errno::ENXIO));
+        let reader = pipe.open_fifo(&how(c::O_RDONLY)).unwrap();
+        assert!(!reader.opened());
+        assert_eq!(reader.poll(), 0);
+        let writer = pipe.open_fifo(&how(c::O_WRONLY)).unwrap();
+        assert!(reader.opened() && writer.opened());
+        drop(writer);
+        assert!(reader.opened());
+        assert_eq!(reader.poll(), c::POLLHUP);
+    }
+}

@@ -1,0 +1,281 @@
+//! Files of the host, by descriptor.
+
+use super::syscall;
+use crate::abi::{Errno, Result};
+use core::mem::MaybeUninit;
+
+/// An owned host descriptor.
+#[derive(Debug, PartialEq, Eq)]
+pub struct HostFd(i32);
+
+impl HostFd {
+    /// Takes ownership of `fd`.
+    pub fn from_raw(fd: i32) -> Self {
+        HostFd(fd)
+    }
+
+    /// The number.
+    pub fn raw(&self) -> i32 {
+        self.0
+    }
+}
+
+impl Drop for HostFd {
+    fn drop(&mut self) {
+        // SAFETY: the descriptor is ours, and nobody uses it after this.
+        let _ = unsafe { syscall(libc::SYS_close, [self.0 as u64, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// The longest name these calls take, NUL included.
+const NAME_LEN: usize = 4096;
+
+/// Calls `f` with `name` as a C string.
+fn with_name<T>(name: &[u8], f: impl FnOnce(u64) -> Result<T>) -> Result<T> {
+    if name.contains(&0) {
+        return Err(Errno::EINVAL);
+    }
+    let mut short = [0; 256];
+    if let Some(to) = short.get_mut(..name.len())
+        && name.len() < 256
+    {
+        to.copy_from_slice(name);
+        return f(short.as_ptr() as u64);
+    }
+    if name.len() >= NAME_LEN {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    let mut long = name.to_vec();
+    long.push(0);
+    f(long.as_ptr() as u64)
+}
+
+/// openat(2).
+///
+/// # Errors
+/// The host's.
+pub fn openat(dir: i32, name: &[u8], flags: i32, mode: u32) -> Result<HostFd> {
+    with_name(name, |name| {
+        let args = [dir as u64, name, (flags | libc::O_CLOEXEC) as u64, mode.into(), 0, 0];
+        // SAFETY: the name is a C string that lives across the call.
+        unsafe { syscall(libc::SYS_openat, args) }.map(|fd| HostFd(fd as i32))
+    })
+}
+
+/// statx(2) with everything that the basic mask offers, and the birth time.
+///
+/// # Errors
+/// The host's.
+pub fn statx(dir: i32, name: &[u8], flags: i32) -> Result<libc::statx> {
+    let mut out = MaybeUninit::<libc::statx>::zeroed();
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_BTIME;
+    with_name(name, |name| {
+        let args = [dir as u64, name, flags as u64, mask.into(), out.as_mut_ptr() as u64, 0];
+        // SAFETY: the name is a C string and the buffer a whole `statx`.
+        unsafe { syscall(libc::SYS_statx, args) }
+    })?;
+    // SAFETY: zero bytes are a valid `statx`, and the kernel wrote the rest.
+    Ok(unsafe { out.assume_init() })
+}
+
+/// readlinkat(2).
+///
+/// # Errors
+/// The host's.
+pub fn readlinkat(dir: i32, name: &[u8]) -> Result<Vec<u8>> {
+    let mut out = vec![0u8; NAME_LEN];
+    let len = with_name(name, |name| {
+        let args = [dir as u64, name, out.as_mut_ptr() as u64, out.len() as u64, 0, 0];
+        // SAFETY: the name is a C string, and the buffer is as long as said.
+        unsafe { syscall(libc::SYS_readlinkat, args) }
+    })?;
+    out.truncate(len as usize);
+    Ok(out)
+}
+
+/// getdents64(2): fills `out` with records and returns their length.
+///
+/// # Errors
+/// The host's.
+pub fn getdents(fd: i32, out: &mut [u8]) -> Result<usize> {
+    let args = [fd as u64, out.as_mut_ptr() as u64, out.len() as u64, 0, 0, 0];
+    // SAFETY: the buffer is as long as said.
+    unsafe { syscall(libc::SYS_getdents64, args) }.map(|n| n as usize)
+}
+
+/// pread(2).
+///
+/// # Errors
+/// The host's.
+pub fn pread(fd: i32, out: &mut [u8], offset: u64) -> Result<usize> {
+    let args = [fd as u64, out.as_mut_ptr() as u64, out.len() as u64, offset, 0, 0];
+    // SAFETY: the buffer is as long as said.
+    unsafe { syscall(libc::SYS_pread64, args) }.map(|n| n as usize)
+}
+
+/// A piece of memory for [`readv`] and [`writev`]: address and length, laid out as `struct iovec`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct IoVec {
+    /// Where it starts.
+    pub addr: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// Most pieces in one call (UIO_MAXIOV).
+pub const MAX_PIECES: usize = 1024;
+
+/// preadv2(2): at `offset`, or (`None`) at the description's own position. `flags` are `RWF_*`.
+///
+/// # Errors
+/// The host's.
+///
+/// # Safety
+/// The pieces may be overwritten: no Rust object lives there, or the caller owns them exclusively.
+pub unsafe fn readv(fd: i32, pieces: &[IoVec], offset: Option<u64>, flags: i32) -> Result<usize> {
+    let (low, high) = split(offset);
+    let args = [fd as u64, pieces.as_ptr() as u64, pieces.len() as u64, low, high, flags as u64];
+    // SAFETY: passed on.
+    unsafe { syscall(libc::SYS_preadv2, args) }.map(|n| n as usize)
+}
+
+/// pwritev2(2), as [`readv`].
+///
+/// # Errors
+/// The host's.
+///
+/// # Safety
+/// The pieces are readable.
+pub unsafe fn writev(fd: i32, pieces: &[IoVec], offset: Option<u64>, flags: i32) -> Result<usize> {
+    let (low, high) = split(offset);
+    let args = [fd as u64, pieces.as_ptr() as u64, pieces.len() as u64, low, high, flags as u64];
+    // SAFETY: passed on.
+    unsafe { syscall(libc::SYS_pwritev2, args) }.map(|n| n as usize)
+}
+
+/// The offset as 64-bit kernels take it; -1 is "at the position".
+fn split(offset: Option<u64>) -> (u64, u64) {
+    match offset {
+        Some(offset) => (offset, 0),
+        None => (u64::MAX, u64::MAX),
+    }
+}
+
+/// Reads into a buffer at the description's own position.
+///
+/// # Errors
+/// The host's.
+pub fn read(fd: i32, out: &mut [u8]) -> Result<usize> {
+    let args = [fd as u64, out.as_mut_ptr() as u64, out.len() as u64, 0, 0, 0];
+    // SAFETY: the buffer is as long as said.
+    unsafe { syscall(libc::SYS_read, args) }.map(|n| n as usize)
+}
+
+/// Writes a buffer at the description's own position.
+///
+/// # Errors
+/// The host's.
+pub fn write(fd: i32, from: &[u8]) -> Result<usize> {
+    let args = [fd as u64, from.as_ptr() as u64, from.len() as u64, 0, 0, 0];
+    // SAFETY: the buffer is as long as said.
+    unsafe { syscall(libc::SYS_write, args) }.map(|n| n as usize)
+}
+
+/// The events that hold on `fd` now, as poll(2) bits.
+pub fn poll_now(fd: i32, events: i16) -> i16 {
+    let mut poll = libc::pollfd { fd, events, revents: 0 };
+    let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let args = [&raw mut poll as u64, 1, &raw const zero as u64, 0, 8, 0];
+    // SAFETY: one pollfd and one timespec, both alive across the call.
+    let _ = unsafe { syscall(libc::SYS_ppoll, args) };
+    poll.revents
+}
+
+/// lseek(2).
+///
+/// # Errors
+/// The host's.
+pub fn lseek(fd: i32, offset: i64, whence: i32) -> Result<u64> {
+    // SAFETY: no pointers.
+    unsafe { syscall(libc::SYS_lseek, [fd as u64, offset as u64, whence as u64, 0, 0, 0]) }
+}
+
+/// ftruncate(2).
+///
+/// # Errors
+/// The host's.
+pub fn ftruncate(fd: i32, len: u64) -> Result<()> {
+    // SAFETY: no pointers.
+    unsafe { syscall(libc::SYS_ftruncate, [fd as u64, len, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// fsync(2).
+///
+/// # Errors
+/// The host's.
+pub fn fsync(fd: i32) -> Result<()> {
+    // SAFETY: no pointers.
+    unsafe { syscall(libc::SYS_fsync, [fd as u64, 0, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// fcntl(2) with an integer argument.
+///
+/// # Errors
+/// The host's.
+pub fn fcntl(fd: i32, command: i32, arg: u64) -> Result<u64> {
+    // SAFETY: the commands used take no pointer.
+    unsafe { syscall(libc::SYS_fcntl, [fd as u64, command as u64, arg, 0, 0, 0]) }
+}
+
+/// ioctl(2) whose argument is a buffer that is read, written or both. The buffer must be at least as large as the
+/// request's structure: callers pass 256 bytes.
+///
+/// # Errors
+/// The host's.
+pub fn ioctl(fd: i32, request: u32, arg: &mut [u8; 256]) -> Result<u64> {
+    // SAFETY: requests that callers let through (terminals, FIONREAD) have structures far below 256 bytes.
+    unsafe { syscall(libc::SYS_ioctl, [fd as u64, request.into(), arg.as_mut_ptr() as u64, 0, 0, 0]) }
+}
+
+/// ioctl(2) with an integer argument.
+///
+/// # Errors
+/// The host's.
+pub fn ioctl_int(fd: i32, request: u32, arg: u64) -> Result<u64> {
+    // SAFETY: the requests that callers let through take an integer.
+    unsafe { syscall(libc::SYS_ioctl, [fd as u64, request.into(), arg, 0, 0, 0]) }
+}
+
+/// RLIMIT_NOFILE: raises the soft limit to the hard one and returns it.
+pub fn raise_nofile() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let resource = u64::from(libc::RLIMIT_NOFILE);
+    // SAFETY: one rlimit, alive across the call.
+    let read = unsafe { syscall(libc::SYS_prlimit64, [0, resource, 0, &raw mut limit as u64, 0, 0]) };
+    if read.is_err() {
+        return 1024;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: one rlimit, alive across the call.
+    match unsafe { syscall(libc::SYS_prlimit64, [0, resource, &raw const limit as u64, 0, 0, 0]) } {
+        Ok(_) => limit.rlim_max,
+        Err(_) => 1024,
+    }
+}
+
+/// getrandom(2): fills `out`.
+pub fn random(out: &mut [u8]) {
+    let mut done = 0;
+    while done < out.len() {
+        let rest = &mut out[done..];
+        // SAFETY: the buffer is as long as said.
+        match unsafe {
+            syscall(libc::SYS_getrandom, [rest.as_mut_ptr() as u64, rest.len() as u64, 0, 0, 0, 0])
+        } {
+            Ok(n) => done += n as usize,
+            Err(Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! A task's view of the tree: root, working directory, umask.
+
+use super::{Namespace, Path};
+use crate::sync::Lock;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Root, working directory and umask; shared between tasks by CLONE_FS.
+pub struct FsContext {
+    ns: Arc<Namespace>,
+    places: Lock<Places>,
+    umask: AtomicU32,
+}
+
+#[derive(Clone)]
+struct Places {
+    root: Path,
+    cwd: Path,
+}
+
+impl FsContext {
+    /// The context of a first program: at the root of `ns`.
+    pub fn new(ns: Arc<Namespace>) -> Arc<FsContext> {
+        let root = ns.cross(ns.root().clone());
+        let places = Lock::new(Places { root: root.clone(), cwd: root });
+        Arc::new(FsContext { ns, places, umask: AtomicU32::new(0o022) })
+    }
+
+    /// A copy that is changed independently (fork).
+    pub fn fork(&self) -> Arc<FsContext> {
+        let places = Lock::new(self.places.lock().clone());
+        Arc::new(FsContext { ns: self.ns.clone(), places, umask: AtomicU32::new(self.umask()) })
+    }
+
+    /// The mounts it sees.
+    pub fn namespace(&self) -> &Arc<Namespace> {
+        &self.ns
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> Path {
+        self.places.lock().root.clone()
+    }
+
+    /// The working directory.
+    pub fn cwd(&self) -> Path {
+        self.places.lock().cwd.clone()
+    }
+
+    /// Changes the root directory (chroot).
+    pub fn set_root(&self, root: Path) {
+        self.places.lock().root = root;
+    }
+
+    /// Changes the working directory.
+    pub fn set_cwd(&self, cwd: Path) {
+        self.places.lock().cwd = cwd;
+    }
+
+    /// Permission bits that new files do not get.
+    pub fn umask(&self) -> u32 {
+        self.umask.load(Ordering::Relaxed)
+    }
+
+    /// Sets the umask and returns the old one.
+    pub fn set_umask(&self, mask: u32) -> u32 {
+        self.umask.swap(mask & 0o777, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,397 @@
+//! The dentry tree: names, and which of them are known not to exist.
+
+use super::{Inode, Kind, StatFs};
+use crate::abi::{Errno, Result};
+use crate::sync::Lock;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+
+/// A file system instance.
+pub struct Superblock {
+    /// `st_dev` of its files.
+    pub dev: u64,
+    /// Type name, as in /proc/mounts.
+    pub fstype: &'static str,
+    /// Magic number (statfs(2)).
+    pub magic: u64,
+    /// Entries come and go by themselves (/proc): names are looked up in the inode every time.
+    pub volatile: bool,
+    /// Serialises rename and rmdir, so that ancestry does not change under them.
+    pub rename: Lock<()>,
+}
+
+impl Superblock {
+    /// A file system with entries kept in the dentry tree.
+    pub fn new(dev: u64, fstype: &'static str, magic: u64) -> Arc<Self> {
+        Arc::new(Superblock { dev, fstype, magic, volatile: false, rename: Lock::new(()) })
+    }
+
+    /// A file system whose directories are asked every time.
+    pub fn volatile(dev: u64, fstype: &'static str, magic: u64) -> Arc<Self> {
+        Arc::new(Superblock { dev, fstype, magic, volatile: true, rename: Lock::new(()) })
+    }
+
+    /// What statfs(2) shows.
+    pub fn statfs(&self) -> StatFs {
+        let mut stat = StatFs { magic: self.magic, bsize: 4096, ..StatFs::default() };
+        if !self.volatile {
+            stat.blocks = 1 << 24;
+            stat.bfree = 1 << 23;
+            stat.files = 1 << 22;
+            stat.ffree = 1 << 21;
+        }
+        stat
+    }
+}
+
+/// Somebody mounted something here (in some namespace).
+const MOUNTPOINT: u32 = 1;
+/// No longer has a name; nothing can be made below.
+const DEAD: u32 = 2;
+
+struct Place {
+    parent: Option<Arc<Dentry>>,
+    name: Arc<[u8]>,
+}
+
+/// What a directory knows of its names: the child, or that there is none.
+pub(super) type Children = BTreeMap<Arc<[u8]>, Option<Arc<Dentry>>>;
+
+/// A name of an inode.
+pub struct Dentry {
+    /// What it names.
+    pub inode: Arc<dyn Inode>,
+    /// The file system it is on.
+    pub sb: Arc<Superblock>,
+    place: Lock<Place>,
+    pub(super) children: Lock<Children>,
+    flags: AtomicU32,
+}
+
+impl Dentry {
+    /// A dentry without a parent: a root, or a name for something that has none (pipes).
+    pub fn root(sb: &Arc<Superblock>, inode: Arc<dyn Inode>, name: &[u8]) -> Arc<Self> {
+        Self::make(sb, inode, None, name.into())
+    }
+
+    /// A dentry below `parent`, not entered into the tree.
+    pub fn below(parent: &Arc<Dentry>, name: &[u8], inode: Arc<dyn Inode>) -> Arc<Self> {
+        Self::make(&parent.sb, inode, Some(parent.clone()), name.into())
+    }
+
+    fn make(
+        sb: &Arc<Superblock>,
+        inode: Arc<dyn Inode>,
+        parent: Option<Arc<Dentry>>,
+        name: Arc<[u8]>,
+    ) -> Arc<Self> {
+        Arc::new(Dentry {
+            inode,
+            sb: sb.clone(),
+            place: Lock::new(Place { parent, name }),
+            children: Lock::new(BTreeMap::new()),
+            flags: AtomicU32::new(0),
+        })
+    }
+
+    /// Type of the inode.
+    pub fn kind(&self) -> Kind {
+        self.inode.meta().kind
+    }
+
+    /// The directory that holds this name.
+    pub fn parent(&self) -> Option<Arc<Dentry>> {
+        self.place.lock().parent.clone()
+    }
+
+    /// The name.
+    pub fn name(&self) -> Arc<[u8]> {
+        self.place.lock().name.clone()
+    }
+
+    /// Parent and name at one moment.
+    pub fn place(&self) -> (Option<Arc<Dentry>>, Arc<[u8]>) {
+        let place = self.place.lock();
+        (place.parent.clone(), place.name.clone())
+    }
+
+    /// Whether something may be mounted here.
+    pub fn is_mountpoint(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & MOUNTPOINT != 0
+    }
+
+    pub(super) fn set_mountpoint(&self) {
+        self.flags.fetch_or(MOUNTPOINT, Ordering::AcqRel);
+    }
+
+    /// Whether the name was removed.
+    pub fn is_dead(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & DEAD != 0
+    }
+
+    fn set_dead(&self) {
+        self.flags.fetch_or(DEAD, Ordering::AcqRel);
+    }
+
+    /// Finds `name` below this directory.
+    ///
+    /// # Errors
+    /// ENOTDIR, or what the file system returned.
+    pub fn child(self: &Arc<Self>, name: &[u8]) -> Result<Option<Arc<Dentry>>> {
+        if self.sb.volatile {
+            // Entered names win: that is how other file systems are mounted inside /proc.
+            if let Some(known) = self.children.lock().get(name) {
+                return Ok(known.clone());
+            }
+            return Ok(self.inode.lookup(name)?.map(|inode| Dentry::below(self, name, inode)));
+        }
+        if let Some(known) = self.children.lock().get(name) {
+            return Ok(known.clone());
+        }
+        self.child_slow(name)
+    }
+
+    #[cold]
+    fn child_slow(self: &Arc<Self>, name: &[u8]) -> Result<Option<Arc<Dentry>>> {
+        let Some(inode) = self.inode.lookup(name)? else {
+            if self.inode.has_lower() {
+                // Someone may have made the name meanwhile: theirs stays.
+                return Ok(self.children.lock().entry(name.into()).or_insert(None).clone());
+            }
+            // Looked up without the lock: a name made meanwhile counts.
+            return Ok(self.children.lock().get(name).cloned().flatten());
+        };
+        let made = Dentry::below(self, name, inode);
+        Ok(self.children.lock().entry(name.into()).or_insert(Some(made)).clone())
+    }
+
+    /// Keeps a looked-up child of a volatile directory in the tree, so that it can be mounted on.
+    pub(super) fn keep(self: &Arc<Self>) -> Arc<Dentry> {
+        let (Some(parent), name) = self.place() else { return self.clone() };
+        parent
+            .children
+            .lock()
+            .entry(name)
+            .or_insert_with(|| Some(self.clone()))
+            .clone()
+            .unwrap_or(self.clone())
+    }
+
+    /// Enters `inode` as `name`, which must not exist.
+    ///
+    /// # Errors
+    /// EEXIST, or ENOENT if this directory was removed.
+    pub fn add(
+        self: &Arc<Self>,
+        name: &[u8],
+        make: impl FnOnce() -> Result<Arc<dyn Inode>>,
+    ) -> Result<Arc<Dentry>> {
+        // Brings what lies below into the tree, so that the tree alone decides.
+        self.child(name)?;
+        let mut children = self.children.lock();
+        if self.is_dead() {
+            return Err(Errno::ENOENT);
+        }
+        if matches!(children.get(name), Some(Some(_))) {
+            return Err(Errno::EEXIST);
+        }
+        let made = Dentry::below(self, name, make()?);
+        let key = made.name();
+        // The key is replaced with the value so that name and key share one allocation.
+        children.remove(&key);
+        children.insert(key, Some(made.clone()));
+        drop(children);
+        if made.kind() == Kind::Dir {
+            self.inode.meta().nlink.fetch_add(1, Ordering::Relaxed);
+        }
+        self.inode.meta().touch();
+        Ok(made)
+    }
+
+    fn forget(&self, children: &mut Children, name: &[u8]) {
+        if self.inode.has_lower() {
+            children.insert(name.into(), None);
+        } else {
+            children.remove(name);
+        }
+    }
+
+    /// Removes the name `child` has here; `check` sees it under the lock.
+    ///
+    /// # Errors
+    /// ENOENT if the name is not `child`'s any more, ENOTEMPTY, or what `check` returned.
+    pub fn remove(self: &Arc<Self>, name: &[u8], child: &Arc<Dentry>) -> Result<()> {
+        let dir = child.kind() == Kind::Dir;
+        let _ancestry = dir.then(|| self.sb.rename.lock());
+        let mut children = self.children.lock();
+        match children.get(name) {
+            Some(Some(known)) if Arc::ptr_eq(known, child) => {}
+            _ => return Err(Errno::ENOENT),
+        }
+        if dir {
+            let below = child.children.lock();
+            child.must_be_empty(&below)?;
+            child.set_dead();
+        }
+        self.forget(&mut children, name);
+        drop(children);
+        child.gone();
+        if dir {
+            self.inode.meta().nlink.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.inode.meta().touch();
+        Ok(())
+    }
+
+    /// Accounts for one name less.
+    fn gone(&self) {
+        self.set_dead();
+        let meta = self.inode.meta();
+        meta.changed();
+        let left = if meta.kind == Kind::Dir {
+            meta.nlink.store(0, Ordering::Relaxed);
+            0
+        } else {
+            meta.nlink
+                .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| Some(n.saturating_sub(1)))
+                .unwrap_or(1)
+                .saturating_sub(1)
+        };
+        if left == 0 {
+            self.inode.unlinked();
+        }
+    }
+
+    fn must_be_empty(&self, children: &Children) -> Result<()> {
+        if children.values().any(Option::is_some) {
+            return Err(Errno::ENOTEMPTY);
+        }
+        let below = self.inode.list()?;
+        if below.iter().any(|entry| !children.contains_key(&entry.name[..])) {
+            return Err(Errno::ENOTEMPTY);
+        }
+        Ok(())
+    }
+
+    /// Moves `child` from `self`/`name` to `to`/`new_name`, replacing `victim`; with `exchange` the two swap.
+    ///
+    /// # Errors
+    /// As rename(2): EINVAL into itself, ENOTEMPTY, ENOENT if something moved meanwhile.
+    pub fn rename(
+        self: &Arc<Self>,
+        name: &[u8],
+        child: &Arc<Dentry>,
+        to: &Arc<Dentry>,
+        new_name: &[u8],
+        victim: Option<&Arc<Dentry>>,
+        exchange: bool,
+    ) -> Result<()> {
+        let _ancestry = self.sb.rename.lock();
+        if to.is_inside(child) {
+            return Err(Errno::EINVAL);
+        }
+        if let Some(victim) = victim
+            && self.is_inside(victim)
+        {
+            return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
+        }
+        let still =
+            |children: &Children, name: &[u8], want: Option<&Arc<Dentry>>| match (children.get(name), want) {
+                (Some(Some(known)), Some(want)) => Arc::ptr_eq(known, want),
+                (Some(Some(_)), None) | (_, Some(_)) => false,
+                (_, None) => true,
+            };
+        let same = Arc::ptr_eq(self, to);
+        let edit = |from_map: &mut Children, to_map: Option<&mut Children>| -> Result<()> {
+            let target: &Children = to_map.as_deref().unwrap_or(from_map);
+            if !still(from_map, name, Some(child)) || !still(target, new_name, victim) || to.is_dead() {
+                return Err(Errno::ENOENT);
+            }
+            if let Some(victim) = victim
+                && !exchange
+                && victim.kind() == Kind::Dir
+            {
+                let below = victim.children.lock();
+                victim.must_be_empty(&below)?;
+                victim.set_dead();
+            }
+            match victim {
+                Some(victim) if exchange => {
+                    from_map.insert(name.into(), Some(victim.clone()));
+                    victim.moved(self, name);
+                }
+                _ => self.forget(from_map, name),
+            }
+            to_map.unwrap_or(from_map).insert(new_name.into(), Some(child.clone()));
+            child.moved(to, new_name);
+            Ok(())
+        };
+        if same {
+            edit(&mut self.children.lock(), None)?;
+        } else if to.is_inside(self) || (!self.is_inside(to) && Arc::as_ptr(self) < Arc::as_ptr(to)) {
+            let mut first = self.children.lock();
+            let mut second = to.children.lock();
+            edit(&mut first, Some(&mut second))?;
+        } else {
+            let mut second = to.children.lock();
+            let mut first = self.children.lock();
+            edit(&mut first, Some(&mut second))?;
+        }
+        self.count_dirs(child, to, victim, exchange);
+        self.inode.meta().touch();
+        to.inode.meta().touch();
+        child.inode.meta().changed();
+        match victim {
+            Some(victim) if !exchange => victim.gone(),
+            Some(victim) => victim.inode.meta().changed(),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Keeps `nlink` of the two directories right after a rename.
+    fn count_dirs(&self, child: &Dentry, to: &Dentry, victim: Option<&Arc<Dentry>>, exchange: bool) {
+        let moved = i64::from(child.kind() == Kind::Dir);
+        let other = victim.map_or(0, |v| i64::from(v.kind() == Kind::Dir));
+        let mut at_source = -moved;
+        let mut at_target = moved - other;
+        if exchange {
+            at_source += other;
+        }
+        if std::ptr::eq(self, to) {
+            at_target += at_source;
+            at_source = 0;
+        }
+        self.inode.meta().nlink.fetch_add(at_source as u32, Ordering::Relaxed);
+        to.inode.meta().nlink.fetch_add(at_target as u32, Ordering::Relaxed);
+    }
+
+    fn moved(&self, parent: &Arc<Dentry>, name: &[u8]) {
+        let mut place = self.place.lock();
+        place.parent = Some(parent.clone());
+        place.name = name.into();
+    }
+
+    /// Whether this is `above` or lies below it.
+    pub fn is_inside(self: &Arc<Self>, above: &Arc<Dentry>) -> bool {
+        let mut at = self.clone();
+        loop {
+            if Arc::ptr_eq(&at, above) {
+                return true;
+            }
+            let Some(parent) = at.parent() else { return false };
+            at = parent;
+        }
+    }
+
+    /// Names known to exist and names known to be missing, for a directory listing.
+    pub(super) fn known(&self) -> Vec<(Arc<[u8]>, Option<Arc<Dentry>>)> {
+        self.children.lock().iter().map(|(name, child)| (name.clone(), child.clone())).collect()
+    }
+
+    /// A weak handle, for tables that must not keep it alive.
+    pub fn downgrade(self: &Arc<Self>) -> Weak<Dentry> {
+        Arc::downgrade(self)
+    }
+}

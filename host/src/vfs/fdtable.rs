@@ -1,0 +1,321 @@
+//! Descriptors: the numbers a program holds for open files.
+
+use super::File;
+use crate::abi::{Errno, Result};
+use crate::sync::Lock;
+use linux_raw_sys::general as c;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A descriptor as the program gives it.
+pub type Fd = i32;
+
+/// Most descriptors a table can ever hold (fs.nr_open).
+const NR_OPEN: u64 = 1 << 20;
+
+#[derive(Clone)]
+struct Slot {
+    file: Arc<File>,
+    cloexec: bool,
+}
+
+#[derive(Default, Clone)]
+struct Table {
+    slots: Vec<Option<Slot>>,
+    /// No slot below is free.
+    lowest: usize,
+}
+
+/// A table of open files; shared between tasks by CLONE_FILES.
+#[derive(Default)]
+pub struct FdTable {
+    table: Lock<Table>,
+    /// Somebody took a POSIX lock through this table.
+    locked: AtomicBool,
+}
+
+impl Table {
+    fn free_from(&self, from: usize) -> usize {
+        let from = from.max(self.lowest);
+        (from..self.slots.len()).find(|&at| self.slots[at].is_none()).unwrap_or(self.slots.len().max(from))
+    }
+
+    fn put(&mut self, at: usize, slot: Slot) -> Option<Slot> {
+        if at >= self.slots.len() {
+            self.slots.resize(at + 1, None);
+        }
+        if at == self.lowest {
+            self.lowest += 1;
+        }
+        self.slots[at].replace(slot)
+    }
+
+    fn take(&mut self, at: usize) -> Option<Slot> {
+        let slot = self.slots.get_mut(at)?.take()?;
+        self.lowest = self.lowest.min(at);
+        Some(slot)
+    }
+}
+
+fn index(fd: Fd) -> Result<usize> {
+    usize::try_from(fd).map_err(|_| Errno::EBADF)
+}
+
+impl FdTable {
+    /// An empty table.
+    pub fn new() -> Arc<FdTable> {
+        Arc::default()
+    }
+
+    /// A copy that is changed independently (fork).
+    pub fn fork(&self) -> Arc<FdTable> {
+        Arc::new(FdTable { table: Lock::new(self.table.lock().clone()), locked: AtomicBool::new(false) })
+    }
+
+    /// The open file that `fd` stands for, O_PATH handles excluded.
+    ///
+    /// # Errors
+    /// EBADF.
+    #[inline]
+    pub fn get(&self, fd: Fd) -> Result<Arc<File>> {
+        let file = self.get_path(fd)?;
+        if file.is_path() { Err(Errno::EBADF) } else { Ok(file) }
+    }
+
+    /// The open file that `fd` stands for, be it only a handle on a name.
+    ///
+    /// # Errors
+    /// EBADF.
+    #[inline]
+    pub fn get_path(&self, fd: Fd) -> Result<Arc<File>> {
+        match self.table.lock().slots.get(index(fd)?) {
+            Some(Some(slot)) => Ok(slot.file.clone()),
+            _ => Err(Errno::EBADF),
+        }
+    }
+
+    /// Gives `file` the lowest free number below `limit` (RLIMIT_NOFILE).
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn install(&self, file: Arc<File>, cloexec: bool, limit: u64) -> Result<Fd> {
+        self.install_from(0, file, cloexec, limit)
+    }
+
+    /// The same, from a lowest number on (F_DUPFD).
+    ///
+    /// # Errors
+    /// EMFILE; EINVAL if `from` is not below the limit.
+    pub fn install_from(&self, from: usize, file: Arc<File>, cloexec: bool, limit: u64) -> Result<Fd> {
+        let limit = limit.min(NR_OPEN);
+        if from > 0 && from as u64 >= limit {
+            return Err(Errno::EINVAL);
+        }
+        let mut table = self.table.lock();
+        let at = table.free_from(from);
+        if at as u64 >= limit {
+            return Err(Errno::EMFILE);
+        }
+        table.put(at, Slot { file, cloexec });
+        Ok(at as Fd)
+    }
+
+    /// Gives `file` the number `fd`, and returns the file that had it (to be dropped without the lock).
+    ///
+    /// # Errors
+    /// EBADF outside the limit.
+    pub fn install_at(
+        &self,
+        fd: Fd,
+        file: Arc<File>,
+        cloexec: bool,
+        limit: u64,
+    ) -> Result<Option<Arc<File>>> {
+        let at = index(fd)?;
+        if at as u64 >= limit.min(NR_OPEN) {
+            return Err(Errno::EBADF);
+        }
+        let old = self.table.lock().put(at, Slot { file, cloexec }).map(|slot| slot.file);
+        if let Some(old) = &old {
+            self.release_locks(old);
+        }
+        Ok(old)
+    }
+
+    /// Closes `fd` and returns the file.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn close(&self, fd: Fd) -> Result<Arc<File>> {
+        let slot = self.table.lock().take(index(fd)?).ok_or(Errno::EBADF)?;
+        self.release_locks(&slot.file);
+        Ok(slot.file)
+    }
+
+    /// Closes `first..=last`, or marks them close-on-exec.
+    pub fn close_range(&self, first: u32, last: u32, cloexec_only: bool) {
+        let mut closed = Vec::new();
+        {
+            let mut table = self.table.lock();
+            let end = table.slots.len().min(last as usize + 1);
+            for at in first as usize..end {
+                if cloexec_only {
+                    if let Some(slot) = &mut table.slots[at] {
+                        slot.cloexec = true;
+                    }
+                } else if let Some(slot) = table.take(at) {
+                    closed.push(slot.file);
+                }
+            }
+        }
+        for file in &closed {
+            self.release_locks(file);
+        }
+    }
+
+    /// Closes what execve(2) closes.
+    pub fn close_on_exec(&self) {
+        let mut closed = Vec::new();
+        {
+            let mut table = self.table.lock();
+            for at in 0..table.slots.len() {
+                if table.slots[at].as_ref().is_some_and(|slot| slot.cloexec) {
+                    closed.extend(table.take(at).map(|slot| slot.file));
+                }
+            }
+        }
+        for file in &closed {
+            self.release_locks(file);
+        }
+    }
+
+    /// Whether `fd` is closed by execve(2).
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn cloexec(&self, fd: Fd) -> Result<bool> {
+        match self.table.lock().slots.get(index(fd)?) {
+            Some(Some(slot)) => Ok(slot.cloexec),
+            _ => Err(Errno::EBADF),
+        }
+    }
+
+    /// Sets whether `fd` is closed by execve(2).
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn set_cloexec(&self, fd: Fd, cloexec: bool) -> Result<()> {
+        match self.table.lock().slots.get_mut(index(fd)?) {
+            Some(Some(slot)) => {
+                slot.cloexec = cloexec;
+                Ok(())
+            }
+            _ => Err(Errno::EBADF),
+        }
+    }
+
+    /// All descriptors in use and their files, ascending.
+    pub fn all(&self) -> Vec<(Fd, Arc<File>, bool)> {
+        let table = self.table.lock();
+        let used = table.slots.iter().enumerate();
+        used.filter_map(|(at, slot)| slot.as_ref().map(|slot| (at as Fd, slot.file.clone(), slot.cloexec)))
+            .collect()
+    }
+
+    /// Slots that exist (FDSize of /proc/PID/status).
+    pub fn size(&self) -> usize {
+        self.table.lock().slots.len().next_multiple_of(64)
+    }
+
+    /// The identity that POSIX locks are owned by.
+    pub fn lock_owner(&self) -> u64 {
+        std::ptr::from_ref(self) as u64
+    }
+
+    /// Notes that POSIX locks must be dropped when files are closed.
+    pub fn note_lock(&self) {
+        self.locked.store(true, Ordering::Relaxed);
+    }
+
+    /// fcntl(2): closing any descriptor of a file drops the process's POSIX locks on it.
+    fn release_locks(&self, file: &File) {
+        if self.locked.load(Ordering::Relaxed)
+            && let Some(locks) = file.existing_locks()
+        {
+            locks.drop_owner(self.lock_owner());
+        }
+    }
+}
+
+impl Drop for FdTable {
+    fn drop(&mut self) {
+        if *self.locked.get_mut() {
+            for (_, file, _) in self.all() {
+                self.release_locks(&file);
+            }
+        }
+    }
+}
+
+/// Flags of a new descriptor out of those of open(2) and friends.
+pub const fn is_cloexec(flags: u32) -> bool {
+    flags & c::O_CLOEXEC != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::FileOps;
+    use std::any::Any;
+
+    struct Nothing;
+    impl FileOps for Nothing {
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    }
+
+    fn file() -> Arc<File> {
+        File::anon(Arc::new(Nothing), c::O_RDWR)
+    }
+
+    #[test]
+    fn lowest_number_is_given() {
+        let fds = FdTable::new();
+        for want in 0..5 {
+            assert_eq!(fds.install(file(), false, 1024), Ok(want));
+        }
+        fds.close(1).unwrap();
+        fds.close(3).unwrap();
+        assert_eq!(fds.install(file(), false, 1024), Ok(1));
+        assert_eq!(fds.install_from(2, file(), false, 1024), Ok(3));
+        assert_eq!(fds.install_from(100, file(), false, 1024), Ok(100));
+        assert_eq!(fds.install(file(), false, 1024), Ok(5));
+        assert_eq!(fds.get(99).err(), Some(Errno::EBADF));
+        assert_eq!(fds.get(-1).err(), Some(Errno::EBADF));
+    }
+
+    #[test]
+    fn limits_hold() {
+        let fds = FdTable::new();
+        assert_eq!(fds.install(file(), false, 1), Ok(0));
+        assert_eq!(fds.install(file(), false, 1), Err(Errno::EMFILE));
+        assert_eq!(fds.install_from(5, file(), false, 5), Err(Errno::EINVAL));
+        assert_eq!(fds.install_at(5, file(), false, 5).err(), Some(Errno::EBADF));
+    }
+
+    #[test]
+    fn exec_closes_and_fork_copies() {
+        let fds = FdTable::new();
+        fds.install(file(), true, 10).unwrap();
+        fds.install(file(), false, 10).unwrap();
+        let child = fds.fork();
+        child.close_on_exec();
+        assert!(child.get(0).is_err() && child.get(1).is_ok());
+        assert!(fds.get(0).is_ok());
+        fds.close_range(0, u32::MAX, true);
+        assert_eq!(fds.cloexec(1), Ok(true));
+        fds.close_range(1, u32::MAX, false);
+        assert!(fds.get(0).is_ok() && fds.get(1).is_err());
+    }
+}

@@ -1,0 +1,531 @@
+//! What programs do with names: open, make, remove, rename, change.
+
+use super::{
+    Caller, DirFile, File, Found, Kind, Lookup, MountFlags, NewNode, Path, Resolve, Timestamp, Want,
+};
+use super::{Dentry, Meta, file::PathOps, perms};
+use crate::abi::{Errno, Result};
+use crate::cred::{Caps, Cred};
+use linux_raw_sys::general as c;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What a file is opened for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OpenHow {
+    /// Flags of open(2).
+    pub flags: u32,
+    /// Permission bits of a new file, before the umask.
+    pub mode: u32,
+    /// Restrictions of openat2(2).
+    pub resolve: Resolve,
+    /// Who opens.
+    pub caller: Caller,
+}
+
+/// The access that open flags ask for (3, used by some for ioctl only, asks for both).
+fn wanted(flags: u32) -> Want {
+    let mut want = match flags & c::O_ACCMODE {
+        c::O_RDONLY => Want::READ,
+        c::O_WRONLY => Want::WRITE,
+        _ => Want::READ | Want::WRITE,
+    };
+    if flags & c::O_TRUNC != 0 {
+        want |= Want::WRITE;
+    }
+    want
+}
+
+/// A time to set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetTime {
+    /// Leave it.
+    Omit,
+    /// The present.
+    Now,
+    /// This one.
+    To(Timestamp),
+}
+
+/// Fails where a name may not be added to or removed from `dir`.
+fn may_edit(cred: &Cred, dir: &Path) -> Result<()> {
+    perms::may(cred, dir.dentry.inode.meta(), Want::WRITE | Want::EXEC)?;
+    dir.mount.writable()?;
+    dir.dentry.inode.can_edit()
+}
+
+/// Opens what `path` names, its permissions having been checked.
+fn open_path(path: &Path, how: &OpenHow) -> Result<Arc<File>> {
+    let ops = path.dentry.inode.clone().open(path, how)?;
+    Ok(File::new(ops, how.flags, path.clone()))
+}
+
+impl Lookup<'_> {
+    /// open(2), openat(2), openat2(2). A FIFO's open is complete when [`super::FileOps::opened`] says so.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open(&self, base: Option<&Path>, name: &[u8], how: &OpenHow) -> Result<Arc<File>> {
+        let flags = how.flags;
+        if flags & c::O_PATH != 0 {
+            return self.open_handle(base, name, how);
+        }
+        if flags & c::O_TMPFILE == c::O_TMPFILE {
+            return self.open_nameless(base, name, how);
+        }
+        let exclusive = flags & (c::O_CREAT | c::O_EXCL) == c::O_CREAT | c::O_EXCL;
+        let mut resolve = how.resolve;
+        resolve.set(Resolve::FOLLOW, flags & c::O_NOFOLLOW == 0 && !exclusive);
+        if flags & c::O_CREAT == 0 {
+            let path = self.resolve(base, name, resolve)?;
+            return self.open_existing(&path, how, true);
+        }
+        let found = self.resolve_parent(base, name, resolve)?;
+        let path = match found.path {
+            Some(_) if exclusive => return Err(Errno::EEXIST),
+            Some(path) if path.dentry.kind() == Kind::Dir => {
+                let _ = path;
+                return Err(Errno::EISDIR);
+            }
+            Some(path) => path,
+            None if found.slash => return Err(Errno::EISDIR),
+            None => {
+                match self.make(&found, &NewNode { kind: Kind::File, perm: how.mode, ..self.plain() }) {
+                    // No permission check: the creator may open a read-only file for writing.
+                    Ok(path) => return self.open_existing(&path, how, false),
+                    // Somebody else made it between look-up and here.
+                    Err(Errno::EEXIST) if !exclusive => found
+                        .dir
+                        .dentry
+                        .child(&found.name)?
+                        .map(|d| found.dir.with(d))
+                        .ok_or(Errno::ENOENT)?,
+                    Err(errno) => return Err(errno),
+                }
+            }
+        };
+        self.open_existing(&path, how, true)
+    }
+
+    fn open_existing(&self, path: &Path, how: &OpenHow, check: bool) -> Result<Arc<File>> {
+        let flags = how.flags;
+        let meta = path.dentry.inode.meta();
+        let writes = wanted(flags).contains(Want::WRITE);
+        match meta.kind {
+            Kind::Symlink => return Err(Errno::ELOOP),
+            Kind::Dir if writes => return Err(Errno::EISDIR),
+            Kind::Socket => return Err(Errno::ENXIO),
+            _ => {}
+        }
+        if flags & c::O_DIRECTORY != 0 && meta.kind != Kind::Dir {
+            return Err(Errno::ENOTDIR);
+        }
+        if check {
+            perms::may(self.cred, meta, wanted(flags))?;
+        }
+        let ordinary = matches!(meta.kind, Kind::File | Kind::Dir);
+        if ordinary && writes {
+            path.mount.writable()?;
+        }
+        let device = matches!(meta.kind, Kind::Char | Kind::Block);
+        if device && path.mount.flags().contains(MountFlags::NODEV) {
+            return Err(Errno::EACCES);
+        }
+        if flags & c::O_NOATIME != 0 {
+            perms::owner(self.cred, meta)?;
+        }
+        let file = open_path(path, &OpenHow { caller: self.caller, ..*how })?;
+        if flags & c::O_TRUNC != 0 && meta.kind == Kind::File && check {
+            path.dentry.inode.truncate(0)?;
+        }
+        Ok(file)
+    }
+
+    /// O_PATH: a handle on a name.
+    fn open_handle(&self, base: Option<&Path>, name: &[u8], how: &OpenHow) -> Result<Arc<File>> {
+        let mut resolve = how.resolve;
+        resolve.set(Resolve::FOLLOW, how.flags & c::O_NOFOLLOW == 0);
+        let path = self.resolve(base, name, resolve)?;
+        if how.flags & c::O_DIRECTORY != 0 && path.dentry.kind() != Kind::Dir {
+            return Err(Errno::ENOTDIR);
+        }
+        let flags = how.flags & (c::O_PATH | c::O_DIRECTORY | c::O_NOFOLLOW | c::O_CLOEXEC);
+        Ok(File::new(Arc::new(PathOps), flags, path))
+    }
+
+    /// O_TMPFILE: a file without a name in the file system of a directory.
+    fn open_nameless(&self, base: Option<&Path>, name: &[u8], how: &OpenHow) -> Result<Arc<File>> {
+        if !wanted(how.flags).contains(Want::WRITE) {
+            return Err(Errno::EINVAL);
+        }
+        let dir = self.resolve(base, name, how.resolve | Resolve::FOLLOW)?;
+        if dir.dentry.kind() != Kind::Dir {
+            return Err(Errno::ENOTDIR);
+        }
+        may_edit(self.cred, &dir)?;
+        let perm = how.mode & 0o7777 & !self.fs.umask();
+        let inode = dir.dentry.inode.create(b"", &NewNode { kind: Kind::File, perm, ..self.plain() })?;
+        inode.meta().nlink.store(0, Relaxed);
+        let name = format!("#{}", inode.meta().ino);
+        let path = dir.with(Dentry::below(&dir.dentry, name.as_bytes(), inode));
+        open_path(&path, how)
+    }
+
+    /// Opens a program: execute permission, a regular file, not on a noexec mount.
+    ///
+    /// # Errors
+    /// EACCES, and as open(2).
+    pub fn open_program(&self, base: Option<&Path>, name: &[u8], resolve: Resolve) -> Result<Arc<File>> {
+        let path = self.resolve(base, name, resolve)?;
+        let meta = path.dentry.inode.meta();
+        match meta.kind {
+            Kind::File => {}
+            Kind::Symlink => return Err(Errno::ELOOP),
+            _ => return Err(Errno::EACCES),
+        }
+        perms::may(self.cred, meta, Want::EXEC)?;
+        if path.mount.flags().contains(MountFlags::NOEXEC) {
+            return Err(Errno::EACCES);
+        }
+        open_path(&path, &OpenHow { caller: self.caller, ..OpenHow::default() })
+    }
+
+    fn plain(&self) -> NewNode<'static> {
+        let (uid, gid) = (self.cred.uid.fs, self.cred.gid.fs);
+        NewNode { kind: Kind::File, perm: 0, uid, gid, rdev: 0, target: b"" }
+    }
+
+    /// Makes what `found` says is missing.
+    fn make(&self, found: &Found, new: &NewNode<'_>) -> Result<Path> {
+        let dir = &found.dir;
+        may_edit(self.cred, dir)?;
+        let parent = dir.dentry.inode.meta();
+        let mut new = new.clone();
+        new.perm &= 0o7777;
+        if new.kind != Kind::Symlink {
+            new.perm &= !self.fs.umask();
+        }
+        if parent.perm.load(Relaxed) & c::S_ISGID != 0 {
+            // inode(7): new files of a set-group-ID directory belong to its group.
+            new.gid = parent.gid.load(Relaxed);
+            if new.kind == Kind::Dir {
+                new.perm |= c::S_ISGID;
+            }
+        }
+        Ok(dir.with(dir.dentry.add(&found.name, || dir.dentry.inode.create(&found.name, &new))?))
+    }
+
+    /// mkdir, mknod, symlink and bind: makes `name`, which must not exist.
+    ///
+    /// # Errors
+    /// As mkdir(2), mknod(2), symlink(2).
+    pub fn create(
+        &self,
+        base: Option<&Path>,
+        name: &[u8],
+        kind: Kind,
+        perm: u32,
+        rest: Extra<'_>,
+    ) -> Result<Path> {
+        let found = self.resolve_parent(base, name, Resolve::empty())?;
+        if found.path.is_some() {
+            return Err(Errno::EEXIST);
+        }
+        if found.slash && kind != Kind::Dir {
+            return Err(Errno::ENOENT);
+        }
+        if matches!(kind, Kind::Char | Kind::Block) && !self.cred.has(Caps::MKNOD) {
+            // Whiteouts (character device 0:0) included: overlayfs has no business in here.
+            return Err(Errno::EPERM);
+        }
+        let (target, rdev) = match rest {
+            Extra::None => (&b""[..], 0),
+            Extra::Target(target) => (target, 0),
+            Extra::Device(rdev) => (&b""[..], rdev),
+        };
+        self.make(&found, &NewNode { kind, perm, target, rdev, ..self.plain() })
+    }
+
+    /// link(2): gives `old` one more name.
+    ///
+    /// # Errors
+    /// As link(2).
+    pub fn link(&self, old: &Path, base: Option<&Path>, name: &[u8]) -> Result<()> {
+        let found = self.resolve_parent(base, name, Resolve::empty())?;
+        if found.path.is_some() {
+            return Err(Errno::EEXIST);
+        }
+        if found.slash {
+            return Err(Errno::ENOENT);
+        }
+        let meta = old.dentry.inode.meta();
+        if !Arc::ptr_eq(&old.dentry.sb, &found.dir.dentry.sb) {
+            return Err(Errno::EXDEV);
+        }
+        if meta.kind == Kind::Dir {
+            return Err(Errno::EPERM);
+        }
+        may_edit(self.cred, &found.dir)?;
+        found.dir.dentry.add(&found.name, || {
+            meta.nlink.fetch_add(1, Relaxed);
+            Ok(old.dentry.inode.clone())
+        })?;
+        meta.changed();
+        Ok(())
+    }
+
+    /// unlink(2) and rmdir(2).
+    ///
+    /// # Errors
+    /// As unlink(2), rmdir(2).
+    pub fn remove(&self, base: Option<&Path>, name: &[u8], dir: bool) -> Result<()> {
+        let found = self.resolve_parent(base, name, Resolve::empty())?;
+        if found.name.is_empty() {
+            return Err(match name.rsplit(|&b| b == b'/').find(|part| !part.is_empty()) {
+                None if dir => Errno::EBUSY,
+                Some(b".") if dir => Errno::EINVAL,
+                Some(b"..") if dir => Errno::ENOTEMPTY,
+                _ => Errno::EISDIR,
+            });
+        }
+        let victim = found.path.ok_or(Errno::ENOENT)?;
+        perms::may(self.cred, found.dir.dentry.inode.meta(), Want::WRITE | Want::EXEC)?;
+        perms::sticky(self.cred, found.dir.dentry.inode.meta(), victim.dentry.inode.meta())?;
+        let is_dir = victim.dentry.kind() == Kind::Dir;
+        if dir && !is_dir {
+            return Err(Errno::ENOTDIR);
+        }
+        if !dir && is_dir {
+            return Err(Errno::EISDIR);
+        }
+        if !dir && found.slash {
+            return Err(Errno::ENOTDIR);
+        }
+        found.dir.mount.writable()?;
+        found.dir.dentry.inode.can_edit()?;
+        if victim.is_mount_root() || self.fs.namespace().is_busy(&victim.dentry) {
+            return Err(Errno::EBUSY);
+        }
+        found.dir.dentry.remove(&found.name, &victim.dentry)
+    }
+
+    /// renameat2(2).
+    ///
+    /// # Errors
+    /// As rename(2).
+    pub fn rename(
+        &self,
+        old_base: Option<&Path>,
+        old_name: &[u8],
+        new_base: Option<&Path>,
+        new_name: &[u8],
+        flags: u32,
+    ) -> Result<()> {
+        let known = c::RENAME_NOREPLACE | c::RENAME_EXCHANGE;
+        let exchange = flags & c::RENAME_EXCHANGE != 0;
+        if flags & !known != 0 || flags == known {
+            return Err(Errno::EINVAL);
+        }
+        let old = self.resolve_parent(old_base, old_name, Resolve::empty())?;
+        let new = self.resolve_parent(new_base, new_name, Resolve::empty())?;
+        if !Arc::ptr_eq(&old.dir.mount, &new.dir.mount) {
+            return Err(Errno::EXDEV);
+        }
+        if old.name.is_empty() || new.name.is_empty() {
+            return Err(if flags & c::RENAME_NOREPLACE != 0 && new.name.is_empty() {
+                Errno::EEXIST
+            } else {
+                Errno::EBUSY
+            });
+        }
+        let child = old.path.ok_or(Errno::ENOENT)?;
+        let is_dir = child.dentry.kind() == Kind::Dir;
+        if !is_dir && (old.slash || (new.slash && !exchange)) {
+            return Err(Errno::ENOTDIR);
+        }
+        match &new.path {
+            None if exchange => return Err(Errno::ENOENT),
+            Some(_) if flags & c::RENAME_NOREPLACE != 0 => return Err(Errno::EEXIST),
+            _ => {}
+        }
+        may_edit(self.cred, &old.dir)?;
+        may_edit(self.cred, &new.dir)?;
+        perms::sticky(self.cred, old.dir.dentry.inode.meta(), child.dentry.inode.meta())?;
+        if let Some(victim) = &new.path {
+            if Arc::ptr_eq(&victim.dentry.inode, &child.dentry.inode) {
+                // rename(2): two links to one file, nothing happens.
+                return Ok(());
+            }
+            perms::sticky(self.cred, new.dir.dentry.inode.meta(), victim.dentry.inode.meta())?;
+            let onto_dir = victim.dentry.kind() == Kind::Dir;
+            if !exchange && is_dir && !onto_dir {
+                return Err(Errno::ENOTDIR);
+            }
+            if !exchange && !is_dir && onto_dir {
+                return Err(Errno::EISDIR);
+            }
+        }
+        let ns = self.fs.namespace();
+        for path in [Some(&child), new.path.as_ref()].into_iter().flatten() {
+            if path.is_mount_root() || ns.is_busy(&path.dentry) {
+                return Err(Errno::EBUSY);
+            }
+        }
+        let victim = new.path.as_ref().map(|path| &path.dentry);
+        old.dir.dentry.rename(&old.name, &child.dentry, &new.dir.dentry, &new.name, victim, exchange)
+    }
+
+    /// chmod(2).
+    ///
+    /// # Errors
+    /// EPERM, EROFS.
+    pub fn set_mode(&self, path: &Path, mode: u32) -> Result<()> {
+        let meta = self.attributes(path)?;
+        perms::owner(self.cred, meta)?;
+        let mut mode = mode & 0o7777;
+        if meta.kind != Kind::Dir
+            && !self.cred.in_group(meta.gid.load(Relaxed))
+            && !self.cred.has(Caps::FSETID)
+        {
+            mode &= !c::S_ISGID;
+        }
+        meta.perm.store(mode, Relaxed);
+        meta.changed();
+        Ok(())
+    }
+
+    /// chown(2); `u32::MAX` leaves an id.
+    ///
+    /// # Errors
+    /// EPERM, EROFS.
+    pub fn set_owner(&self, path: &Path, uid: u32, gid: u32) -> Result<()> {
+        let meta = self.attributes(path)?;
+        let (old_uid, old_gid) = (meta.uid.load(Relaxed), meta.gid.load(Relaxed));
+        if !self.cred.has(Caps::CHOWN) {
+            let mine = old_uid == self.cred.uid.fs;
+            let uid_fits = uid == u32::MAX || (mine && uid == old_uid);
+            let gid_fits = gid == u32::MAX || (mine && (gid == old_gid || self.cred.in_group(gid)));
+            if !uid_fits || !gid_fits {
+                return Err(Errno::EPERM);
+            }
+        }
+        if uid != u32::MAX {
+            meta.uid.store(uid, Relaxed);
+        }
+        if gid != u32::MAX {
+            meta.gid.store(gid, Relaxed);
+        }
+        drop_set_id(meta);
+        meta.changed();
+        Ok(())
+    }
+
+    /// utimensat(2).
+    ///
+    /// # Errors
+    /// EPERM, EACCES, EROFS.
+    pub fn set_times(&self, path: &Path, access: SetTime, modify: SetTime) -> Result<()> {
+        if access == SetTime::Omit && modify == SetTime::Omit {
+            return Ok(());
+        }
+        let meta = self.attributes(path)?;
+        if perms::owner(self.cred, meta).is_err() {
+            if access != SetTime::Now || modify != SetTime::Now {
+                return Err(Errno::EPERM);
+            }
+            perms::may(self.cred, meta, Want::WRITE)?;
+        }
+        let now = Timestamp::now();
+        let mut times = meta.times.lock();
+        for (slot, set) in [(0, access), (1, modify)] {
+            let time = match set {
+                SetTime::Omit => continue,
+                SetTime::Now => now,
+                SetTime::To(time) => time,
+            };
+            if slot == 0 {
+                times.access = time;
+            } else {
+                times.modify = time;
+            }
+        }
+        times.change = now;
+        Ok(())
+    }
+
+    /// truncate(2).
+    ///
+    /// # Errors
+    /// As truncate(2).
+    pub fn truncate(&self, path: &Path, len: u64) -> Result<()> {
+        let meta = path.dentry.inode.meta();
+        match meta.kind {
+            Kind::Dir => return Err(Errno::EISDIR),
+            Kind::File => {}
+            _ => return Err(Errno::EINVAL),
+        }
+        perms::may(self.cred, meta, Want::WRITE)?;
+        path.mount.writable()?;
+        path.dentry.inode.truncate(len)
+    }
+
+    /// access(2): with the real ids unless `effective`.
+    ///
+    /// # Errors
+    /// EACCES, EROFS.
+    pub fn access(&self, path: &Path, want: Want, effective: bool) -> Result<()> {
+        let meta = path.dentry.inode.meta();
+        if want.contains(Want::WRITE) && matches!(meta.kind, Kind::File | Kind::Dir) {
+            path.mount.writable()?;
+        }
+        if want.contains(Want::EXEC)
+            && meta.kind == Kind::File
+            && path.mount.flags().contains(MountFlags::NOEXEC)
+        {
+            return Err(Errno::EACCES);
+        }
+        if effective || (self.cred.uid.real == self.cred.uid.fs && self.cred.gid.real == self.cred.gid.fs) {
+            return perms::may(self.cred, meta, want);
+        }
+        // access(2): a set-user-ID program asks what its caller may; only root keeps its powers.
+        let mut cred = self.cred.clone();
+        cred.effective = if cred.uid.real == 0 { cred.permitted } else { Caps::empty() };
+        perms::may_as(&cred, cred.uid.real, cred.gid.real, meta, want)
+    }
+
+    /// The attributes of something that may be changed.
+    fn attributes<'p>(&self, path: &'p Path) -> Result<&'p Meta> {
+        path.mount.writable()?;
+        path.dentry.inode.can_setattr()?;
+        Ok(path.dentry.inode.meta())
+    }
+
+    /// Opens a directory for the kernel's own use.
+    pub fn open_dir(&self, path: &Path) -> Arc<File> {
+        File::new(DirFile::new(path), c::O_RDONLY | c::O_DIRECTORY, path.clone())
+    }
+}
+
+/// What a new node needs besides type and permissions.
+pub enum Extra<'a> {
+    /// Nothing.
+    None,
+    /// A symbolic link's target.
+    Target(&'a [u8]),
+    /// A device number.
+    Device(u64),
+}
+
+/// Clears set-id bits, as a change of owner or a write does.
+fn drop_set_id(meta: &Meta) {
+    if meta.kind == Kind::File {
+        let perm = meta.perm.load(Relaxed);
+        let mut kept = perm & !c::S_ISUID;
+        if perm & c::S_IXGRP != 0 {
+            kept &= !c::S_ISGID;
+        }
+        if kept != perm {
+            meta.perm.store(kept, Relaxed);
+        }
+    }
+}
