@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use tests::arch::Arch;
 use tests::guest::frames::Frame;
-use tests::guest::{self, Guest, Options, Step};
+use tests::guest::{Guest, Options, PILLBOX, Step};
 use tests::words::words;
 
 /// Boots a Debian kernel under QEMU's emulator with nested virtualisation and runs a command there.
@@ -80,13 +80,12 @@ fn run(cli: &Cli) -> Result<u8, Box<dyn std::error::Error>> {
         guest.program(&std::fs::canonicalize(file)?, "/bin/program")?;
     }
     if steps.iter().any(|(_, step)| step.argv.first().is_some_and(|p| p == PILLBOX)) {
-        let built = guest::build(cli.arch, &["-p", "host", "--bin", "pillbox"])?;
-        guest.program(&built.join("pillbox"), PILLBOX)?;
+        guest = guest.with_pillbox()?;
     }
     let labelled = cli.script.is_some();
     let (labels, steps): (Vec<String>, Vec<Step>) = steps.into_iter().unzip();
     let mut announced = None;
-    let outcomes = guest.run(&steps, |step, frame| {
+    let run = guest.run(&steps, |step, frame| {
         if labelled && announced != Some(step) && step < labels.len() {
             println!("==> {}", labels[step]);
             announced = Some(step);
@@ -98,11 +97,10 @@ fn run(cli: &Cli) -> Result<u8, Box<dyn std::error::Error>> {
             _ => {}
         }
     })?;
-    let worst = outcomes.iter().map(|outcome| outcome.status).find(|&status| status != 0);
+    run.ended?;
+    let worst = run.outcomes.iter().map(|outcome| outcome.status).find(|&status| status != 0);
     Ok(u8::try_from(worst.unwrap_or(0)).unwrap_or(255))
 }
-
-const PILLBOX: &str = "/bin/pillbox";
 
 /// What to run, each with a label.
 fn steps(cli: &Cli) -> Result<Vec<(String, Step)>, Box<dyn std::error::Error>> {

@@ -23,9 +23,12 @@ pub use job::Step;
 pub use tree::Tree;
 
 use crate::arch::Arch;
-use crate::packages::{self, Cache, workspace_root};
+use crate::packages::{self, Cache, Kernel, workspace_root};
 use frames::{Frame, Frames};
 use job::{JOB_PATH, Job, PAYLOAD};
+
+/// Where pillbox is in a guest that has it.
+pub const PILLBOX: &str = "/bin/pillbox";
 
 /// Our own test programs, which every guest has in /bin.
 pub const PROGRAMS: &[&str] = &["mb"];
@@ -97,7 +100,16 @@ pub struct Outcome {
     pub status: i32,
 }
 
-/// A guest that has not been booted yet.
+/// What one boot did.
+#[derive(Debug)]
+pub struct Run {
+    /// One per step that ended.
+    pub outcomes: Vec<Outcome>,
+    /// Why there are fewer than there were steps.
+    pub ended: Result<(), Error>,
+}
+
+/// A guest: it can be booted more than once, and is the same each time.
 #[derive(Debug)]
 pub struct Guest {
     arch: Arch,
@@ -150,50 +162,21 @@ impl Guest {
         self.program(&real, &path)
     }
 
+    /// Builds pillbox and adds it.
+    pub fn with_pillbox(mut self) -> Result<Self, Error> {
+        let built = build(self.arch, &["-p", "host", "--bin", "pillbox"])?;
+        self.program(&built.join("pillbox"), PILLBOX)?;
+        Ok(self)
+    }
+
     /// Boots the guest and runs `steps`; `output` gets what they write as it comes, with the step's
-    /// number. Returns one outcome per step.
-    pub fn run(
-        mut self,
-        steps: &[Step],
-        mut output: impl FnMut(usize, &Frame),
-    ) -> Result<Vec<Outcome>, Error> {
+    /// number. Returns one outcome per step, fewer if the guest died on the way.
+    pub fn run(&self, steps: &[Step], mut output: impl FnMut(usize, &Frame)) -> Result<Run, Error> {
         let kernel = packages::kernel(&self.cache, self.arch)?;
-        let mut what = vec!["-p", "tests", "--bin", "init"];
-        for program in PROGRAMS {
-            what.extend(["--bin", program]);
-        }
-        let built = build(self.arch, &what)?;
-        let init = built.join("init");
-        for program in PROGRAMS {
-            let from = built.join(program);
-            let path = Path::new("/bin").join(program);
-            self.tree.copy(&from, path).map_err(io_error(&from))?;
-        }
         let run = RunDir::new(&self.cache)?;
         let initramfs = run.0.join("initramfs");
         let console = run.0.join("console");
-
-        let mut job = Job {
-            modules: Vec::new(),
-            channel: qemu::channel(self.arch).to_owned(),
-            disk: self.disk.is_some().then(|| "/dev/nvme0n1".to_owned()),
-            steps: steps.to_vec(),
-        };
-        let mut tree = Tree::default();
-        tree.copy(&init, "/init").map_err(io_error(&init))?;
-        for (n, module) in kernel.modules.iter().enumerate() {
-            let name = format!("/modules/{n}.ko");
-            tree.copy(module, &name).map_err(io_error(module))?;
-            job.modules.push(name);
-        }
-        let orders = serde_json::to_vec(&job).unwrap_or_default();
-        tree.bytes(JOB_PATH, orders);
-        // Init writes here before it has mounted anything.
-        tree.dir("/dev");
-        tree.char_device("/dev/console", 5, 1);
-        tree.char_device("/dev/null", 1, 3);
-        tree.merge(std::mem::take(&mut self.tree).below(Path::new(PAYLOAD)));
-        tree.write_initramfs(&initramfs).map_err(io_error(&initramfs))?;
+        self.tree_with_orders(&kernel, steps)?.write_initramfs(&initramfs).map_err(io_error(&initramfs))?;
 
         let disk = self.disk.as_deref();
         let mut command = qemu::command(self.arch, &self.options, &kernel, &initramfs, disk, &console);
@@ -218,27 +201,28 @@ impl Guest {
         });
 
         let deadline = Instant::now() + self.options.timeout;
-        let mut outcomes = vec![Outcome::default()];
-        let result = loop {
+        let mut outcomes = Vec::new();
+        let mut current = Outcome::default();
+        let ended = loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let step = outcomes.len() - 1;
-            let when = |why: &str| Error::Died {
-                when: format!(" in step {step}{why}"),
-                console: tail(&console) + "\n" + &tail(&run.0.join("qemu")),
-            };
+            let step = outcomes.len();
             let frame = match receiver.recv_timeout(left) {
                 Ok(frame) => frame,
-                Err(mpsc::RecvTimeoutError::Timeout) => break Err(when(" (out of time)")),
-                Err(mpsc::RecvTimeoutError::Disconnected) => break Err(when("")),
+                Err(error) => {
+                    let timeout = error == mpsc::RecvTimeoutError::Timeout;
+                    let why = if timeout { " (out of time)" } else { "" };
+                    let when = format!(" in step {step}{why}");
+                    let console = tail(&console) + "\n" + &tail(&run.0.join("qemu"));
+                    break Err(Error::Died { when, console });
+                }
             };
             output(step, &frame);
-            let outcome = &mut outcomes[step];
             match frame {
-                Frame::Stdout(bytes) => outcome.stdout.extend(bytes),
-                Frame::Stderr(bytes) => outcome.stderr.extend(bytes),
+                Frame::Stdout(bytes) => current.stdout.extend(bytes),
+                Frame::Stderr(bytes) => current.stderr.extend(bytes),
                 Frame::Done(status) => {
-                    outcome.status = status;
-                    outcomes.push(Outcome::default());
+                    current.status = status;
+                    outcomes.push(std::mem::take(&mut current));
                 }
                 Frame::Failed(text) => break Err(Error::Init(text)),
                 Frame::End => break Ok(()),
@@ -247,8 +231,37 @@ impl Guest {
         drop(machine);
         // The pipe is closed now, so the reader ends.
         let _ = reader.join();
-        outcomes.truncate(steps.len());
-        result.map(|()| outcomes)
+        Ok(Run { outcomes, ended })
+    }
+
+    /// The initramfs: init, its orders and modules, and what becomes the root directory.
+    fn tree_with_orders(&self, kernel: &Kernel, steps: &[Step]) -> Result<Tree, Error> {
+        let built = build_programs(self.arch)?;
+        let mut payload = self.tree.clone();
+        for program in PROGRAMS {
+            let from = built.join(program);
+            payload.copy(&from, Path::new("/bin").join(program)).map_err(io_error(&from))?;
+        }
+        let mut tree = payload.below(Path::new(PAYLOAD));
+        let init = built.join("init");
+        tree.copy(&init, "/init").map_err(io_error(&init))?;
+        let mut job = Job {
+            modules: Vec::new(),
+            channel: qemu::channel(self.arch).to_owned(),
+            disk: self.disk.is_some().then(|| "/dev/nvme0n1".to_owned()),
+            steps: steps.to_vec(),
+        };
+        for (n, module) in kernel.modules.iter().enumerate() {
+            let name = format!("/modules/{n}.ko");
+            tree.copy(module, &name).map_err(io_error(module))?;
+            job.modules.push(name);
+        }
+        tree.bytes(JOB_PATH, serde_json::to_vec(&job).unwrap_or_default());
+        // Init writes here before it has mounted anything.
+        tree.dir("/dev");
+        tree.char_device("/dev/console", 5, 1);
+        tree.char_device("/dev/null", 1, 3);
+        Ok(tree)
     }
 }
 
@@ -300,6 +313,15 @@ pub fn build(arch: Arch, what: &[&str]) -> Result<PathBuf, Error> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target = target.unwrap_or_else(|| workspace_root().join("target"));
     Ok(target.join(arch.target()).join("release"))
+}
+
+/// Builds init and our own test programs.
+pub fn build_programs(arch: Arch) -> Result<PathBuf, Error> {
+    let mut what = vec!["-p", "tests", "--bin", "init"];
+    for program in PROGRAMS {
+        what.extend(["--bin", program]);
+    }
+    build(arch, &what)
 }
 
 fn tail(path: &Path) -> String {

@@ -81,11 +81,6 @@ impl Tree {
         Ok(())
     }
 
-    /// Whether something is at `path`.
-    pub fn contains(&self, path: &Path) -> bool {
-        self.nodes.contains_key(path)
-    }
-
     /// Moves the whole tree below the directory `below`.
     #[must_use]
     pub fn below(self, below: &Path) -> Self {
@@ -96,11 +91,6 @@ impl Tree {
             moved.nodes.insert(below.join(inner), node);
         }
         moved
-    }
-
-    /// Adds everything of `other`.
-    pub fn merge(&mut self, other: Self) {
-        self.nodes.extend(other.nodes);
     }
 
     /// Writes the tree as a cpio archive that the kernel unpacks at boot.

@@ -1,0 +1,199 @@
+//! `cargo xtest`: every test there is, and one line at the end that counts them.
+//!
+//! With arguments only the layers named run. Each check prints one line as it ends; what cannot run says
+//! so as loudly as what fails.
+
+use std::collections::BTreeMap;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Instant;
+
+use clap::{Parser, ValueEnum};
+use tests::arch::Arch;
+use tests::cases::{self, Case, Place};
+use tests::guest::{self, Guest, Options};
+use tests::packages::{Cache, workspace_root};
+use tests::setup;
+
+/// Runs every test: on this machine, and in nested guests of both architectures.
+#[derive(Parser)]
+#[command(name = "cargo xtest")]
+struct Cli {
+    /// Only these layers.
+    layers: Vec<Layer>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Layer {
+    /// Formatting and lints.
+    Lint,
+    /// `cargo test` of every crate.
+    Unit,
+    /// Sandboxes on this machine, on the platform that needs no KVM.
+    Here,
+    /// Sandboxes in a nested x86_64 guest.
+    #[value(name = "x86_64")]
+    X86_64,
+    /// Sandboxes in a nested aarch64 guest.
+    Aarch64,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let layers = if cli.layers.is_empty() { Layer::value_variants() } else { &cli.layers };
+    let mut tally = Tally::default();
+    let ready = Cache::open().and_then(|cache| setup::everything(&cache));
+    if let Err(error) = ready {
+        tally.failed("set-up", &error.to_string());
+    }
+    for layer in layers {
+        let start = Instant::now();
+        match layer {
+            Layer::Lint => lint(&mut tally),
+            Layer::Unit => unit(&mut tally),
+            Layer::Here => here(&mut tally),
+            Layer::X86_64 => nested(&mut tally, Arch::X86_64),
+            Layer::Aarch64 => nested(&mut tally, Arch::Aarch64),
+        }
+        let name = layer.to_possible_value().map(|value| value.get_name().to_owned());
+        println!("     {} took {} s", name.unwrap_or_default(), start.elapsed().as_secs());
+    }
+    tally.close()
+}
+
+/// What has been checked so far.
+#[derive(Default)]
+struct Tally {
+    passed: u64,
+    failures: Vec<String>,
+    skipped: BTreeMap<String, String>,
+}
+
+impl Tally {
+    fn passed(&mut self, name: &str) {
+        println!("ok   {name}");
+        self.passed += 1;
+    }
+
+    fn failed(&mut self, name: &str, why: &str) {
+        println!("FAIL {name}: {why}");
+        self.failures.push(name.to_owned());
+    }
+
+    fn skipped(&mut self, name: &str, why: &str) {
+        println!("SKIP {name}: {why}");
+        self.skipped.insert(name.to_owned(), why.to_owned());
+    }
+
+    fn judged(&mut self, name: &str, verdict: Result<(), String>) {
+        match verdict {
+            Ok(()) => self.passed(name),
+            Err(why) => self.failed(name, &why),
+        }
+    }
+
+    fn close(self) -> ExitCode {
+        println!();
+        for name in &self.failures {
+            println!("FAIL {name}");
+        }
+        for (name, why) in &self.skipped {
+            println!("SKIP {name}: {why}");
+        }
+        let (failed, skipped) = (self.failures.len(), self.skipped.len());
+        println!("{} passed, {failed} failed, {skipped} skipped", self.passed);
+        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(arguments).current_dir(workspace_root()).stdin(Stdio::null());
+    cargo
+}
+
+fn lint(tally: &mut Tally) {
+    let checks: [(&str, &[&str]); 2] = [
+        ("formatting", &["fmt", "--all", "--check"]),
+        ("lints", &["clippy", "-q", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    ];
+    for (name, arguments) in checks {
+        let verdict = match cargo(arguments).output() {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => {
+                let said = [output.stdout, output.stderr].concat();
+                let said = String::from_utf8_lossy(&said);
+                Err(said.lines().take(40).collect::<Vec<_>>().join("\n    "))
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        tally.judged(name, verdict);
+    }
+}
+
+/// Runs `cargo test` and counts what it reports, test by test.
+fn unit(tally: &mut Tally) {
+    let output = cargo(&["test", "--workspace", "--no-fail-fast"]).stderr(Stdio::inherit()).output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => return tally.failed("cargo test", &error.to_string()),
+    };
+    let said = String::from_utf8_lossy(&output.stdout);
+    let mut failures = 0;
+    for line in said.lines() {
+        let Some(test) = line.strip_prefix("test ") else { continue };
+        if test.starts_with("result:") {
+            continue;
+        }
+        match test.rsplit_once(" ... ") {
+            Some((_, "ok")) => tally.passed += 1,
+            Some((name, "FAILED")) => {
+                failures += 1;
+                tally.failed(name, "see above");
+            }
+            Some((name, ignored)) if ignored.starts_with("ignored") => tally.skipped(name, ignored),
+            _ => {}
+        }
+    }
+    if !output.status.success() {
+        println!("{said}");
+        if failures == 0 {
+            tally.failed("cargo test", "it did not get through");
+        }
+    }
+}
+
+fn here(tally: &mut Tally) {
+    let built = guest::build(Arch::HOST, &["-p", "host", "--bin", "pillbox"])
+        .and_then(|_| guest::build_programs(Arch::HOST));
+    let built = match built {
+        Ok(built) => built.to_string_lossy().into_owned(),
+        Err(error) => return tally.failed("building for this machine", &error.to_string()),
+    };
+    let place = Place {
+        pillbox: format!("{built}/pillbox"),
+        platform: "systrap".to_owned(),
+        arch: Arch::HOST,
+        programs: built,
+    };
+    let cases = cases::here(&place);
+    place.run_here(&cases, |case, verdict| tally.judged(&format!("here, systrap: {}", case.name), verdict));
+}
+
+fn nested(tally: &mut Tally, arch: Arch) {
+    let layer = format!("nested {arch}");
+    let place = |platform: &str| Place {
+        pillbox: "/bin/pillbox".to_owned(),
+        platform: platform.to_owned(),
+        arch,
+        programs: "/bin".to_owned(),
+    };
+    let mut run = |guest: Result<Guest, guest::Error>, cases: &[Case], platform: &str| match guest {
+        Ok(guest) => cases::run_in_guest(&guest, cases, |case, verdict| {
+            tally.judged(&format!("{layer}, {platform}: {}", case.name), verdict);
+        }),
+        Err(error) => tally.failed(&layer, &error.to_string()),
+    };
+    let options = || Options { timeout: cases::BOOT_TIMEOUT, ..Options::default() };
+    let small = || Guest::new(arch, options()).and_then(Guest::with_pillbox);
+    run(small(), &cases::small(&place("kvm")), "kvm");
+}

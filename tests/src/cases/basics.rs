@@ -1,0 +1,75 @@
+//! Shells, pipes, statuses, and the checks that the micro-benchmarks make of their own results.
+
+use super::{Case, Place, gives};
+
+const PIPELINE: &str = "for i in 1 2 3; do echo $i; done | sort -r | head -1; exit 7";
+
+/// Cases that need nothing but busybox and our own programs.
+pub fn small(place: &Place) -> Vec<Case> {
+    let sh = |script| ["/bin/busybox", "sh", "-c", script];
+    let mut cases = vec![
+        place.gives("a pipeline of a shell", &sh(PIPELINE), "3\n", 7),
+        place.gives("the status of a signal", &sh("kill -TERM $$"), "", 143),
+        place.gives("the status of a program", &["/bin/busybox", "false"], "", 1),
+        place.same("subshells and redirections", &sh(REDIRECTIONS)),
+        place
+            .same("background jobs", &sh("for i in 3 1 2; do (echo $i >/tmp/j$i) & done; wait; cat /tmp/j*")),
+        place.same("a here-document", &sh("cat <<X | tr a-z A-Z\nhello\nX\n")),
+        place.same("a trap", &sh("trap 'echo caught' USR1; kill -USR1 $$; echo after")),
+        place.same("a checksum", &sh("dd if=/dev/zero bs=64k count=64 2>/dev/null | sha256sum")),
+        place.same("find", &sh("find /etc /bin | sort")),
+        place.same("stat", &sh("stat -c '%n %F %a %u %g' / /bin/busybox /etc/passwd /dev/null")),
+        gives("a command that is not there", place.sandboxed(&["/bin/no-such-command"]), "", 127),
+        gives("a file that is no program", place.sandboxed(&["/etc/passwd"]), "", 126),
+        gives("a flag that is none", place.pillbox::<&str>(&["do", "--bogus"], &[]), "", 125),
+    ];
+    for operation in
+        ["null", "read", "pipe", "futex", "mmap", "fault", "fork", "exec", "thread", "signal", "clock"]
+    {
+        let mb = place.program("mb");
+        let step = place.sandboxed(&[mb.as_str(), "--n", "50", operation]);
+        cases.push(Case {
+            name: format!("mb {operation} gets right results"),
+            steps: vec![step],
+            check: Box::new(|outcomes| match outcomes {
+                [got] if got.status == 0 && !got.stdout.is_empty() => Ok(()),
+                [got] => Err(format!("status {}: {}", got.status, String::from_utf8_lossy(&got.stderr))),
+                _ => Err("not run".to_owned()),
+            }),
+        });
+    }
+    cases
+}
+
+const REDIRECTIONS: &str = "cd /tmp && (echo one; echo two >&2) 2>err >out; cat out err; \
+    { echo three; cat <out; } >>err; wc -l <err; echo x | (read a; echo got $a); rm out err; ls";
+
+/// Cases for the machine at hand, whatever is installed on it.
+pub fn here(place: &Place) -> Vec<Case> {
+    let sh = |script| ["/bin/sh", "-c", script];
+    vec![
+        place.gives("a pipeline of a shell", &sh(PIPELINE), "3\n", 7),
+        place.same("subshells and redirections", &sh(REDIRECTIONS_HERE)),
+        place.gives("the status of a signal", &sh("kill -TERM $$"), "", 143),
+        gives("a command that is not there", place.sandboxed(&["/bin/no-such-command"]), "", 127),
+        gives("a flag that is none", place.pillbox::<&str>(&["do", "--bogus"], &[]), "", 125),
+    ]
+}
+
+const REDIRECTIONS_HERE: &str = "d=$(mktemp -d) && cd $d && (echo one; echo two >&2) 2>err >out; cat out err; \
+    { echo three; cat <out; } >>err; wc -l <err; echo x | (read a; echo got $a); rm out err; ls; rmdir $d";
+
+/// The files that [`debian`]'s cases need, by their path in the guest.
+const SCRIPT: &str = "/root/script.sh";
+
+/// Cases for a Debian user land.
+pub fn debian(place: &Place) -> Vec<Case> {
+    vec![
+        place.same("bash, coreutils and python: one script", &["/bin/bash", SCRIPT]),
+        place.same("dash", &["/bin/dash", "-c", "set -- a b c; for x; do printf '%s,' \"$x\"; done"]),
+        place.same(
+            "python with json",
+            &["/usr/bin/python3", "-c", "import json; print(json.dumps({'a': [1, 2.5, None]}))"],
+        ),
+    ]
+}

@@ -1,0 +1,180 @@
+//! What is checked of a running sandbox: cases that are the same wherever one runs.
+//!
+//! A [`Case`] is a few command lines and a judgement over what they did. Most compare: the same program
+//! natively and in the sandbox, on the same kernel, in the same boot. A [`Place`] says how to start the
+//! sandbox there; [`Place::run_here`] runs cases on this machine, [`run_in_guest`] in a nested guest.
+
+mod basics;
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::arch::Arch;
+use crate::guest::{Guest, Outcome, Step};
+
+pub use basics::{debian, here, small};
+
+/// Judges the outcomes of a case's steps; `Err` says what is wrong.
+pub type Check = Box<dyn Fn(&[Outcome]) -> Result<(), String>>;
+
+/// One thing that must hold.
+pub struct Case {
+    /// What holds, in a few words.
+    pub name: String,
+    /// What to run for it.
+    pub steps: Vec<Step>,
+    /// Whether it holds.
+    pub check: Check,
+}
+
+/// How a sandbox is started where the cases run.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Path of the `pillbox` executable there.
+    pub pillbox: String,
+    /// The platform to test.
+    pub platform: String,
+    /// The machine's architecture.
+    pub arch: Arch,
+    /// Directory of our own test programs there.
+    pub programs: String,
+}
+
+/// How long a step may take unless it says otherwise, in seconds of its machine's clock.
+const TIMEOUT: u64 = 60;
+
+impl Place {
+    /// A step that runs `command` in the sandbox.
+    pub fn sandboxed<S: AsRef<str>>(&self, command: &[S]) -> Step {
+        self.pillbox(&["do", "--platform", &self.platform, "--"], command)
+    }
+
+    /// A step that runs pillbox with these arguments in front of a command.
+    pub fn pillbox<S: AsRef<str>>(&self, arguments: &[&str], command: &[S]) -> Step {
+        let first = [self.pillbox.as_str()].into_iter().chain(arguments.iter().copied());
+        Step::new(first.chain(command.iter().map(AsRef::as_ref))).timeout(TIMEOUT)
+    }
+
+    /// The path of one of our own test programs.
+    pub fn program(&self, name: &str) -> String {
+        format!("{}/{name}", self.programs)
+    }
+
+    /// A case that holds if `command` writes and returns the same natively and in the sandbox.
+    pub fn same<S: AsRef<str>>(&self, name: &str, command: &[S]) -> Case {
+        let native = Step::new(command.iter().map(|s| s.as_ref().to_owned())).timeout(TIMEOUT);
+        Case {
+            name: name.to_owned(),
+            steps: vec![native, self.sandboxed(command)],
+            check: Box::new(|outcomes| match outcomes {
+                [native, ours] => same(native, ours),
+                _ => Err("not run".to_owned()),
+            }),
+        }
+    }
+
+    /// A case that holds if `command` in the sandbox writes exactly `stdout` and returns `status`.
+    pub fn gives<S: AsRef<str>>(&self, name: &str, command: &[S], stdout: &str, status: i32) -> Case {
+        gives(name, self.sandboxed(command), stdout, status)
+    }
+
+    /// Runs the steps of `cases` on this machine, one by one.
+    pub fn run_here(&self, cases: &[Case], mut judged: impl FnMut(&Case, Result<(), String>)) {
+        for case in cases {
+            let outcomes: Result<Vec<_>, _> = case.steps.iter().map(run_here).collect();
+            judged(case, outcomes.and_then(|outcomes| (case.check)(&outcomes)));
+        }
+    }
+}
+
+/// A case that holds if `step` writes exactly `stdout` and returns `status`.
+fn gives(name: &str, step: Step, stdout: &str, status: i32) -> Case {
+    let want = Outcome { stdout: stdout.as_bytes().to_vec(), stderr: Vec::new(), status };
+    Case {
+        name: name.to_owned(),
+        steps: vec![step],
+        check: Box::new(move |outcomes| match outcomes {
+            [got] => same(&want, got),
+            _ => Err("not run".to_owned()),
+        }),
+    }
+}
+
+/// Compares status and standard output; the text of errors may differ.
+fn same(want: &Outcome, got: &Outcome) -> Result<(), String> {
+    if (want.status, &want.stdout) == (got.status, &got.stdout) {
+        return Ok(());
+    }
+    let difference = first_difference(&want.stdout, &got.stdout);
+    let stderr = String::from_utf8_lossy(&got.stderr);
+    let stderr = stderr.lines().take(8).collect::<Vec<_>>().join("\n    ");
+    Err(format!("status {} instead of {}; {difference}; its errors:\n    {stderr}", got.status, want.status))
+}
+
+fn first_difference(want: &[u8], got: &[u8]) -> String {
+    let (want, got) = (String::from_utf8_lossy(want), String::from_utf8_lossy(got));
+    let (mut left, mut right) = (want.lines(), got.lines());
+    for line in 1.. {
+        let (want, got) = (left.next(), right.next());
+        if want.is_none() && got.is_none() {
+            break;
+        }
+        if want != got {
+            let shown = |line: Option<&str>| line.map_or("nothing".to_owned(), |line| format!("{line:?}"));
+            return format!("line {line} is {} instead of {}", shown(got), shown(want));
+        }
+    }
+    "the output is the same".to_owned()
+}
+
+/// Runs the cases in guests like this one. A guest that dies fails the case it died in; the next case
+/// gets a new boot.
+pub fn run_in_guest(guest: &Guest, cases: &[Case], mut judged: impl FnMut(&Case, Result<(), String>)) {
+    let mut rest = cases;
+    while !rest.is_empty() {
+        let steps: Vec<Step> = rest.iter().flat_map(|case| case.steps.iter().cloned()).collect();
+        let (mut outcomes, ended) = match guest.run(&steps, |_, _| {}) {
+            Ok(run) => (run.outcomes, run.ended.map_err(|e| e.to_string())),
+            Err(error) => (Vec::new(), Err(error.to_string())),
+        };
+        let mut done = 0;
+        for case in rest {
+            if outcomes.len() < case.steps.len() {
+                break;
+            }
+            let own: Vec<Outcome> = outcomes.drain(..case.steps.len()).collect();
+            judged(case, (case.check)(&own));
+            done += 1;
+        }
+        if done < rest.len() {
+            let why = ended.err().unwrap_or_else(|| "the guest left it out".to_owned());
+            judged(&rest[done], Err(why));
+            done += 1;
+        }
+        rest = &rest[done..];
+    }
+}
+
+/// Runs one step on this machine.
+fn run_here(step: &Step) -> Result<Outcome, String> {
+    let Some((program, arguments)) = step.argv.split_first() else {
+        return Err("nothing to run".to_owned());
+    };
+    // timeout(1) kills with SIGKILL, and its status says so as our init's does.
+    let seconds = step.timeout.unwrap_or(TIMEOUT);
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", &seconds.to_string(), program]).args(arguments);
+    command.envs(step.env.iter().map(|(name, value)| (name, value)));
+    command.stdin(Stdio::null());
+    let output = command.output().map_err(|e| format!("{program}: {e}"))?;
+    use std::os::unix::process::ExitStatusExt;
+    let signal = output.status.signal().unwrap_or(0);
+    Ok(Outcome {
+        stdout: output.stdout,
+        stderr: output.stderr,
+        status: output.status.code().unwrap_or(128 + signal),
+    })
+}
+
+/// How long a whole boot with many cases may take.
+pub const BOOT_TIMEOUT: Duration = Duration::from_secs(900);
