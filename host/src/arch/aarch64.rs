@@ -5,6 +5,8 @@ pub use ring0_aarch64::{fp::FpState, regs::UserRegs};
 
 /// `uname -m`.
 pub const MACHINE: &str = "aarch64";
+/// Number of restart_syscall(2).
+pub const RESTART_SYSCALL: u64 = 128;
 /// Which number column of the system call table is ours.
 pub const SYSCALL_COLUMN: usize = 1;
 
@@ -45,6 +47,9 @@ impl super::Registers for UserRegs {
     fn rewind_syscall(&mut self) {
         self.pc = self.pc.wrapping_sub(4);
         self.x[0] = self.orig_x0;
+    }
+    fn set_syscall_number(&mut self, number: u64) {
+        self.x[8] = number;
     }
     fn clear_syscall(&mut self) {
         self.syscall = !0;

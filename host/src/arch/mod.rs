@@ -3,15 +3,27 @@
 //! Both submodules define the same names; the rest of `host` has no `cfg(target_arch)` outside
 //! `platform/*/` set-up files and `abi` numbers.
 
+#[expect(unsafe_code, reason = "reads counter registers")]
+pub mod counter;
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "reads XCR0")]
+#[path = "sigframe_x86_64.rs"]
+pub mod sigframe;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::{FpState, MACHINE, SYSCALL_COLUMN, UserRegs, prepare_stack, switch_stacks};
+pub use x86_64::{FpState, MACHINE, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs, prepare_stack, switch_stacks};
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 #[cfg(target_arch = "aarch64")]
-pub use aarch64::{FpState, MACHINE, SYSCALL_COLUMN, UserRegs, prepare_stack, switch_stacks};
+#[path = "sigframe_aarch64.rs"]
+pub mod sigframe;
+#[cfg(target_arch = "aarch64")]
+pub use aarch64::{
+    FpState, MACHINE, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs, prepare_stack, switch_stacks,
+};
 
 /// What kernel code needs of user registers, the same on every architecture.
 pub trait Registers: Copy + Default {
@@ -40,6 +52,8 @@ pub trait Registers: Copy + Default {
     /// Backs ip up over the system call instruction and restores number and first argument, so that the call is made
     /// again.
     fn rewind_syscall(&mut self);
+    /// Replaces the number of the call that the (rewound) instruction makes.
+    fn set_syscall_number(&mut self, number: u64);
     /// Marks that no system call is in progress (sigreturn, exec): no restart logic applies.
     fn clear_syscall(&mut self);
 }

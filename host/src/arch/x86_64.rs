@@ -5,6 +5,8 @@ pub use ring0_x86_64::{fp::FpState, regs::UserRegs};
 
 /// `uname -m`.
 pub const MACHINE: &str = "x86_64";
+/// Number of restart_syscall(2).
+pub const RESTART_SYSCALL: u64 = 219;
 /// Which number column of the system call table is ours.
 pub const SYSCALL_COLUMN: usize = 0;
 
@@ -58,6 +60,9 @@ impl super::Registers for UserRegs {
     fn rewind_syscall(&mut self) {
         self.rip = self.rip.wrapping_sub(2);
         self.rax = self.orig_rax;
+    }
+    fn set_syscall_number(&mut self, number: u64) {
+        self.rax = number;
     }
     fn clear_syscall(&mut self) {
         self.orig_rax = !0;

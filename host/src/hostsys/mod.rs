@@ -4,10 +4,12 @@
 //! them touches libc's `errno`.
 
 mod auxv;
+pub mod clock;
 pub mod cpu;
 pub mod file;
 pub mod futex;
 pub mod mem;
+pub mod poll;
 pub mod process;
 mod raw;
 

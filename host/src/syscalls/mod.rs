@@ -119,7 +119,7 @@ fn observed(cur: &mut Current, number: u64, handler: Handler, args: &Args) {
         store(cur, result);
         return count(&kernel.metrics, number);
     };
-    let tid = cur.task.tid;
+    let tid = cur.task.tid();
     let Some(row) = row(number) else {
         log.line(&strace::unknown(tid, number, args));
         let result = handler(cur, args);

@@ -1,0 +1,221 @@
+//! Signal frames as Linux lays them out on arm64: `struct rt_sigframe` (arch/arm64/kernel/signal.c), `struct
+//! sigcontext` and the records in its reserved area (uapi/asm/sigcontext.h).
+
+use super::{FpState, UserRegs};
+use crate::abi::{Errno, Result};
+
+/// What a frame is made from beside registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    /// Signal number.
+    pub signo: i32,
+    /// `siginfo_t`.
+    pub info: [u8; 128],
+    /// The handler.
+    pub handler: u64,
+    /// Where it returns to.
+    pub restorer: u64,
+    /// Where the frame goes: below this.
+    pub top: u64,
+    /// Blocked signals to restore.
+    pub mask: u64,
+    /// `uc_stack`: address, flags, size.
+    pub altstack: [u64; 3],
+    /// 0, ESR and address of the last fault.
+    pub fault: [u64; 3],
+}
+
+/// What a frame restores beside registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Blocked signals.
+    pub mask: u64,
+    /// `uc_stack`.
+    pub altstack: [u64; 3],
+}
+
+/// AAPCS64 has none.
+pub const RED_ZONE: u64 = 0;
+/// libc passes no `SA_RESTORER`: handlers return to the vDSO's trampoline.
+pub const NEEDS_RESTORER: bool = false;
+
+/// `mov x8, #139; svc #0`, behind a `nop` that unwinders may look up when they subtract one from a return address.
+/// Both libgcc and libunwind know a signal frame by these two instructions.
+pub const TRAMPOLINE: &[u8] = &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4];
+
+const UC: usize = 128;
+const UC_STACK: usize = UC + 16;
+const UC_SIGMASK: usize = UC + 40;
+const MCONTEXT: usize = UC + 176;
+const REGS: usize = MCONTEXT + 8;
+const RESERVED: usize = MCONTEXT + 288;
+const RESERVED_SIZE: usize = 4096;
+const FRAME_SIZE: usize = RESERVED + RESERVED_SIZE;
+const FPSIMD_MAGIC: u32 = 0x4650_8001;
+const FPSIMD_SIZE: usize = 528;
+const ESR_MAGIC: u32 = 0x4553_5201;
+const ESR_SIZE: usize = 16;
+/// What is written: the fixed part, two records and the terminator.
+const WRITTEN: usize = RESERVED + FPSIMD_SIZE + ESR_SIZE + 8;
+/// NZCV, and DIT and SSBS where they exist: what a program may set in PSTATE.
+const RESTORED_PSTATE: u64 = 0xf000_0000;
+const PSR_BTYPE: u64 = 0xc00;
+
+/// Nothing to find out on this architecture.
+pub fn prepare() {}
+
+/// Pushes a frame and points the registers at the handler.
+///
+/// # Errors
+/// EFAULT if the stack cannot be written.
+pub fn push(
+    regs: &mut UserRegs,
+    fp: &FpState,
+    frame: &Frame,
+    write: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<()> {
+    // A frame record above the signal frame lets unwinders continue through it.
+    let record = (frame.top & !15).wrapping_sub(16);
+    let at = record.wrapping_sub(FRAME_SIZE as u64) & !15;
+    let mut link = [0u8; 16];
+    link[..8].copy_from_slice(&regs.x[29].to_ne_bytes());
+    link[8..].copy_from_slice(&regs.x[30].to_ne_bytes());
+    write(record, &link)?;
+
+    let mut bytes = [0u8; WRITTEN];
+    bytes[..128].copy_from_slice(&frame.info);
+    let mut put = |offset: usize, value: u64| bytes[offset..offset + 8].copy_from_slice(&value.to_ne_bytes());
+    for (index, word) in frame.altstack.iter().enumerate() {
+        put(UC_STACK + index * 8, *word);
+    }
+    put(UC_SIGMASK, frame.mask);
+    let [_, esr, addr] = frame.fault;
+    put(MCONTEXT, addr);
+    for (index, value) in regs.x.iter().chain([&regs.sp, &regs.pc, &regs.pstate]).enumerate() {
+        put(REGS + index * 8, *value);
+    }
+    let mut at_record = RESERVED;
+    put(at_record, u64::from(FPSIMD_MAGIC) | (FPSIMD_SIZE as u64) << 32);
+    put(at_record + 8, u64::from(fp.fpsr) | u64::from(fp.fpcr) << 32);
+    for (index, value) in fp.v.iter().enumerate() {
+        put(at_record + 16 + index * 16, *value as u64);
+        put(at_record + 24 + index * 16, (*value >> 64) as u64);
+    }
+    at_record += FPSIMD_SIZE;
+    if esr != 0 {
+        put(at_record, u64::from(ESR_MAGIC) | (ESR_SIZE as u64) << 32);
+        put(at_record + 8, esr);
+    }
+    write(at, &bytes)?;
+
+    regs.x[0] = frame.signo as u64;
+    regs.x[1] = at;
+    regs.x[2] = at + UC as u64;
+    regs.x[29] = record;
+    regs.x[30] = frame.restorer;
+    regs.sp = at;
+    regs.pc = frame.handler;
+    regs.pstate &= !PSR_BTYPE;
+    regs.syscall = !0;
+    Ok(())
+}
+
+/// Undoes [`push`].
+///
+/// # Errors
+/// EFAULT if the frame cannot be read, EINVAL if it makes no sense.
+pub fn pop(
+    regs: &mut UserRegs,
+    fp: &mut FpState,
+    read: &mut dyn FnMut(u64, &mut [u8]) -> Result<()>,
+) -> Result<Restored> {
+    if regs.sp & 15 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mut bytes = [0u8; RESERVED];
+    read(regs.sp, &mut bytes)?;
+    let word = |offset: usize| u64::from_ne_bytes(core::array::from_fn(|i| bytes[offset + i]));
+    let mut found = false;
+    let mut offset = RESERVED;
+    while offset + 8 <= FRAME_SIZE {
+        let mut head = [0; 8];
+        read(regs.sp + offset as u64, &mut head)?;
+        let head = u64::from_ne_bytes(head);
+        let (magic, size) = (head as u32, (head >> 32) as usize);
+        match magic {
+            0 if size == 0 => break,
+            FPSIMD_MAGIC if size == FPSIMD_SIZE && !found && offset + size <= FRAME_SIZE => {
+                let mut record = [0u8; FPSIMD_SIZE];
+                read(regs.sp + offset as u64, &mut record)?;
+                let half = |at: usize| u32::from_ne_bytes(core::array::from_fn(|i| record[at + i]));
+                (fp.fpsr, fp.fpcr) = (half(8), half(12));
+                for (index, value) in fp.v.iter_mut().enumerate() {
+                    *value = u128::from_ne_bytes(core::array::from_fn(|i| record[16 + index * 16 + i]));
+                }
+                found = true;
+            }
+            _ if size < 8 || size & 15 != 0 => return Err(Errno::EINVAL),
+            _ => {}
+        }
+        offset += size;
+    }
+    if !found {
+        return Err(Errno::EINVAL);
+    }
+    for (index, value) in regs.x.iter_mut().enumerate() {
+        *value = word(REGS + index * 8);
+    }
+    regs.sp = word(REGS + 31 * 8);
+    regs.pc = word(REGS + 32 * 8);
+    regs.pstate = regs.pstate & !(RESTORED_PSTATE | PSR_BTYPE) | word(REGS + 33 * 8) & RESTORED_PSTATE;
+    regs.syscall = !0;
+    Ok(Restored {
+        mask: word(UC_SIGMASK),
+        altstack: [word(UC_STACK), word(UC_STACK + 8), word(UC_STACK + 16)],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FpState, Frame, UserRegs, pop, push};
+
+    #[test]
+    fn what_is_pushed_is_popped() {
+        let base = 0x10000u64;
+        let mut memory = vec![0u8; 0x10000];
+        let mut before = UserRegs { sp: base + 0xff00, pc: 0x4000, ..UserRegs::default() };
+        for (index, x) in before.x.iter_mut().enumerate() {
+            *x = index as u64 * 3;
+        }
+        let mut fp = FpState::initial();
+        fp.v[7] = 0x1234_5678 << 70;
+        let mut regs = before;
+        let frame = Frame {
+            signo: 11,
+            info: [7; 128],
+            handler: 0x5000,
+            restorer: 0x6000,
+            top: before.sp,
+            mask: 0x55,
+            altstack: [1, 2, 3],
+            fault: [0, 0x9200_0046, 0xdead],
+        };
+        push(&mut regs, &fp, &frame, &mut |at, bytes| {
+            let at = (at - base) as usize;
+            memory[at..at + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((regs.x[0], regs.pc, regs.x[30]), (11, 0x5000, 0x6000));
+        let mut loaded = FpState::initial();
+        let restored = pop(&mut regs, &mut loaded, &mut |at, bytes| {
+            let at = (at - base) as usize;
+            bytes.copy_from_slice(&memory[at..at + bytes.len()]);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((restored.mask, restored.altstack), (0x55, [1, 2, 3]));
+        assert_eq!(UserRegs { syscall: before.syscall, ..regs }, before);
+        assert!(loaded.v == fp.v);
+    }
+}

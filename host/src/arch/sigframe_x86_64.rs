@@ -1,0 +1,327 @@
+//! Signal frames as Linux lays them out on x86_64: `struct rt_sigframe` (arch/x86/include/asm/sigframe.h),
+//! `struct ucontext`, `struct sigcontext_64`, and the FP area with its magic words (uapi/asm/sigcontext.h).
+
+use super::{FpState, UserRegs};
+use crate::abi::Result;
+use core::arch::asm;
+use core::arch::x86_64::__cpuid_count;
+use core::sync::atomic::{AtomicU64, Ordering};
+use ring0_x86_64::fp::FP_SIZE;
+
+/// What a frame is made from beside registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    /// Signal number.
+    pub signo: i32,
+    /// `siginfo_t`.
+    pub info: [u8; 128],
+    /// The handler.
+    pub handler: u64,
+    /// Where it returns to.
+    pub restorer: u64,
+    /// Where the frame goes: below this.
+    pub top: u64,
+    /// Blocked signals to restore.
+    pub mask: u64,
+    /// `uc_stack`: address, flags, size.
+    pub altstack: [u64; 3],
+    /// Exception vector, error code and address of the last fault.
+    pub fault: [u64; 3],
+}
+
+/// What a frame restores beside registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Blocked signals.
+    pub mask: u64,
+    /// `uc_stack`.
+    pub altstack: [u64; 3],
+}
+
+/// Bytes below the stack pointer that a function may use without moving it.
+pub const RED_ZONE: u64 = 128;
+/// Whether a handler needs `SA_RESTORER`: Linux refuses to deliver without.
+pub const NEEDS_RESTORER: bool = true;
+
+/// Not needed here.
+pub const TRAMPOLINE: &[u8] = &[];
+
+const FRAME_SIZE: usize = 440;
+const UC: usize = 8;
+const MCONTEXT: usize = UC + 40;
+const SIGMASK: usize = MCONTEXT + 256;
+const INFO: usize = SIGMASK + 8;
+const _: () = assert!(INFO + 128 == FRAME_SIZE);
+
+/// UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS.
+const UC_FLAGS: u64 = 7;
+const FXSAVE_SIZE: usize = 512;
+const SW_RESERVED: usize = 464;
+const XSTATE_HEADER: usize = 512;
+const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
+const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
+/// Flags that sigreturn restores (FIX_EFLAGS): AC RF OF DF TF SF ZF AF PF CF.
+const RESTORED_FLAGS: u64 = 0x50dd5;
+/// TF, DF and RF are clear in a handler.
+const CLEARED_FLAGS: u64 = 0x10500;
+const USER_CS: u64 = 0x33;
+const USER_SS: u64 = 0x2b;
+/// x87, SSE, AVX, AVX-512: what `FpState` has room for.
+const KNOWN_FEATURES: u64 = 0xe7;
+
+/// FP features in use and the bytes they need: a fact about the machine, found once.
+static XSTATE: AtomicU64 = AtomicU64::new(0);
+
+/// Features (low half) and bytes (high half) of the standard-format area.
+fn xstate() -> (u64, usize) {
+    let mut known = XSTATE.load(Ordering::Relaxed);
+    if known == 0 {
+        known = probe_xstate();
+        XSTATE.store(known, Ordering::Relaxed);
+    }
+    (known & 0xffff_ffff, (known >> 32) as usize)
+}
+
+/// Finds the FP features. Executes CPUID, which leaves a VM: call it once before the first task.
+pub fn prepare() {
+    let _ = xstate();
+}
+
+fn probe_xstate() -> u64 {
+    const OSXSAVE: u32 = 1 << 27;
+    if __cpuid_count(1, 0).ecx & OSXSAVE == 0 {
+        return 3 | (FXSAVE_SIZE as u64) << 32;
+    }
+    let (low, high): (u32, u32);
+    // SAFETY: OSXSAVE says that the instruction exists; it reads a register.
+    unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack)) };
+    let features = (u64::from(high) << 32 | u64::from(low)) & KNOWN_FEATURES;
+    let end_of = |feature: u32| {
+        let leaf = __cpuid_count(0xd, feature);
+        u64::from(leaf.eax) + u64::from(leaf.ebx)
+    };
+    let end = (2..8).filter(|feature| features & (1 << feature) != 0).map(end_of).max().unwrap_or(0);
+    features | end.max(576) << 32
+}
+
+/// Pushes a frame and points the registers at the handler.
+///
+/// # Errors
+/// EFAULT if the stack cannot be written.
+pub fn push(
+    regs: &mut UserRegs,
+    fp: &FpState,
+    frame: &Frame,
+    write: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let (features, size) = xstate();
+    let extended = size > FXSAVE_SIZE;
+    let fp_size = if extended { size + 4 } else { size };
+    let fp_at = frame.top.wrapping_sub(fp_size as u64) & !63;
+    let at = ((fp_at.wrapping_sub(FRAME_SIZE as u64)) & !15).wrapping_sub(8);
+
+    let mut software = [0u8; 48];
+    if extended {
+        software[0..4].copy_from_slice(&FP_XSTATE_MAGIC1.to_ne_bytes());
+        software[4..8].copy_from_slice(&(fp_size as u32).to_ne_bytes());
+        software[8..16].copy_from_slice(&features.to_ne_bytes());
+        software[16..20].copy_from_slice(&(size as u32).to_ne_bytes());
+    }
+    write(fp_at, &fp.0[..SW_RESERVED])?;
+    write(fp_at + SW_RESERVED as u64, &software)?;
+    if extended {
+        write(fp_at + FXSAVE_SIZE as u64, &fp.0[FXSAVE_SIZE..size])?;
+        write(fp_at + size as u64, &FP_XSTATE_MAGIC2.to_ne_bytes())?;
+    }
+
+    let mut bytes = [0u8; FRAME_SIZE];
+    let mut put = |offset: usize, value: u64| bytes[offset..offset + 8].copy_from_slice(&value.to_ne_bytes());
+    put(0, frame.restorer);
+    put(UC, if extended { UC_FLAGS } else { UC_FLAGS & !1 });
+    for (index, word) in frame.altstack.iter().enumerate() {
+        put(UC + 16 + index * 8, *word);
+    }
+    let r = &*regs;
+    let selectors = r.cs & 0xffff | (r.ss & 0xffff) << 48;
+    let [trapno, err, cr2] = frame.fault;
+    let words = [
+        r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rdi, r.rsi, r.rbp, r.rbx, r.rdx, r.rax,
+        r.rcx, r.rsp, r.rip, r.eflags, selectors, err, trapno, frame.mask, cr2, fp_at,
+    ];
+    for (index, word) in words.iter().enumerate() {
+        put(MCONTEXT + index * 8, *word);
+    }
+    put(SIGMASK, frame.mask);
+    bytes[INFO..].copy_from_slice(&frame.info);
+    write(at, &bytes)?;
+
+    regs.rdi = frame.signo as u64;
+    regs.rsi = at + INFO as u64;
+    regs.rdx = at + UC as u64;
+    regs.rax = 0;
+    regs.rip = frame.handler;
+    regs.rsp = at;
+    regs.cs = USER_CS;
+    regs.ss = USER_SS;
+    regs.eflags &= !CLEARED_FLAGS;
+    regs.orig_rax = !0;
+    Ok(())
+}
+
+/// Undoes [`push`]: the stack pointer is behind the return address, which the handler's `ret` has popped.
+///
+/// # Errors
+/// EFAULT if the frame cannot be read, EINVAL if it makes no sense.
+pub fn pop(
+    regs: &mut UserRegs,
+    fp: &mut FpState,
+    read: &mut dyn FnMut(u64, &mut [u8]) -> Result<()>,
+) -> Result<Restored> {
+    let mut bytes = [0u8; INFO];
+    read(regs.rsp.wrapping_sub(8), &mut bytes)?;
+    let word = |offset: usize| u64::from_ne_bytes(core::array::from_fn(|i| bytes[offset + i]));
+    let m = |index: usize| word(MCONTEXT + index * 8);
+    let fp_at = m(23);
+    if fp_at == 0 {
+        *fp = FpState::initial();
+    } else {
+        pop_fp(fp, fp_at, read)?;
+    }
+    let flags = regs.eflags & !RESTORED_FLAGS | m(17) & RESTORED_FLAGS;
+    *regs = UserRegs {
+        r8: m(0),
+        r9: m(1),
+        r10: m(2),
+        r11: m(3),
+        r12: m(4),
+        r13: m(5),
+        r14: m(6),
+        r15: m(7),
+        rdi: m(8),
+        rsi: m(9),
+        rbp: m(10),
+        rbx: m(11),
+        rdx: m(12),
+        rax: m(13),
+        rcx: m(14),
+        rsp: m(15),
+        rip: m(16),
+        eflags: flags,
+        cs: USER_CS,
+        ss: USER_SS,
+        orig_rax: !0,
+        ..*regs
+    };
+    Ok(Restored { mask: word(SIGMASK), altstack: [word(UC + 16), word(UC + 24), word(UC + 32)] })
+}
+
+/// Reads an FP area and makes it safe to load: whatever a program writes there, no instruction of ours may fault.
+fn pop_fp(fp: &mut FpState, at: u64, read: &mut dyn FnMut(u64, &mut [u8]) -> Result<()>) -> Result<()> {
+    let (features, size) = xstate();
+    let mut new = FpState::initial();
+    read(at, &mut new.0[..FXSAVE_SIZE])?;
+    let word = |bytes: &[u8; FP_SIZE], offset: usize| {
+        u32::from_ne_bytes(core::array::from_fn(|i| bytes[offset + i]))
+    };
+    let magic = word(&new.0, SW_RESERVED);
+    let claimed = word(&new.0, SW_RESERVED + 16) as usize;
+    let mut present = 3;
+    if magic == FP_XSTATE_MAGIC1 && claimed == size && size > FXSAVE_SIZE {
+        let mut end = [0; 4];
+        read(at + size as u64, &mut end)?;
+        if u32::from_ne_bytes(end) == FP_XSTATE_MAGIC2 {
+            read(at + FXSAVE_SIZE as u64, &mut new.0[FXSAVE_SIZE..size])?;
+            present = u64::from_ne_bytes(core::array::from_fn(|i| new.0[XSTATE_HEADER + i]));
+        }
+    }
+    let mxcsr = word(&new.0, 24);
+    // Reserved MXCSR bits fault when loaded (SDM vol. 1, 10.2.3); Linux masks them here too.
+    new.0[24..28].copy_from_slice(&(mxcsr & 0xffff).to_ne_bytes());
+    new.0[SW_RESERVED..FXSAVE_SIZE].fill(0);
+    // The header: features that exist here, standard format, reserved bytes zero (SDM vol. 1, 13.4.2).
+    new.0[XSTATE_HEADER..XSTATE_HEADER + 64].fill(0);
+    new.0[XSTATE_HEADER..XSTATE_HEADER + 8].copy_from_slice(&(present & features).to_ne_bytes());
+    *fp = new;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FpState, Frame, UserRegs, pop, push};
+    use crate::abi::{Errno, Result};
+
+    fn round_trip(change: impl FnOnce(&mut [u8], u64)) -> (UserRegs, UserRegs, FpState, FpState) {
+        let base = 0x10000u64;
+        let mut memory = vec![0u8; 0x10000];
+        let before = UserRegs {
+            rax: 1,
+            rbx: 2,
+            r15: 3,
+            rip: 0x1234,
+            rsp: base + 0xff00,
+            eflags: 0x246,
+            cs: 0x33,
+            ss: 0x2b,
+            fs_base: 99,
+            ..UserRegs::default()
+        };
+        let mut fp = FpState::initial();
+        fp.0[160..176].fill(0xab);
+        fp.0[512] = 3;
+        let mut regs = before;
+        let frame = Frame {
+            signo: 10,
+            info: [7; 128],
+            handler: 0x5000,
+            restorer: 0x6000,
+            top: before.rsp - super::RED_ZONE,
+            mask: 0x55,
+            altstack: [1, 2, 3],
+            fault: [14, 6, 0xdead],
+        };
+        push(&mut regs, &fp, &frame, &mut |at, bytes| {
+            let at = (at - base) as usize;
+            memory[at..at + bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!((regs.rdi, regs.rip, regs.rsp % 16), (10, 0x5000, 8));
+        let ret = u64::from_ne_bytes(memory[(regs.rsp - base) as usize..][..8].try_into().unwrap());
+        assert_eq!(ret, 0x6000);
+        change(&mut memory, regs.rsp - base);
+        regs.rsp += 8;
+        let mut loaded = FpState::initial();
+        let mut read = |at: u64, bytes: &mut [u8]| -> Result<()> {
+            let at = at.checked_sub(base).ok_or(Errno::EFAULT)? as usize;
+            bytes.copy_from_slice(memory.get(at..at + bytes.len()).ok_or(Errno::EFAULT)?);
+            Ok(())
+        };
+        let restored = pop(&mut regs, &mut loaded, &mut read).unwrap();
+        assert_eq!((restored.mask, restored.altstack), (0x55, [1, 2, 3]));
+        (before, regs, fp, loaded)
+    }
+
+    #[test]
+    fn what_is_pushed_is_popped() {
+        let (before, after, fp, loaded) = round_trip(|_, _| {});
+        assert_eq!(UserRegs { orig_rax: before.orig_rax, ..after }, before);
+        assert!(fp.0[..464] == loaded.0[..464]);
+        assert_eq!(loaded.0[512], 3);
+    }
+
+    #[test]
+    fn hostile_fp_headers_are_made_harmless() {
+        let (_, _, _, loaded) = round_trip(|memory, frame| {
+            let fp_at = u64::from_ne_bytes(
+                memory[frame as usize + super::MCONTEXT + 23 * 8..][..8].try_into().unwrap(),
+            );
+            let at = (fp_at - 0x10000) as usize;
+            memory[at + 24..at + 28].fill(0xff);
+            memory[at + 512..at + 576].fill(0xff);
+        });
+        assert_eq!(loaded.0[24..28], [0xff, 0xff, 0, 0]);
+        let header = u64::from_ne_bytes(loaded.0[512..520].try_into().unwrap());
+        assert_eq!(header & !super::KNOWN_FEATURES, 0);
+        assert!(loaded.0[520..576].iter().all(|byte| *byte == 0));
+    }
+}

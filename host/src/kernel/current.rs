@@ -1,0 +1,267 @@
+//! The running task, as handlers get it.
+
+use super::clone::VforkDone;
+use super::sched::Action;
+use super::signal::{AltStack, SigSet};
+use super::task::work;
+use super::{Kernel, Task};
+use crate::abi::{Errno, Result};
+use crate::arch::{FpState, UserRegs};
+use crate::cred::Cred;
+use crate::mm::Mm;
+use crate::platform::{AddressSpace, Context, FaultInfo};
+use crate::sync::{WaitQueue, Waiter};
+use crate::vfs::{FdTable, FsContext};
+use core::sync::atomic::Ordering;
+use std::sync::Arc;
+
+/// What restart_syscall(2) calls: the rest of an interrupted call.
+pub type Restart = Box<dyn FnOnce(&mut Current) -> Result<u64> + Send>;
+
+/// The running task, owned by its kernel stack.
+pub struct Current {
+    /// What others see of it.
+    pub task: Arc<Task>,
+    /// The kernel it belongs to.
+    pub kernel: Arc<Kernel>,
+    /// Its user registers.
+    pub regs: UserRegs,
+    /// Its floating-point registers.
+    pub fp: Box<FpState>,
+    pub(super) context: Box<dyn Context>,
+    mm: Option<Arc<Mm>>,
+    pub(super) space: Option<Arc<dyn AddressSpace>>,
+    fds: Option<Arc<FdTable>>,
+    fs: Option<Arc<FsContext>>,
+    cred: Arc<Cred>,
+    /// Where to write 0 and wake a futex at exit (set_tid_address).
+    pub clear_child_tid: u64,
+    /// set_robust_list.
+    pub robust_list: u64,
+    /// sigaltstack.
+    pub altstack: AltStack,
+    /// Blocked signals to go back to once a signal has been delivered (sigsuspend, ppoll).
+    pub(super) saved_mask: Option<SigSet>,
+    pub(super) restart: Option<Restart>,
+    /// Who waits for this task to exec or exit.
+    pub(super) vfork_done: Option<Arc<VforkDone>>,
+    /// Details of the last fault, for signal frames.
+    pub(super) fault: FaultInfo,
+    pub(super) fault_addr: u64,
+    /// Where handlers without a restorer return to.
+    pub(super) trampoline: u64,
+    /// Set by exit(2): this thread ends.
+    pub(super) exit: Option<i32>,
+}
+
+impl Current {
+    /// A task about to start, with the resources its [`Task`] names.
+    pub(super) fn new(
+        task: Arc<Task>,
+        kernel: Arc<Kernel>,
+        regs: UserRegs,
+        fp: Box<FpState>,
+        context: Box<dyn Context>,
+    ) -> Box<Current> {
+        let resources = task.resources.lock().clone();
+        Box::new(Current {
+            task,
+            kernel,
+            regs,
+            fp,
+            context,
+            space: resources.mm.as_ref().map(|mm| mm.space().clone()),
+            mm: resources.mm,
+            fds: resources.fds,
+            fs: resources.fs,
+            cred: resources.cred,
+            clear_child_tid: 0,
+            robust_list: 0,
+            altstack: AltStack::NONE,
+            saved_mask: None,
+            restart: None,
+            vfork_done: None,
+            fault: FaultInfo::default(),
+            fault_addr: 0,
+            trampoline: 0,
+            exit: None,
+        })
+    }
+
+    /// Its address space.
+    ///
+    /// # Panics
+    /// After exit, when nothing may ask any more.
+    #[inline]
+    pub fn mm(&self) -> &Arc<Mm> {
+        self.mm.as_ref().expect("a task without memory makes no calls")
+    }
+
+    /// Its descriptors.
+    ///
+    /// # Panics
+    /// As [`mm`](Self::mm).
+    #[inline]
+    pub fn fds(&self) -> Arc<FdTable> {
+        self.fds.clone().expect("a task without files makes no calls")
+    }
+
+    /// Its root and working directory.
+    ///
+    /// # Panics
+    /// As [`mm`](Self::mm).
+    #[inline]
+    pub fn fs(&self) -> Arc<FsContext> {
+        self.fs.clone().expect("a task without a root makes no calls")
+    }
+
+    /// Its credentials.
+    #[inline]
+    pub fn cred(&self) -> Arc<Cred> {
+        self.cred.clone()
+    }
+
+    /// Replaces its credentials.
+    pub fn set_cred(&mut self, cred: Cred) {
+        let cred = Arc::new(cred);
+        self.task.resources.lock().cred = cred.clone();
+        self.cred = cred;
+    }
+
+    /// Replaces its descriptors (unshare).
+    pub fn set_fds(&mut self, fds: Arc<FdTable>) {
+        self.task.resources.lock().fds = Some(fds.clone());
+        self.fds = Some(fds);
+    }
+
+    /// Replaces root and working directory (unshare).
+    pub fn set_fs(&mut self, fs: Arc<FsContext>) {
+        self.task.resources.lock().fs = Some(fs.clone());
+        self.fs = Some(fs);
+    }
+
+    /// Replaces its memory (execve).
+    pub(super) fn set_mm(&mut self, mm: Arc<Mm>) {
+        self.space = Some(mm.space().clone());
+        let old = self.task.resources.lock().mm.replace(mm.clone());
+        self.mm = Some(mm);
+        drop(old);
+    }
+
+    /// Lets go of what an ended task has no use for.
+    pub(super) fn release(&mut self) {
+        let mut resources = self.task.resources.lock();
+        let taken = (resources.mm.take(), resources.fds.take(), resources.fs.take());
+        drop(resources);
+        drop(taken);
+        self.fds = None;
+        self.fs = None;
+        self.space = None;
+        self.mm = None;
+    }
+
+    /// A soft resource limit (`RLIMIT_*`).
+    pub fn limit(&self, resource: u32) -> u64 {
+        self.task.group.limits.lock().soft(resource)
+    }
+
+    /// Whether an interruptible wait would end at once.
+    #[inline]
+    pub fn interrupted(&self) -> bool {
+        self.task.interrupted()
+    }
+
+    /// Leaves `restart` to be called by restart_syscall(2) and returns what makes that happen. For calls whose
+    /// timeout must not start anew.
+    pub fn restart_with(&mut self, restart: Restart) -> Errno {
+        self.restart = Some(restart);
+        Errno::ERESTART_RESTARTBLOCK
+    }
+
+    /// The blocked signals to go back to at the end of this call; see sigsuspend(2), ppoll(2).
+    pub fn set_temporary_mask(&mut self, mask: SigSet) {
+        self.saved_mask = Some(self.task.blocked());
+        self.set_blocked(mask);
+        self.task.work.fetch_or(work::RESTORE_MASK, Ordering::SeqCst);
+    }
+
+    /// Waits for a wake, at most until `deadline` (CLOCK_MONOTONIC ns). May return early: callers loop.
+    pub fn park(&self, deadline: Option<u64>) {
+        let Some(deadline) = deadline else {
+            return self.kernel.sched.park(&self.task);
+        };
+        let timer = self.kernel.sched.add_timer(deadline, Action::Wake(self.task.clone()));
+        self.kernel.sched.park(&self.task);
+        self.kernel.sched.cancel_timer(timer);
+    }
+
+    /// Parks until `ready` gives a value, which is returned; until a signal is pending; or until `deadline`
+    /// (CLOCK_MONOTONIC ns). `ready` is tried once before anything else and after each event on a queue.
+    ///
+    /// # Errors
+    /// ERESTARTSYS on a signal, ETIMEDOUT.
+    pub fn wait_on<T>(
+        &mut self,
+        queues: &[(&WaitQueue, u32)],
+        deadline: Option<u64>,
+        ready: &mut dyn FnMut() -> Option<T>,
+    ) -> Result<T> {
+        self.wait(queues, deadline, work::INTERRUPT, ready)
+    }
+
+    /// As [`wait_on`](Self::wait_on), but only the end of the program interrupts.
+    ///
+    /// # Errors
+    /// ERESTARTSYS when killed.
+    pub fn wait_killable<T>(
+        &mut self,
+        queues: &[(&WaitQueue, u32)],
+        ready: &mut dyn FnMut() -> Option<T>,
+    ) -> Result<T> {
+        self.wait(queues, None, work::KILL, ready)
+    }
+
+    fn wait<T>(
+        &mut self,
+        queues: &[(&WaitQueue, u32)],
+        deadline: Option<u64>,
+        interrupts: u32,
+        ready: &mut dyn FnMut() -> Option<T>,
+    ) -> Result<T> {
+        if let Some(value) = ready() {
+            return Ok(value);
+        }
+        let waiter = Waiter::new(self.task.clone(), !0);
+        for (queue, mask) in queues {
+            queue.register_for(&waiter, *mask);
+        }
+        let registered = Registered { queues, waiter: &waiter };
+        loop {
+            if let Some(value) = ready() {
+                return Ok(value);
+            }
+            if self.task.work.load(Ordering::SeqCst) & interrupts != 0 {
+                return Err(Errno::ERESTARTSYS);
+            }
+            if deadline.is_some_and(|deadline| crate::time::monotonic_ns() >= deadline) {
+                return Err(Errno::ETIMEDOUT);
+            }
+            self.park(deadline);
+            registered.waiter.take_seen();
+        }
+    }
+}
+
+/// Unregisters also when `ready` panics.
+struct Registered<'a> {
+    queues: &'a [(&'a WaitQueue, u32)],
+    waiter: &'a Arc<Waiter>,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        for (queue, _) in self.queues {
+            queue.unregister(self.waiter);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! execve: the part after the program has been loaded.
+
+use super::futex::ANY;
+use super::signal::AltStack;
+use super::task::{comm_of, work};
+use super::{Current, WaitStatus};
+use crate::abi::{Errno, Result};
+use crate::arch::{FpState, Registers, UserRegs, sigframe};
+use crate::cred::Cred;
+use crate::mm::{MapRequest, Mm, PAGE_SIZE};
+use crate::platform::Prot;
+use crate::sync::Wake;
+use core::sync::atomic::Ordering;
+use std::sync::Arc;
+
+/// A loaded program, ready to replace the running one.
+pub struct Program {
+    /// Its memory.
+    pub mm: Arc<Mm>,
+    /// First instruction.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Its name (`comm`).
+    pub comm: Vec<u8>,
+    /// Who it runs as.
+    pub cred: Cred,
+}
+
+impl Current {
+    /// Replaces the running program. All other threads of the process end first; on success the registers are those of
+    /// the new program.
+    ///
+    /// # Errors
+    /// EAGAIN if the process ends, or another thread calls execve, meanwhile.
+    pub fn exec(&mut self, program: Program) -> Result<()> {
+        self.end_other_threads()?;
+        self.take_leaders_place();
+        // The last moment at which the old memory can be written.
+        self.release_robust_list();
+        self.clear_tid();
+        if let Some(done) = self.vfork_done.take() {
+            self.set_mm(program.mm);
+            done.complete();
+        } else {
+            self.set_mm(program.mm);
+        }
+        {
+            let mut tree = self.kernel.tree.lock();
+            if let Some(node) = tree.node_mut(self.task.tgid()) {
+                node.execed = true;
+                node.exit_signal = super::signal::SIGCHLD;
+            }
+        }
+        let fds = self.fds();
+        // Two references are this task's, the third is `fds` itself.
+        let fds = if Arc::strong_count(&fds) > 3 {
+            let own = fds.fork();
+            self.set_fds(own.clone());
+            own
+        } else {
+            fds
+        };
+        fds.close_on_exec();
+        self.task.group.state.lock().actions.reset_handlers();
+        self.delete_posix_timers();
+        self.altstack = AltStack::NONE;
+        self.restart = None;
+        self.task.resources.lock().comm = comm_of(&program.comm);
+        self.set_cred(program.cred);
+        self.task.group.dumpable.store(1, Ordering::Relaxed);
+        self.regs = UserRegs::start(program.ip, program.sp);
+        *self.fp = FpState::initial();
+        self.map_trampoline()
+    }
+
+    /// Where handlers return to that bring no restorer of their own: the job of a vDSO, which there is none of.
+    pub(super) fn map_trampoline(&mut self) -> Result<()> {
+        self.trampoline = 0;
+        if !sigframe::NEEDS_RESTORER {
+            let mm = self.mm();
+            let code = mm.mmap(MapRequest::anonymous(PAGE_SIZE, Prot::READ | Prot::WRITE))?;
+            mm.write(code, sigframe::TRAMPOLINE)?;
+            mm.mprotect(code, PAGE_SIZE, Prot::READ | Prot::EXEC)?;
+            self.trampoline = code;
+        }
+        Ok(())
+    }
+
+    fn end_other_threads(&mut self) -> Result<()> {
+        let group = self.task.group.clone();
+        {
+            let mut state = group.state.lock();
+            if state.exit.is_some() || state.execing.is_some() {
+                return Err(Errno::EAGAIN);
+            }
+            if state.threads.len() == 1 {
+                return Ok(());
+            }
+            state.execing = Some(self.task.clone());
+            for task in state.threads.iter().filter(|task| !Arc::ptr_eq(task, &self.task)) {
+                task.interrupt(work::KILL);
+            }
+        }
+        let result = loop {
+            if group.state.lock().threads.len() == 1 {
+                break Ok(());
+            }
+            if self.task.killed() {
+                break Err(Errno::EAGAIN);
+            }
+            self.park(None);
+        };
+        group.state.lock().execing = None;
+        result
+    }
+
+    /// The calling thread becomes the process's first one, whose id its new program has.
+    fn take_leaders_place(&mut self) {
+        let (old, new) = (self.task.tid(), self.task.tgid());
+        if old != new {
+            let mut tree = self.kernel.tree.lock();
+            tree.remove_task(old);
+            self.task.set_tid(new);
+            tree.add_task(self.task.clone());
+        }
+    }
+
+    /// CLONE_CHILD_CLEARTID: tells a joiner that this thread's stack is free.
+    pub(super) fn clear_tid(&mut self) {
+        let addr = core::mem::take(&mut self.clear_child_tid);
+        if addr != 0 && self.mm().store_u32(addr, 0).is_ok() {
+            let _ = self.kernel.futexes.wake(self.mm(), addr, true, 1, ANY);
+        }
+    }
+
+    /// Ends the whole process.
+    pub fn exit_group(&mut self, status: WaitStatus) {
+        let mut state = self.task.group.state.lock();
+        super::signal::begin_exit(&mut state, status);
+        self.task.work.fetch_or(work::KILL, Ordering::SeqCst);
+    }
+
+    /// Ends the calling thread.
+    pub fn exit_thread(&mut self, code: i32) {
+        self.exit = Some(code);
+        self.task.work.fetch_or(work::KILL, Ordering::SeqCst);
+        self.task.wake();
+    }
+}

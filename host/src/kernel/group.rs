@@ -1,0 +1,198 @@
+//! A process: the threads that share signals, limits and an exit status.
+
+use super::Task;
+use super::limits::Limits;
+use super::signal::{Actions, Pending};
+use super::timers::ProcessTimers;
+use crate::sync::{Lock, WaitQueue};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+
+/// How a process ended or changed, in the encoding of wait(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitStatus(pub i32);
+
+impl WaitStatus {
+    /// `exit(code)`.
+    pub const fn exited(code: i32) -> Self {
+        WaitStatus((code & 0xff) << 8)
+    }
+
+    /// Killed by a signal; `core` says that it would have dumped core.
+    pub const fn killed(signo: i32, core: bool) -> Self {
+        WaitStatus(signo | if core { 0x80 } else { 0 })
+    }
+
+    /// Stopped by a signal.
+    pub const fn stopped(signo: i32) -> Self {
+        WaitStatus(signo << 8 | 0x7f)
+    }
+
+    /// Continued.
+    pub const CONTINUED: WaitStatus = WaitStatus(0xffff);
+
+    /// What a shell makes of it: the code, or 128 plus the signal.
+    pub fn shell_code(self) -> i32 {
+        match self.0 & 0x7f {
+            0 => self.0 >> 8 & 0xff,
+            signo => 128 + signo,
+        }
+    }
+}
+
+/// Stopping by signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    None,
+    /// This many threads have yet to stop.
+    Stopping {
+        signo: i32,
+        left: usize,
+    },
+    Stopped,
+}
+
+/// What the signal code changes together. Order: after the process tree's lock, before `Task::pending`.
+pub(super) struct GroupState {
+    /// Live threads, oldest first.
+    pub(super) threads: Vec<Arc<Task>>,
+    pub(super) actions: Actions,
+    /// Signals sent to the process.
+    pub(super) pending: Pending,
+    /// Set once the process as a whole ends.
+    pub(super) exit: Option<WaitStatus>,
+    /// The leader's own status, if it ended before the others.
+    pub(super) leader_status: WaitStatus,
+    /// The thread that calls execve and waits to be the only one.
+    pub(super) execing: Option<Arc<Task>>,
+    pub(super) stop: Stop,
+    /// The signal that stopped it, for wait(2).
+    pub(super) stop_signal: i32,
+}
+
+/// Resources used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time, ns.
+    pub cpu_ns: u64,
+    /// Faults without and with I/O.
+    pub faults: [u64; 2],
+    /// Switches by waiting and by losing the CPU.
+    pub switches: [u64; 2],
+    /// Peak resident set, KiB.
+    pub max_rss: u64,
+}
+
+impl Usage {
+    /// The sum of both (the larger of the peaks).
+    #[must_use]
+    pub fn plus(self, other: Usage) -> Usage {
+        Usage {
+            cpu_ns: self.cpu_ns + other.cpu_ns,
+            faults: [self.faults[0] + other.faults[0], self.faults[1] + other.faults[1]],
+            switches: [self.switches[0] + other.switches[0], self.switches[1] + other.switches[1]],
+            max_rss: self.max_rss.max(other.max_rss),
+        }
+    }
+}
+
+impl Task {
+    /// What it has used so far.
+    pub fn usage(&self) -> Usage {
+        let load = |counters: &[AtomicU64; 2]| counters.each_ref().map(|c| c.load(Ordering::Relaxed));
+        Usage {
+            cpu_ns: self.cpu_ns(),
+            faults: load(&self.faults),
+            switches: load(&self.entity.switches),
+            max_rss: 0,
+        }
+    }
+}
+
+/// A process.
+pub struct ThreadGroup {
+    /// Its id.
+    pub tgid: i32,
+    pub(super) state: Lock<GroupState>,
+    /// Resource limits.
+    pub limits: Lock<Limits>,
+    /// Notified when a child changes, and (for the others) when a thread ends.
+    pub(super) child_wait: WaitQueue,
+    /// Notified when a signal arrives: signalfd.
+    pub signal_wait: WaitQueue,
+    /// Notified when the process ends: pidfd.
+    pub exit_wait: WaitQueue,
+    pub(super) timers: Lock<ProcessTimers>,
+    /// What its dead threads used.
+    pub(super) dead_usage: Lock<Usage>,
+    /// Ended, perhaps not waited for yet.
+    dead: AtomicBool,
+    /// prctl(PR_SET_DUMPABLE).
+    pub dumpable: AtomicU64,
+}
+
+impl ThreadGroup {
+    pub(super) fn new(tgid: i32, actions: Actions, limits: Limits) -> Arc<Self> {
+        Arc::new(ThreadGroup {
+            tgid,
+            state: Lock::new(GroupState {
+                threads: Vec::new(),
+                actions,
+                pending: Pending::new(),
+                exit: None,
+                leader_status: WaitStatus::exited(0),
+                execing: None,
+                stop: Stop::None,
+                stop_signal: 0,
+            }),
+            limits: Lock::new(limits),
+            child_wait: WaitQueue::new(),
+            signal_wait: WaitQueue::new(),
+            exit_wait: WaitQueue::new(),
+            timers: Lock::new(ProcessTimers::default()),
+            dead_usage: Lock::new(Usage::default()),
+            dead: AtomicBool::new(false),
+            dumpable: AtomicU64::new(1),
+        })
+    }
+
+    /// Its live threads, oldest first.
+    pub fn threads(&self) -> Vec<Arc<Task>> {
+        self.state.lock().threads.clone()
+    }
+
+    /// Whether all of it is stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.state.lock().stop == Stop::Stopped
+    }
+
+    /// Whether it has ended.
+    pub fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_dead(&self) {
+        self.dead.store(true, Ordering::SeqCst);
+    }
+
+    /// What all its threads have used, the dead ones included.
+    pub fn usage(&self) -> Usage {
+        let live = self.threads();
+        live.iter().fold(*self.dead_usage.lock(), |sum, task| sum.plus(task.usage()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::WaitStatus;
+
+    #[test]
+    fn wait_status_encoding() {
+        assert_eq!(WaitStatus::exited(3).0, 0x300);
+        assert_eq!(WaitStatus::exited(256 + 3).0, 0x300);
+        assert_eq!(WaitStatus::killed(11, true).0, 0x8b);
+        assert_eq!(WaitStatus::stopped(20).0, 0x147f);
+        assert_eq!(WaitStatus::exited(7).shell_code(), 7);
+        assert_eq!(WaitStatus::killed(15, false).shell_code(), 143);
+    }
+}

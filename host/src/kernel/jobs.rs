@@ -1,0 +1,217 @@
+//! Process groups, sessions, stop and continue reports, and who may signal whom.
+
+use super::group::{ThreadGroup, WaitStatus};
+use super::signal::{SIGCHLD, SIGCONT, SigInfo, code, sa};
+use super::{Current, Kernel, Task};
+use crate::abi::{Errno, Result};
+use crate::cred::{Caps, Cred};
+use std::sync::Arc;
+
+impl Kernel {
+    /// Notes that a process has stopped and tells its parent.
+    pub(super) fn notify_stopped(&self, group: &Arc<ThreadGroup>, signo: i32) {
+        let mut tree = self.tree.lock();
+        let Some(node) = tree.node_mut(group.tgid) else { return };
+        (node.stop_report, node.continue_report) = (Some(WaitStatus::stopped(signo)), false);
+        let parent = node.parent;
+        self.tell_about_stop(&tree, parent, SigInfo::child(code::CLD_STOPPED, group.tgid, 0, signo));
+    }
+
+    /// Notes that a process goes on and tells its parent.
+    pub(super) fn notify_continued(&self, group: &Arc<ThreadGroup>) {
+        let mut tree = self.tree.lock();
+        let Some(node) = tree.node_mut(group.tgid) else { return };
+        (node.stop_report, node.continue_report) = (None, true);
+        let parent = node.parent;
+        self.tell_about_stop(&tree, parent, SigInfo::child(code::CLD_CONTINUED, group.tgid, 0, SIGCONT));
+    }
+
+    fn tell_about_stop(&self, tree: &super::Tree, parent: i32, info: SigInfo) {
+        let Some(parent) = tree.node(parent) else { return };
+        let flags = parent.group.state.lock().actions.of(SIGCHLD).flags;
+        if flags & sa::NOCLDSTOP == 0 {
+            let _ = self.signal_group_locked(&parent.group, info);
+        }
+        parent.group.child_wait.notify(!0);
+    }
+
+    /// Whether a process's group is orphaned: terminal stop signals do nothing then.
+    pub(super) fn is_orphaned(&self, group: &ThreadGroup) -> bool {
+        let tree = self.tree.lock();
+        tree.node(group.tgid).is_none_or(|node| tree.is_orphaned(node.pgid, None))
+    }
+
+    /// The process with this id, if it has not ended.
+    pub fn process(&self, tgid: i32) -> Option<Arc<ThreadGroup>> {
+        let tree = self.tree.lock();
+        tree.node(tgid).filter(|node| node.zombie.is_none()).map(|node| node.group.clone())
+    }
+
+    /// The live thread with this id.
+    pub fn task(&self, tid: i32) -> Option<Arc<Task>> {
+        self.tree.lock().task(tid).cloned()
+    }
+
+    /// Sends a signal to every process of a process group, whoever asks (terminals, the host).
+    ///
+    /// # Errors
+    /// ESRCH if there is none.
+    pub fn signal_process_group(&self, pgid: i32, info: SigInfo) -> Result<()> {
+        let members: Vec<Arc<ThreadGroup>> = self
+            .tree
+            .lock()
+            .process_group(pgid)
+            .filter(|n| n.zombie.is_none())
+            .map(|n| n.group.clone())
+            .collect();
+        for member in &members {
+            let _ = self.signal_group(member, info);
+        }
+        if members.is_empty() { Err(Errno::ESRCH) } else { Ok(()) }
+    }
+}
+
+/// Whether credentials allow sending `signo` to a task.
+fn may_signal(sender: &Cred, target: &Cred) -> bool {
+    sender.has(Caps::KILL)
+        || [sender.uid.effective, sender.uid.real]
+            .iter()
+            .any(|id| *id == target.uid.real || *id == target.uid.saved)
+}
+
+impl Current {
+    /// kill(2).
+    ///
+    /// # Errors
+    /// ESRCH, EPERM, EAGAIN.
+    pub fn kill(&mut self, pid: i32, signo: i32, info: SigInfo) -> Result<()> {
+        let own = self.task.tgid();
+        let targets: Vec<Arc<ThreadGroup>> = {
+            let tree = self.kernel.tree.lock();
+            let group_of = |node: &super::tree::Node| node.group.clone();
+            match pid {
+                1.. => {
+                    let by_thread = tree.task(pid).map(|task| task.group.clone());
+                    tree.node(pid).map(group_of).or(by_thread).into_iter().collect()
+                }
+                -1 => tree
+                    .nodes()
+                    .filter(|(id, _)| **id != own && **id > 1)
+                    .map(|(_, node)| group_of(node))
+                    .collect(),
+                _ => {
+                    let own_group = tree.node(own).map_or(0, |node| node.pgid);
+                    let pgid = if pid == 0 { own_group } else { pid.wrapping_neg() };
+                    tree.process_group(pgid).map(group_of).collect()
+                }
+            }
+        };
+        let mut result = Err(Errno::ESRCH);
+        for target in targets {
+            match self.may_kill(&target, signo).and_then(|()| self.send_checked(&target, signo, info)) {
+                Ok(()) => result = Ok(()),
+                Err(errno) if result.is_err() => result = Err(errno),
+                Err(_) => {}
+            }
+        }
+        result
+    }
+
+    fn send_checked(&self, target: &Arc<ThreadGroup>, signo: i32, info: SigInfo) -> Result<()> {
+        if signo == 0 { Ok(()) } else { self.kernel.signal_group(target, info) }
+    }
+
+    fn may_kill(&self, target: &Arc<ThreadGroup>, signo: i32) -> Result<()> {
+        // A zombie has no credentials any more that matter.
+        let Some(task) = target.state.lock().threads.first().cloned() else { return Ok(()) };
+        let same_session = || {
+            let tree = self.kernel.tree.lock();
+            let sid = |id: i32| tree.node(id).map(|node| node.sid);
+            sid(target.tgid) == sid(self.task.tgid())
+        };
+        if Arc::ptr_eq(target, &self.task.group)
+            || may_signal(&self.cred(), &task.cred())
+            || (signo == SIGCONT && same_session())
+        {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
+    }
+
+    /// tkill(2), tgkill(2): `tgid` 0 is any.
+    ///
+    /// # Errors
+    /// ESRCH, EPERM, EAGAIN.
+    pub fn kill_thread(&mut self, tgid: i32, tid: i32, signo: i32, info: SigInfo) -> Result<()> {
+        let target = if tid == self.task.tid() { Some(self.task.clone()) } else { self.kernel.task(tid) };
+        let target = target.filter(|task| tgid == 0 || task.tgid() == tgid).ok_or(Errno::ESRCH)?;
+        self.may_kill(&target.group, signo)?;
+        if signo == 0 { Ok(()) } else { self.kernel.signal_task(&target, info) }
+    }
+
+    /// setpgid(2).
+    ///
+    /// # Errors
+    /// EINVAL, ESRCH, EACCES, EPERM.
+    pub fn set_process_group(&mut self, pid: i32, pgid: i32) -> Result<()> {
+        let own = self.task.tgid();
+        let pid = if pid == 0 { own } else { pid };
+        let pgid = if pgid == 0 { pid } else { pgid };
+        if pgid < 0 {
+            return Err(Errno::EINVAL);
+        }
+        let mut tree = self.kernel.tree.lock();
+        let sid = tree.node(own).ok_or(Errno::ESRCH)?.sid;
+        let node = tree.node(pid).ok_or(Errno::ESRCH)?;
+        if pid != own && node.parent != own {
+            return Err(Errno::ESRCH);
+        }
+        if pid != own && node.execed {
+            return Err(Errno::EACCES);
+        }
+        // Not a session leader, not in another session; the group is its own or exists in the session.
+        if node.sid == pid || node.sid != sid {
+            return Err(Errno::EPERM);
+        }
+        if pgid != pid && !tree.process_group(pgid).any(|member| member.sid == sid) {
+            return Err(Errno::EPERM);
+        }
+        if let Some(node) = tree.node_mut(pid) {
+            node.pgid = pgid;
+        }
+        Ok(())
+    }
+
+    /// setsid(2).
+    ///
+    /// # Errors
+    /// EPERM for a process group leader.
+    pub fn new_session(&mut self) -> Result<i32> {
+        let own = self.task.tgid();
+        let mut tree = self.kernel.tree.lock();
+        if tree.process_group(own).next().is_some() {
+            return Err(Errno::EPERM);
+        }
+        let node = tree.node_mut(own).ok_or(Errno::ESRCH)?;
+        (node.pgid, node.sid) = (own, own);
+        tree.session_mut(own);
+        Ok(own)
+    }
+
+    /// Process group and session of a process; 0 is the caller's.
+    ///
+    /// # Errors
+    /// ESRCH.
+    pub fn group_and_session(&self, pid: i32) -> Result<(i32, i32)> {
+        let pid = if pid == 0 { self.task.tgid() } else { pid };
+        let tree = self.kernel.tree.lock();
+        let tgid = tree.task(pid).map_or(pid, |task| task.tgid());
+        tree.node(tgid).map(|node| (node.pgid, node.sid)).ok_or(Errno::ESRCH)
+    }
+
+    /// getppid(2).
+    pub fn parent_pid(&self) -> i32 {
+        self.kernel.tree.lock().node(self.task.tgid()).map_or(0, |node| node.parent)
+    }
+}

@@ -1,0 +1,290 @@
+//! Which task runs on which worker.
+//!
+//! Tasks are stackful: a switch between two of them is a few dozen instructions and involves neither the host nor
+//! another worker. A woken task goes to the front of its waker's queue, because the waker usually parks next
+//! (a pipe, a futex, a wait): two tasks that talk to each other stay on one worker. Waking a sleeping worker costs a host
+//! call (in a VM, an exit of thousands of instructions), so it is done only for work that is seen to wait:
+//!
+//! * a second task is queued, or one has waited for [`PATIENCE_NS`] when its worker enters user code: at most
+//!   one host wake per that time;
+//! * a worker stays in user code while tasks wait for it: the *ticker*, a host thread that sleeps without a timeout
+//!   unless some worker entered user code with a non-empty queue, wakes an idle worker at the next tick, or, if none
+//!   is idle, kicks the busy one after its time slice.
+//!
+//! Idle workers sleep on a futex; one of them until the next timer is due. If a timer is armed and no worker sleeps, the
+//! ticker sleeps that long. So an idle sandbox makes no wakeups at all, and a busy one without contention
+//! makes none but its timers'.
+//!
+//! Locks: a worker's queue and the timer queue are leaves; nothing is called with either held.
+
+mod switch;
+mod ticker;
+mod timers;
+mod worker;
+
+use super::Task;
+use crate::hostsys::futex;
+use crate::platform::{Platform, local};
+use crate::time::monotonic_ns;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::time::Duration;
+use std::sync::{Arc, Weak};
+use ticker::Ticker;
+use worker::{ATTEND_QUEUE, ATTEND_TIMER};
+
+pub(super) use switch::Entity;
+pub use timers::{Action, Expire, NEVER, TimerId, Timers};
+pub use worker::Worker;
+
+/// How long a queued task waits before an idle worker is woken for it.
+const PATIENCE_NS: u64 = 50_000;
+/// Idle workers are a bit mask.
+const MAX_WORKERS: usize = 64;
+
+/// The scheduler of one sandbox.
+pub struct Scheduler {
+    platform: Arc<dyn Platform>,
+    workers: Box<[Worker]>,
+    /// One bit per sleeping worker that nobody has claimed for waking.
+    idle: AtomicU64,
+    timers: Timers,
+    /// When a sleeping worker will look at the timers by itself; [`NEVER`] when none will.
+    keeper_until: AtomicU64,
+    ticker: Ticker,
+    /// Time of the last wake of an idle worker.
+    last_wake: AtomicU64,
+    /// Where work from outside goes when nobody is idle.
+    next_victim: AtomicUsize,
+    stopping: AtomicBool,
+    /// For the ticker thread.
+    me: Weak<Scheduler>,
+}
+
+impl Scheduler {
+    /// A scheduler for `workers` workers (at least one, at most 64), none of them running yet.
+    pub(super) fn new(platform: Arc<dyn Platform>, workers: usize) -> Arc<Self> {
+        let count = workers.clamp(1, MAX_WORKERS);
+        Arc::new_cyclic(|me| Scheduler {
+            me: me.clone(),
+            platform,
+            workers: (0..count).map(Worker::new).collect(),
+            idle: AtomicU64::new(0),
+            timers: Timers::new(),
+            keeper_until: AtomicU64::new(NEVER),
+            ticker: Ticker::new(),
+            last_wake: AtomicU64::new(0),
+            next_victim: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// How many workers there are.
+    pub fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// The worker that the caller runs on; none on other host threads. Not to be kept across a park.
+    #[inline]
+    pub(super) fn this(&self) -> Option<&Worker> {
+        self.workers.get(local::get().wrapping_sub(1))
+    }
+
+    /// Task switches on all workers so far.
+    pub fn switches(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.switches.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The body of worker `id`, inside `Platform::run_worker`. Returns after [`stop`](Self::stop).
+    pub(super) fn work(&self, id: usize) {
+        local::set(id + 1);
+        let Some(worker) = self.this() else { return };
+        while !self.stopping.load(Ordering::Acquire) {
+            match self.next_task(worker) {
+                Some(task) => self.enter(worker, task),
+                None => self.sleep(worker),
+            }
+        }
+        local::set(0);
+    }
+
+    /// Makes idle workers and the ticker return. Workers that run a task go on until they are idle.
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        while self.wake_idle() {}
+        self.ticker.stop();
+    }
+
+    /// Asks the platform to bring worker `id` out of user code.
+    pub(super) fn kick(&self, id: usize) {
+        self.platform.kick(id);
+    }
+
+    /// Makes a parked task run again; a running one will not park next time.
+    pub(super) fn wake(&self, task: &Task) {
+        if task.entity.notify()
+            && let Some(task) = task.arc()
+        {
+            self.enqueue(task, true);
+        }
+    }
+
+    /// Arms a timer.
+    pub fn add_timer(&self, deadline: u64, action: Action) -> TimerId {
+        let id = self.timers.add(deadline, action);
+        if self.timer_is_unattended(deadline) {
+            match self.this() {
+                // The worker looks again before it enters user code, or sleeps until then itself.
+                Some(worker) => _ = worker.attention.fetch_or(ATTEND_TIMER, Ordering::Relaxed),
+                None => self.ticker_look_at(deadline),
+            }
+        }
+        id
+    }
+
+    /// Disarms a timer; false if it has fired (or is firing).
+    pub fn cancel_timer(&self, id: TimerId) -> bool {
+        self.timers.cancel(id)
+    }
+
+    fn timer_is_unattended(&self, deadline: u64) -> bool {
+        deadline < self.keeper_until.load(Ordering::SeqCst) && deadline < self.ticker.target()
+    }
+
+    /// Queues a runnable task.
+    fn enqueue(&self, task: Arc<Task>, in_front: bool) {
+        match self.this() {
+            Some(worker) => {
+                if worker.push(task, in_front) > 1 {
+                    self.wake_idle_sparingly();
+                }
+            }
+            None => {
+                let idle = self.idle.load(Ordering::SeqCst);
+                let index = match idle {
+                    0 => self.next_victim.fetch_add(1, Ordering::Relaxed) % self.workers.len(),
+                    _ => idle.trailing_zeros() as usize,
+                };
+                self.workers[index].push(task, in_front);
+                // Checked after the push: a worker that went to sleep before it is woken, one after it saw the push.
+                if !self.wake_idle() {
+                    self.ticker_tick();
+                }
+            }
+        }
+    }
+
+    /// What `worker` runs next: due timers' tasks, its own, somebody else's.
+    fn next_task(&self, worker: &Worker) -> Option<Arc<Task>> {
+        let due = self.timers.next();
+        if due != NEVER {
+            let now = monotonic_ns();
+            if due <= now {
+                self.timers.fire(now);
+            }
+        }
+        if let Some(task) = worker.pop() {
+            return Some(task);
+        }
+        let count = self.workers.len();
+        let task = (1..count).find_map(|step| self.workers[(worker.id + step) % count].steal());
+        if task.is_some() && self.anything_queued() {
+            self.wake_idle_sparingly();
+        }
+        task
+    }
+
+    fn anything_queued(&self) -> bool {
+        self.workers.iter().any(|worker| !worker.is_empty())
+    }
+
+    /// Sleeps until woken or until the next timer is due.
+    fn sleep(&self, worker: &Worker) {
+        let bit = 1 << worker.id;
+        worker.sleeping.store(1, Ordering::SeqCst);
+        self.idle.fetch_or(bit, Ordering::SeqCst);
+        if !self.anything_queued() && !self.stopping.load(Ordering::SeqCst) {
+            let next = self.timers.next();
+            if next == NEVER {
+                futex::wait(&worker.sleeping, 1, None);
+            } else {
+                let now = monotonic_ns();
+                if next > now {
+                    self.keeper_until.fetch_min(next, Ordering::SeqCst);
+                    futex::wait(&worker.sleeping, 1, Some(Duration::from_nanos(next - now)));
+                    self.keeper_until.store(NEVER, Ordering::SeqCst);
+                    crate::time::resync();
+                }
+                worker.attention.fetch_or(ATTEND_TIMER, Ordering::Relaxed);
+            }
+        }
+        self.idle.fetch_and(!bit, Ordering::SeqCst);
+        worker.sleeping.store(0, Ordering::SeqCst);
+    }
+
+    /// Wakes one sleeping worker; false if none sleeps.
+    fn wake_idle(&self) -> bool {
+        loop {
+            let idle = self.idle.load(Ordering::SeqCst);
+            if idle == 0 {
+                return false;
+            }
+            let bit = idle & idle.wrapping_neg();
+            if self.idle.fetch_and(!bit, Ordering::SeqCst) & bit != 0 {
+                let worker = &self.workers[bit.trailing_zeros() as usize];
+                worker.sleeping.store(0, Ordering::SeqCst);
+                futex::wake(&worker.sleeping, 1);
+                return true;
+            }
+        }
+    }
+
+    /// Wakes a sleeping worker unless that has just been done: it looks everywhere before it sleeps again.
+    fn wake_idle_sparingly(&self) {
+        if self.idle.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let now = monotonic_ns();
+        let last = self.last_wake.load(Ordering::Relaxed);
+        if now.saturating_sub(last) > PATIENCE_NS
+            && self.last_wake.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            self.wake_idle();
+        }
+    }
+
+    /// Called before user code is entered: makes sure that somebody looks after what waits here meanwhile.
+    #[inline]
+    pub(super) fn before_user(&self) -> usize {
+        let Some(worker) = self.this() else { return 0 };
+        if worker.attention.load(Ordering::Relaxed) != 0 {
+            self.attend(worker);
+        }
+        worker.id
+    }
+
+    #[cold]
+    fn attend(&self, worker: &Worker) {
+        let attention = worker.attention.load(Ordering::SeqCst);
+        if attention & ATTEND_TIMER != 0 {
+            worker.attention.fetch_and(!ATTEND_TIMER, Ordering::SeqCst);
+            let next = self.timers.next();
+            if next != NEVER && self.timer_is_unattended(next) {
+                self.ticker_look_at(next);
+            }
+        }
+        if attention & ATTEND_QUEUE != 0 {
+            self.ticker.note_contention(worker.id);
+            if !self.ticker.is_ticking() {
+                self.ticker_tick();
+            }
+            if self.idle.load(Ordering::Relaxed) != 0 {
+                let now = monotonic_ns();
+                match worker.since.load(Ordering::Relaxed) {
+                    0 => worker.since.store(now, Ordering::Relaxed),
+                    since if now.saturating_sub(since) > PATIENCE_NS => self.wake_idle_sparingly(),
+                    _ => {}
+                }
+            }
+        }
+    }
+}

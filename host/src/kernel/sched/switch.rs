@@ -1,0 +1,225 @@
+//! Leaving one kernel stack for another.
+//!
+//! A task that parks is still running on its stack while it looks for the next one, so it cannot mark itself as parked:
+//! another worker might continue it before its stack pointer is saved. What is on the other side of the switch does
+//! it instead ([`Scheduler::finish`]), and finds out there whether a wake came in between:
+//!
+//! | state | means | a wake makes it |
+//! |---|---|---|
+//! | `RUNNING` | on a worker | `NOTIFIED` |
+//! | `NOTIFIED` | on a worker, its next park returns at once | unchanged |
+//! | `PARKED` | its stack pointer is saved, nobody runs it | `QUEUED`, and queues it |
+//! | `QUEUED` | in one run queue | unchanged |
+
+use super::Scheduler;
+use super::worker::{Left, Worker};
+use crate::arch::{counter, prepare_stack, switch_stacks};
+use crate::arena::stack::KernelStack;
+use crate::kernel::{Current, Task};
+use crate::sync::Lock;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::Arc;
+
+const RUNNING: u32 = 0;
+const NOTIFIED: u32 = 1;
+const PARKED: u32 = 2;
+const QUEUED: u32 = 3;
+
+/// What the scheduler keeps in each task.
+pub(in crate::kernel) struct Entity {
+    state: AtomicU32,
+    /// Stack pointer while not running.
+    sp: AtomicU64,
+    stack: Lock<Option<KernelStack>>,
+    /// Counter ticks spent on a worker, up to the last switch.
+    pub(in crate::kernel) cpu_ticks: AtomicU64,
+    /// When it was switched in, or 0.
+    pub(in crate::kernel) running_since: AtomicU64,
+    /// Voluntary and involuntary switches, for rusage.
+    pub(in crate::kernel) switches: [AtomicU64; 2],
+}
+
+impl Entity {
+    /// Of a task that has not been started.
+    pub(in crate::kernel) fn new() -> Self {
+        Entity {
+            state: AtomicU32::new(QUEUED),
+            sp: AtomicU64::new(0),
+            stack: Lock::new(None),
+            cpu_ticks: AtomicU64::new(0),
+            running_since: AtomicU64::new(0),
+            switches: [AtomicU64::new(0), AtomicU64::new(0)],
+        }
+    }
+
+    /// Whether it waits for something (as opposed to running or waiting for a CPU): `S` in /proc/PID/stat.
+    pub(in crate::kernel) fn is_parked(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == PARKED
+    }
+
+    /// Notes a wake; true if the caller has to queue the task.
+    pub(super) fn notify(&self) -> bool {
+        loop {
+            // Always a read-modify-write: either the task's own next one sees what we changed before, or we see it.
+            let (from, to) = match self.state.load(Ordering::Relaxed) {
+                RUNNING => (RUNNING, NOTIFIED),
+                PARKED => (PARKED, QUEUED),
+                same => (same, same),
+            };
+            if self.state.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
+                return from == PARKED;
+            }
+        }
+    }
+}
+
+impl Scheduler {
+    /// Gives a new task a stack and queues it. `current` becomes its own.
+    ///
+    /// # Errors
+    /// ENOMEM without a stack.
+    pub(in crate::kernel) fn start(&self, current: Box<Current>) -> crate::abi::Result<()> {
+        let task = current.task.clone();
+        let stack = KernelStack::new()?;
+        let arg = Box::into_raw(current) as usize;
+        // SAFETY: a fresh stack; `task_start` takes ownership of the box.
+        let sp = unsafe { prepare_stack(stack.top(), task_start, arg) };
+        task.entity.sp.store(sp, Ordering::Relaxed);
+        *task.entity.stack.lock() = Some(stack);
+        self.enqueue(task, true);
+        Ok(())
+    }
+
+    /// Waits for a wake of the calling task. Returns at once if one has come since the last park.
+    pub(in crate::kernel) fn park(&self, task: &Task) {
+        let state = &task.entity.state;
+        if state.compare_exchange(NOTIFIED, RUNNING, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            task.entity.switches[0].fetch_add(1, Ordering::Relaxed);
+            self.leave(task, Left::Parked);
+        }
+    }
+
+    /// Lets the tasks that wait for this worker run first.
+    pub(in crate::kernel) fn yield_now(&self, task: &Task) {
+        if self.this().is_some_and(|worker| !worker.is_empty()) {
+            task.entity.switches[1].fetch_add(1, Ordering::Relaxed);
+            self.leave(task, Left::Yielded);
+        }
+    }
+
+    /// Ends the calling task, whose stack holds nothing any more that needs dropping.
+    fn die(&self, task: Arc<Task>) -> ! {
+        let left = Arc::into_raw(task);
+        // SAFETY: the pointer is valid until `finish` turns it back into an `Arc`, after the switch.
+        self.leave(unsafe { &*left }, Left::Dead);
+        unreachable!("a dead task was continued")
+    }
+
+    /// Switches from `task` to the next one, or to the idle loop; returns when `task` is continued.
+    fn leave(&self, task: &Task, how: Left) {
+        let Some(worker) = self.this() else { return };
+        let next = self.next_task(worker);
+        let to = match &next {
+            Some(next) => next.entity.begin(),
+            None => {
+                worker.busy.store(false, Ordering::Relaxed);
+                worker.idle_sp.load(Ordering::Relaxed)
+            }
+        };
+        // Its own stack holds a reference: the queue's is not needed, and could not be dropped later.
+        drop(next);
+        task.entity.end();
+        worker.switches.fetch_add(1, Ordering::Relaxed);
+        worker.left.store(core::ptr::from_ref(task).cast_mut(), Ordering::Relaxed);
+        worker.left_how.store(how as u32, Ordering::Relaxed);
+        // SAFETY: `to` was saved by a switch or prepared, and whoever took it out of a queue (or is this worker, for
+        // the idle loop) is the only one to continue it. `sp` lives as long as the task.
+        unsafe { switch_stacks(task.entity.sp.as_ptr(), to) };
+        self.finish();
+    }
+
+    /// From the idle loop: runs `next` until the worker has nothing to run.
+    pub(super) fn enter(&self, worker: &Worker, next: Arc<Task>) {
+        let to = next.entity.begin();
+        drop(next);
+        worker.busy.store(true, Ordering::Relaxed);
+        worker.left_how.store(Left::Nothing as u32, Ordering::Relaxed);
+        worker.switches.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as in `leave`; `idle_sp` is this worker's own.
+        unsafe { switch_stacks(worker.idle_sp.as_ptr(), to) };
+        self.finish();
+    }
+
+    /// Completes a switch, on the stack that was switched to.
+    fn finish(&self) {
+        let Some(worker) = self.this() else { return };
+        let left: *mut Task = worker.left.load(Ordering::Relaxed);
+        match worker.left_how.swap(Left::Nothing as u32, Ordering::Relaxed) {
+            how if how == Left::Parked as u32 => {
+                // SAFETY: the task's stack holds a reference to it, and until the exchange below nobody else runs it.
+                let task = unsafe { &*left };
+                let parked =
+                    task.entity.state.compare_exchange(RUNNING, PARKED, Ordering::SeqCst, Ordering::SeqCst);
+                // From a success on, another worker may run, end and free it.
+                if parked.is_err() {
+                    self.requeue(worker, task);
+                }
+            }
+            how if how == Left::Yielded as u32 => {
+                // SAFETY: as above: nobody runs it before it is queued.
+                self.requeue(worker, unsafe { &*left });
+            }
+            how if how == Left::Dead as u32 => {
+                // SAFETY: `die` made it with `into_raw`.
+                let task = unsafe { Arc::from_raw(left) };
+                let stack = task.entity.stack.lock().take();
+                drop(stack);
+            }
+            _ => {}
+        }
+    }
+
+    fn requeue(&self, worker: &Worker, task: &Task) {
+        task.entity.state.store(QUEUED, Ordering::SeqCst);
+        if let Some(task) = task.arc() {
+            worker.push(task, false);
+        }
+    }
+}
+
+impl Entity {
+    /// Marks it as running and returns where to continue.
+    fn begin(&self) -> u64 {
+        // Acquires what the worker that ran it last, and whoever woke it, did.
+        self.state.swap(RUNNING, Ordering::SeqCst);
+        self.running_since.store(counter::read(), Ordering::Relaxed);
+        self.sp.load(Ordering::Relaxed)
+    }
+
+    fn end(&self) {
+        let since = self.running_since.swap(0, Ordering::Relaxed);
+        self.cpu_ticks.fetch_add(counter::read().saturating_sub(since), Ordering::Relaxed);
+    }
+}
+
+/// First code on a new task's stack.
+extern "C" fn task_start(arg: usize) -> ! {
+    // SAFETY: `start` made it from a box, for this call alone.
+    let mut current = unsafe { Box::from_raw(arg as *mut Current) };
+    let kernel = current.kernel.clone();
+    kernel.sched.finish();
+    current.main();
+    let task = current.task.clone();
+    drop(current);
+    let sched = Arc::as_ptr(&kernel.sched);
+    drop(kernel);
+    // SAFETY: the task holds a reference to its scheduler and is handed to `die`, which keeps it until after the switch;
+    // the scheduler also outlives its workers, one of which this is.
+    unsafe { (*sched).die(task) }
+}
+
+const _: () = {
+    // `Worker::left` is shared between threads only through the switch protocol.
+    const fn is_sync<T: Sync>() {}
+    is_sync::<AtomicPtr<Task>>();
+};

@@ -1,0 +1,166 @@
+//! The host thread that looks after busy workers: time slices, and timers while no worker sleeps.
+//!
+//! It is started by the first need for it and sleeps without a timeout whenever nothing waits. Waking it costs its waker
+//! a host call, so once it ticks it goes on for some quiet ticks before it sleeps again: two tasks that take
+//! turns on one worker pay once, not once per turn.
+
+use super::Scheduler;
+use super::timers::NEVER;
+use crate::hostsys::futex;
+use crate::time::{NSEC_PER_MSEC, monotonic_ns, resync};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::time::Duration;
+use std::sync::Arc;
+
+/// Between two looks at the workers.
+const TICK_NS: u64 = 2 * NSEC_PER_MSEC;
+/// A task that ran through this many ticks while others waited is kicked.
+const SLICE_TICKS: u32 = 2;
+/// Ticks without contention before the ticker sleeps.
+const QUIET_TICKS: u32 = 8;
+
+pub(super) struct Ticker {
+    /// Futex: changes when `target` is lowered.
+    word: AtomicU32,
+    /// When it looks next; [`NEVER`] while it sleeps without a timeout.
+    target: AtomicU64,
+    ticking: AtomicBool,
+    started: AtomicBool,
+    stopping: AtomicBool,
+    /// One bit per worker that entered user code while tasks waited for it.
+    contended: AtomicU64,
+}
+
+/// What the ticker remembers of each worker.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    switches: u64,
+    ticks: u32,
+}
+
+impl Ticker {
+    pub(super) fn new() -> Self {
+        Ticker {
+            word: AtomicU32::new(0),
+            target: AtomicU64::new(NEVER),
+            ticking: AtomicBool::new(false),
+            started: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            contended: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn target(&self) -> u64 {
+        self.target.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn is_ticking(&self) -> bool {
+        self.ticking.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn note_contention(&self, worker: usize) {
+        self.contended.fetch_or(1 << worker, Ordering::SeqCst);
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.word.fetch_add(1, Ordering::SeqCst);
+        futex::wake(&self.word, 1);
+    }
+
+    /// Sleeps until `target` has come; false when stopping.
+    fn sleep(&self) -> bool {
+        loop {
+            let word = self.word.load(Ordering::SeqCst);
+            if self.stopping.load(Ordering::SeqCst) {
+                return false;
+            }
+            let target = self.target();
+            if target == NEVER {
+                futex::wait(&self.word, word, None);
+                continue;
+            }
+            let now = monotonic_ns();
+            if now >= target {
+                return true;
+            }
+            futex::wait(&self.word, word, Some(Duration::from_nanos(target - now)));
+        }
+    }
+}
+
+impl Scheduler {
+    /// Has the ticker look at `time`, if it would not earlier.
+    pub(super) fn ticker_look_at(&self, time: u64) {
+        let ticker = &self.ticker;
+        if ticker.target.fetch_min(time, Ordering::SeqCst) > time {
+            ticker.word.fetch_add(1, Ordering::SeqCst);
+            futex::wake(&ticker.word, 1);
+        }
+        if !ticker.started.swap(true, Ordering::SeqCst) {
+            self.start_ticker();
+        }
+    }
+
+    /// Has the ticker look at the workers from now on.
+    pub(super) fn ticker_tick(&self) {
+        self.ticker.ticking.store(true, Ordering::SeqCst);
+        self.ticker_look_at(monotonic_ns() + TICK_NS);
+    }
+
+    #[cold]
+    fn start_ticker(&self) {
+        let Some(this) = self.me.upgrade() else { return };
+        // Without the thread there are no time slices and timers wait for an idle worker: poorer, not wrong.
+        let _ = crate::arena::thread::spawn("pillbox-ticker", move || this.tick_loop());
+    }
+
+    fn tick_loop(self: Arc<Self>) {
+        let mut seen = vec![Seen::default(); self.workers.len()];
+        let mut quiet = 0;
+        while self.ticker.sleep() {
+            self.ticker.target.store(NEVER, Ordering::SeqCst);
+            resync();
+            let now = monotonic_ns();
+            self.timers.fire(now);
+            if self.ticker.is_ticking() {
+                quiet = if self.look_at_workers(&mut seen) { 0 } else { quiet + 1 };
+                if quiet > QUIET_TICKS {
+                    self.ticker.ticking.store(false, Ordering::SeqCst);
+                    // Whoever noted contention before the store above relied on us.
+                    if self.ticker.contended.load(Ordering::SeqCst) != 0 {
+                        self.ticker.ticking.store(true, Ordering::SeqCst);
+                    }
+                }
+            }
+            let tick = if self.ticker.is_ticking() { now + TICK_NS } else { NEVER };
+            let timer = match self.keeper_until.load(Ordering::SeqCst) {
+                NEVER => self.timers.next(),
+                _ => NEVER,
+            };
+            self.ticker.target.fetch_min(tick.min(timer), Ordering::SeqCst);
+        }
+    }
+
+    /// Gets waiting tasks a worker, and says whether there were any.
+    fn look_at_workers(&self, seen: &mut [Seen]) -> bool {
+        let mut contended = self.ticker.contended.swap(0, Ordering::SeqCst) != 0;
+        for (worker, seen) in self.workers.iter().zip(seen) {
+            if worker.is_empty() {
+                seen.ticks = 0;
+                continue;
+            }
+            contended = true;
+            let switches = worker.switches.load(Ordering::Relaxed);
+            if switches != seen.switches {
+                *seen = Seen { switches, ticks: 0 };
+                continue;
+            }
+            seen.ticks += 1;
+            if !self.wake_idle() && seen.ticks >= SLICE_TICKS {
+                self.kick(worker.id);
+            }
+        }
+        contended
+    }
+}

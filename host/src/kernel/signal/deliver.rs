@@ -1,0 +1,351 @@
+//! What happens to pending signals before a task goes back to user code.
+
+use super::info::SigInfo;
+use super::queue::{Actions, DefaultAction, SIG_DFL, SIG_IGN, SigAction, default_action, sa};
+use super::send::begin_exit;
+use super::set::{SIGSEGV, SIGSTOP, SigSet};
+use super::{AltStack, NSIG};
+use crate::abi::{Errno, Result};
+use crate::arch::sigframe::{self, Frame};
+use crate::arch::{RESTART_SYSCALL, Registers};
+use crate::kernel::group::{GroupState, Stop};
+use crate::kernel::task::work;
+use crate::kernel::{Current, Task, WaitStatus};
+use core::sync::atomic::Ordering;
+
+/// What to do about one signal.
+enum Next {
+    /// Nothing is left.
+    Nothing,
+    /// The process ends or stops: the task's loop sees to it.
+    Left,
+    /// A signal that stops, unless the process group is orphaned.
+    JobStop(i32),
+    Handler(SigInfo, SigAction),
+}
+
+impl Current {
+    /// Takes one pending signal and acts on it. Called until nothing is pending.
+    pub(in crate::kernel) fn deliver_signals(&mut self) {
+        loop {
+            match self.next_signal() {
+                Next::Left => return,
+                Next::JobStop(signo) => {
+                    if !self.kernel.is_orphaned(&self.task.group) {
+                        self.begin_stop(signo);
+                        return;
+                    }
+                }
+                Next::Handler(info, action) => {
+                    self.kernel.metrics.signals.add();
+                    self.handle(&info, &action);
+                    return;
+                }
+                Next::Nothing => {
+                    self.restart_without_handler();
+                    if let Some(mask) = self.saved_mask.take() {
+                        self.task.work.fetch_and(!work::RESTORE_MASK, Ordering::SeqCst);
+                        self.set_blocked(mask);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn next_signal(&mut self) -> Next {
+        let task = &self.task;
+        let mut state = task.group.state.lock();
+        loop {
+            if state.exit.is_some() {
+                return Next::Left;
+            }
+            let wanted = SigSet(!task.blocked().0);
+            let own = task.pending.lock().take(wanted);
+            let Some(info) = own.or_else(|| state.pending.take(wanted)) else {
+                // Senders set the bit under this lock.
+                task.work.fetch_and(!work::SIGNAL, Ordering::SeqCst);
+                return Next::Nothing;
+            };
+            let signo = info.signo;
+            let action = *state.actions.of(signo);
+            match action.handler {
+                SIG_IGN => {}
+                SIG_DFL => match default_action(signo) {
+                    DefaultAction::Ignore => {}
+                    DefaultAction::Stop if signo == SIGSTOP => {
+                        stop(&mut state, signo);
+                        return Next::Left;
+                    }
+                    DefaultAction::Stop => return Next::JobStop(signo),
+                    fatal => {
+                        let core = fatal == DefaultAction::Core;
+                        begin_exit(&mut state, WaitStatus::killed(signo, core));
+                        return Next::Left;
+                    }
+                },
+                _ => {
+                    if action.flags & sa::RESETHAND != 0 {
+                        state.actions.of_mut(signo).handler = SIG_DFL;
+                    }
+                    return Next::Handler(info, action);
+                }
+            }
+        }
+    }
+
+    fn begin_stop(&mut self, signo: i32) {
+        let mut state = self.task.group.state.lock();
+        if state.exit.is_none() {
+            stop(&mut state, signo);
+        }
+    }
+
+    /// Stops until the process is continued or killed.
+    pub(in crate::kernel) fn stop_here(&mut self) {
+        let group = self.task.group.clone();
+        let stopped = {
+            let mut state = group.state.lock();
+            match state.stop {
+                Stop::Stopping { signo, left } if left <= 1 => {
+                    (state.stop, state.stop_signal) = (Stop::Stopped, signo);
+                    Some(signo)
+                }
+                Stop::Stopping { signo, left } => {
+                    state.stop = Stop::Stopping { signo, left: left - 1 };
+                    None
+                }
+                _ => None,
+            }
+        };
+        if let Some(signo) = stopped {
+            self.kernel.notify_stopped(&group, signo);
+        }
+        while self.task.work.load(Ordering::SeqCst) & (work::STOP | work::KILL) == work::STOP {
+            self.park(None);
+        }
+    }
+
+    /// Has a handler run next.
+    fn handle(&mut self, info: &SigInfo, action: &SigAction) {
+        self.restart_with_handler(action);
+        let mask = self.saved_mask.take();
+        self.task.work.fetch_and(!work::RESTORE_MASK, Ordering::SeqCst);
+        let old = mask.unwrap_or_else(|| self.task.blocked());
+        match self.push_frame(info, action, old) {
+            Ok(()) => {
+                let own =
+                    if action.flags & sa::NODEFER != 0 { SigSet::EMPTY } else { SigSet::of(&[info.signo]) };
+                self.set_blocked(self.task.blocked().or(action.mask).or(own));
+            }
+            Err(_) => {
+                self.set_blocked(old);
+                self.force_segv(info.signo);
+            }
+        }
+    }
+
+    fn push_frame(&mut self, info: &SigInfo, action: &SigAction, mask: SigSet) -> Result<()> {
+        if action.flags & sa::RESTORER == 0 && sigframe::NEEDS_RESTORER {
+            return Err(Errno::EFAULT);
+        }
+        let sp = self.regs.sp();
+        let alt = self.altstack;
+        let on_alt = alt.contains(sp);
+        let switch = action.flags & sa::ONSTACK != 0 && alt.size != 0 && !on_alt;
+        let top = if switch { alt.sp.wrapping_add(alt.size) } else { sp.wrapping_sub(sigframe::RED_ZONE) };
+        let restorer = if action.flags & sa::RESTORER != 0 { action.restorer } else { self.trampoline };
+        let frame = Frame {
+            signo: info.signo,
+            info: info.to_bytes(),
+            handler: action.handler,
+            restorer,
+            top,
+            mask: mask.0,
+            altstack: [alt.sp, alt.flags_at(sp) as u32 as u64, alt.size],
+            fault: [self.fault.trapno, self.fault.err, self.fault_addr],
+        };
+        let mm = self.mm().clone();
+        let floor = if switch || on_alt { alt.sp } else { 0 };
+        let mut write = |at: u64, bytes: &[u8]| {
+            // Overflowing the alternate stack is a bad frame, not a write to what lies below.
+            if at < floor { Err(Errno::EFAULT) } else { mm.write(at, bytes) }
+        };
+        sigframe::push(&mut self.regs, &self.fp, &frame, &mut write)?;
+        if alt.flags & AltStack::AUTODISARM != 0 && switch {
+            self.altstack = AltStack::NONE;
+        }
+        Ok(())
+    }
+
+    /// rt_sigreturn(2).
+    pub fn sigreturn(&mut self) {
+        let mm = self.mm().clone();
+        let mut read = |at: u64, bytes: &mut [u8]| mm.read(at, bytes);
+        match sigframe::pop(&mut self.regs, &mut self.fp, &mut read) {
+            Ok(restored) => {
+                self.set_blocked(SigSet(restored.mask));
+                let [sp, flags, size] = restored.altstack;
+                // Errors are ignored, as in Linux.
+                let _ = self.set_altstack(sp, flags as i32, size);
+            }
+            Err(_) => self.force_segv(0),
+        }
+        self.regs.clear_syscall();
+    }
+
+    /// sigaltstack(2).
+    ///
+    /// # Errors
+    /// EPERM while on it, EINVAL for unknown flags, ENOMEM if too small.
+    pub fn set_altstack(&mut self, sp: u64, flags: i32, size: u64) -> Result<()> {
+        const MINSIGSTKSZ: u64 = 2048;
+        if self.altstack.contains(self.regs.sp()) {
+            return Err(Errno::EPERM);
+        }
+        let mode = flags & !AltStack::AUTODISARM;
+        self.altstack = match mode {
+            AltStack::DISABLE => AltStack { sp: 0, flags: AltStack::DISABLE, size: 0 },
+            0 | AltStack::ONSTACK if size < MINSIGSTKSZ => return Err(Errno::ENOMEM),
+            0 | AltStack::ONSTACK => AltStack { sp, flags: flags & !AltStack::ONSTACK, size },
+            _ => return Err(Errno::EINVAL),
+        };
+        Ok(())
+    }
+
+    /// Sends a signal that the running instruction caused: it cannot be blocked or ignored.
+    pub fn force_signal(&mut self, info: SigInfo) {
+        let task = &self.task;
+        let mut state = task.group.state.lock();
+        let action = state.actions.of_mut(info.signo);
+        let blocked = task.blocked();
+        if blocked.has(info.signo) || action.handler == SIG_IGN {
+            action.handler = SIG_DFL;
+            task.store_blocked(blocked.without(info.signo));
+        }
+        let _ = task.pending.lock().push(info);
+        task.work.fetch_or(work::SIGNAL, Ordering::SeqCst);
+    }
+
+    /// A frame could not be written or read. If that was SIGSEGV's own, nothing can be handled any more.
+    fn force_segv(&mut self, signo: i32) {
+        if signo == SIGSEGV {
+            self.task.group.state.lock().actions.of_mut(SIGSEGV).handler = SIG_DFL;
+        }
+        self.force_signal(SigInfo::kernel(SIGSEGV));
+    }
+
+    /// Replaces the blocked signals; what becomes deliverable is.
+    pub fn set_blocked(&mut self, set: SigSet) {
+        let task = &self.task;
+        let state = task.group.state.lock();
+        let before = task.blocked();
+        task.store_blocked(set);
+        let pending = task.pending.lock().set().or(state.pending.set());
+        if !pending.minus(task.blocked()).is_empty() {
+            task.work.fetch_or(work::SIGNAL, Ordering::SeqCst);
+        }
+        // Signals of the process that this thread was to take need another one now.
+        let dropped = state.pending.set().and(task.blocked()).minus(before);
+        if !dropped.is_empty() {
+            retarget(&state, task, dropped);
+        }
+    }
+
+    /// An interrupted call, when no handler runs: it is made again.
+    fn restart_without_handler(&mut self) {
+        let Some(errno) = self.interrupted_call() else { return };
+        self.regs.rewind_syscall();
+        if errno == Errno::ERESTART_RESTARTBLOCK {
+            self.regs.set_syscall_number(RESTART_SYSCALL);
+        }
+        self.regs.clear_syscall();
+    }
+
+    /// An interrupted call, when a handler runs: EINTR, or made again once the handler returns.
+    fn restart_with_handler(&mut self, action: &SigAction) {
+        let Some(errno) = self.interrupted_call() else { return };
+        let again = errno == Errno::ERESTARTNOINTR
+            || (errno == Errno::ERESTARTSYS && action.flags & sa::RESTART != 0);
+        if again {
+            self.regs.rewind_syscall();
+        } else {
+            self.regs.set_result(-i64::from(Errno::EINTR.0));
+        }
+        self.regs.clear_syscall();
+    }
+
+    /// The restart errno that the call being left returned, if it did.
+    fn interrupted_call(&self) -> Option<Errno> {
+        if self.regs.syscall_number() == !0 {
+            return None;
+        }
+        let errno = i32::try_from(-self.regs.result()).map(Errno).ok()?;
+        let restarts =
+            [Errno::ERESTARTSYS, Errno::ERESTARTNOINTR, Errno::ERESTARTNOHAND, Errno::ERESTART_RESTARTBLOCK];
+        restarts.contains(&errno).then_some(errno)
+    }
+
+    /// The process's actions, to read or change.
+    pub fn with_actions<T>(&self, change: impl FnOnce(&mut Actions) -> T) -> T {
+        change(&mut self.task.group.state.lock().actions)
+    }
+
+    /// rt_sigaction(2): replaces an action and forgets what it makes ignored.
+    ///
+    /// # Errors
+    /// EINVAL for a bad number or for what cannot be caught.
+    pub fn set_action(&mut self, signo: i32, new: Option<SigAction>) -> Result<SigAction> {
+        if !(1..=NSIG).contains(&signo) || (new.is_some() && SigSet::UNBLOCKABLE.has(signo)) {
+            return Err(Errno::EINVAL);
+        }
+        let mut state = self.task.group.state.lock();
+        let old = *state.actions.of(signo);
+        if let Some(mut new) = new {
+            new.mask = new.mask.minus(SigSet::UNBLOCKABLE);
+            *state.actions.of_mut(signo) = new;
+            if state.actions.ignores(signo) {
+                let set = SigSet::of(&[signo]);
+                state.pending.discard(set);
+                for task in &state.threads {
+                    task.pending.lock().discard(set);
+                }
+            }
+        }
+        Ok(old)
+    }
+
+    /// Signals pending for this thread, blocked ones included.
+    pub fn pending_signals(&self) -> SigSet {
+        let state = self.task.group.state.lock();
+        self.task.pending.lock().set().or(state.pending.set())
+    }
+
+    /// Takes a pending signal out of `set`, blocked or not (sigwait, signalfd).
+    pub fn take_signal(&self, set: SigSet) -> Option<SigInfo> {
+        let mut state = self.task.group.state.lock();
+        let own = self.task.pending.lock().take(set);
+        own.or_else(|| state.pending.take(set))
+    }
+}
+
+/// Has all threads stop.
+fn stop(state: &mut GroupState, signo: i32) {
+    if state.stop != Stop::None {
+        return;
+    }
+    state.stop = Stop::Stopping { signo, left: state.threads.len() };
+    for task in &state.threads {
+        task.interrupt(work::STOP);
+    }
+}
+
+/// Interrupts other threads that can take pending signals of the process.
+fn retarget(state: &GroupState, except: &Task, signals: SigSet) {
+    let others = state.threads.iter().filter(|task| !core::ptr::eq(&***task, except));
+    for task in others {
+        if !signals.minus(task.blocked()).is_empty() {
+            task.interrupt(work::SIGNAL);
+        }
+    }
+}

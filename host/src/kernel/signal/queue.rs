@@ -1,0 +1,206 @@
+//! Signals that wait to be delivered, and what to do with them.
+
+use super::info::SigInfo;
+use super::set::{NSIG, SIGKILL, SIGRTMIN, SigSet};
+use crate::abi::{Errno, Result};
+
+/// Most real-time signals queued in one place.
+const LIMIT: usize = 4096;
+
+/// Signals waiting for one task or one process.
+#[derive(Default)]
+pub struct Pending {
+    set: SigSet,
+    queue: Vec<SigInfo>,
+}
+
+impl Pending {
+    /// Nothing pending.
+    pub const fn new() -> Self {
+        Pending { set: SigSet::EMPTY, queue: Vec::new() }
+    }
+
+    /// Which signals wait.
+    #[inline]
+    pub fn set(&self) -> SigSet {
+        self.set
+    }
+
+    /// Adds a signal. Standard signals do not queue: a second one is dropped.
+    ///
+    /// # Errors
+    /// EAGAIN when too many real-time signals wait.
+    pub fn push(&mut self, info: SigInfo) -> Result<()> {
+        if info.signo < SIGRTMIN && self.set.has(info.signo) {
+            return Ok(());
+        }
+        if self.queue.len() >= LIMIT {
+            return Err(Errno::EAGAIN);
+        }
+        self.set = self.set.with(info.signo);
+        self.queue.push(info);
+        Ok(())
+    }
+
+    /// Takes the signal among `wanted` that Linux would deliver first: synchronous ones, then the lowest number; of
+    /// equal ones the oldest.
+    pub fn take(&mut self, wanted: SigSet) -> Option<SigInfo> {
+        let ready = self.set.and(wanted);
+        let kill = ready.and(SigSet::of(&[SIGKILL]));
+        let signo =
+            kill.lowest().or_else(|| ready.and(SigSet::SYNCHRONOUS).lowest()).or_else(|| ready.lowest())?;
+        let index = self.queue.iter().position(|info| info.signo == signo)?;
+        let info = self.queue.remove(index);
+        if signo < SIGRTMIN || !self.queue.iter().any(|info| info.signo == signo) {
+            self.set = self.set.without(signo);
+        }
+        Some(info)
+    }
+
+    /// Forgets the signals in `set`.
+    pub fn discard(&mut self, set: SigSet) {
+        if !self.set.and(set).is_empty() {
+            self.set = self.set.minus(set);
+            self.queue.retain(|info| !set.has(info.signo));
+        }
+    }
+}
+
+/// `sa_flags` bits (asm-generic/signal-defs.h; equal on both architectures).
+pub mod sa {
+    /// No SIGCHLD for stops.
+    pub const NOCLDSTOP: u64 = 1;
+    /// Children are reaped by the kernel.
+    pub const NOCLDWAIT: u64 = 2;
+    /// The handler wants siginfo (x86 and arm64 pass it always).
+    pub const SIGINFO: u64 = 4;
+    /// `sa_restorer` is valid.
+    pub const RESTORER: u64 = 0x0400_0000;
+    /// Run on the alternate stack.
+    pub const ONSTACK: u64 = 0x0800_0000;
+    /// Restart interrupted calls.
+    pub const RESTART: u64 = 0x1000_0000;
+    /// Do not block the signal in its handler.
+    pub const NODEFER: u64 = 0x4000_0000;
+    /// Back to the default when delivered.
+    pub const RESETHAND: u64 = 0x8000_0000;
+}
+
+/// `SIG_DFL`.
+pub const SIG_DFL: u64 = 0;
+/// `SIG_IGN`.
+pub const SIG_IGN: u64 = 1;
+
+/// `struct sigaction` as the kernel keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SigAction {
+    /// Handler, `SIG_DFL` or `SIG_IGN`.
+    pub handler: u64,
+    /// `sa_flags`.
+    pub flags: u64,
+    /// Where the handler returns to.
+    pub restorer: u64,
+    /// Blocked while the handler runs.
+    pub mask: SigSet,
+}
+
+/// What happens by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultAction {
+    /// The process ends.
+    Terminate,
+    /// The process ends and would dump core.
+    Core,
+    /// Nothing.
+    Ignore,
+    /// The process stops.
+    Stop,
+}
+
+/// The default action of a signal (signal(7)).
+pub fn default_action(signo: i32) -> DefaultAction {
+    use super::set::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGQUIT, SIGSEGV, SIGSYS, SIGTRAP, SIGXCPU, SIGXFSZ};
+    const CORE: SigSet =
+        SigSet::of(&[SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS]);
+    if SigSet::IGNORED.has(signo) {
+        DefaultAction::Ignore
+    } else if SigSet::STOPS.has(signo) {
+        DefaultAction::Stop
+    } else if CORE.has(signo) {
+        DefaultAction::Core
+    } else {
+        DefaultAction::Terminate
+    }
+}
+
+/// The actions of a process.
+#[derive(Clone)]
+pub struct Actions([SigAction; NSIG as usize]);
+
+impl Actions {
+    /// All default.
+    pub fn new() -> Self {
+        Actions([SigAction::default(); NSIG as usize])
+    }
+
+    /// The action for a valid signal number.
+    pub fn of(&self, signo: i32) -> &SigAction {
+        &self.0[(signo - 1) as usize]
+    }
+
+    /// To change it.
+    pub fn of_mut(&mut self, signo: i32) -> &mut SigAction {
+        &mut self.0[(signo - 1) as usize]
+    }
+
+    /// Whether a signal would have no effect if it arrived unblocked.
+    pub fn ignores(&self, signo: i32) -> bool {
+        match self.of(signo).handler {
+            SIG_IGN => true,
+            SIG_DFL => default_action(signo) == DefaultAction::Ignore,
+            _ => false,
+        }
+    }
+
+    /// What execve(2) does: handlers become default, ignored stays ignored.
+    pub fn reset_handlers(&mut self) {
+        for action in &mut self.0 {
+            if action.handler != SIG_IGN {
+                action.handler = SIG_DFL;
+            }
+            *action = SigAction { handler: action.handler, ..SigAction::default() };
+        }
+    }
+}
+
+impl Default for Actions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Pending, SigInfo, SigSet};
+
+    #[test]
+    fn standard_signals_coalesce_and_real_time_ones_queue() {
+        let mut pending = Pending::new();
+        for signo in [15, 15, 34, 34, 11, 2] {
+            pending.push(SigInfo::kernel(signo)).unwrap();
+        }
+        let all = SigSet(!0);
+        let order: Vec<i32> = core::iter::from_fn(|| pending.take(all)).map(|info| info.signo).collect();
+        assert_eq!(order, [11, 2, 15, 34, 34]);
+        assert!(pending.set().is_empty());
+    }
+
+    #[test]
+    fn blocked_signals_stay() {
+        let mut pending = Pending::new();
+        pending.push(SigInfo::kernel(15)).unwrap();
+        assert_eq!(pending.take(SigSet::of(&[2])), None);
+        pending.discard(SigSet::of(&[15]));
+        assert_eq!(pending.take(SigSet(!0)), None);
+    }
+}

@@ -1,0 +1,174 @@
+//! Sending signals.
+
+use super::info::SigInfo;
+use super::queue::{DefaultAction, SIG_DFL, default_action};
+use super::set::{SIGCONT, SIGKILL, SigSet};
+use crate::abi::Result;
+use crate::kernel::group::{GroupState, Stop};
+use crate::kernel::task::work;
+use crate::kernel::tree::INIT;
+use crate::kernel::{Kernel, Task, ThreadGroup, WaitStatus};
+use core::sync::atomic::Ordering;
+use std::sync::Arc;
+
+/// POLLIN, what signalfd readers wait for.
+const READABLE: u32 = 1;
+
+impl Kernel {
+    /// Sends a signal to one thread.
+    ///
+    /// # Errors
+    /// EAGAIN when too many real-time signals are queued.
+    pub fn signal_task(&self, task: &Arc<Task>, info: SigInfo) -> Result<()> {
+        let group = task.group.clone();
+        let stopped_or_continued = {
+            let mut state = group.state.lock();
+            self.send(&group, &mut state, Some(task), info)?
+        };
+        self.report(&group, stopped_or_continued);
+        Ok(())
+    }
+
+    /// Sends a signal to a process.
+    ///
+    /// # Errors
+    /// EAGAIN when too many real-time signals are queued.
+    pub fn signal_group(&self, group: &Arc<ThreadGroup>, info: SigInfo) -> Result<()> {
+        let continued = {
+            let mut state = group.state.lock();
+            self.send(group, &mut state, None, info)?
+        };
+        self.report(group, continued);
+        Ok(())
+    }
+
+    /// As [`signal_group`](Self::signal_group) for callers that hold the tree's lock: whether the parent has to be told
+    /// that the process continues is returned.
+    pub(in crate::kernel) fn signal_group_locked(
+        &self,
+        group: &Arc<ThreadGroup>,
+        info: SigInfo,
+    ) -> Result<bool> {
+        let mut state = group.state.lock();
+        self.send(group, &mut state, None, info)
+    }
+
+    /// Returns whether the process was continued.
+    fn send(
+        &self,
+        group: &Arc<ThreadGroup>,
+        state: &mut GroupState,
+        target: Option<&Arc<Task>>,
+        info: SigInfo,
+    ) -> Result<bool> {
+        let signo = info.signo;
+        if state.threads.is_empty() || (state.exit.is_some() && signo != SIGKILL) {
+            return Ok(false);
+        }
+        let continued = prepare(state, signo);
+        if self.is_ignored(group, state, target, signo) {
+            return Ok(continued);
+        }
+        match target {
+            Some(task) => task.pending.lock().push(info)?,
+            None => state.pending.push(info)?,
+        }
+        self.deliver_to_someone(group, state, target, signo);
+        Ok(continued)
+    }
+
+    /// Whether a signal has no effect, now or later.
+    fn is_ignored(
+        &self,
+        group: &ThreadGroup,
+        state: &GroupState,
+        target: Option<&Arc<Task>>,
+        signo: i32,
+    ) -> bool {
+        let Some(observer) = target.or(state.threads.first()) else { return true };
+        // A blocked signal is kept whatever its action: that may change before it is unblocked.
+        if observer.blocked().has(signo) {
+            return false;
+        }
+        if self.options.init_is_protected && group.tgid == INIT && state.actions.of(signo).handler == SIG_DFL
+        {
+            return true;
+        }
+        state.actions.ignores(signo)
+    }
+
+    /// Interrupts a thread that can take the signal, or ends the process at once if that is what it will do.
+    fn deliver_to_someone(
+        &self,
+        group: &Arc<ThreadGroup>,
+        state: &mut GroupState,
+        target: Option<&Arc<Task>>,
+        signo: i32,
+    ) {
+        group.signal_wait.notify(READABLE);
+        let wants = |task: &&Arc<Task>| {
+            !task.blocked().has(signo) || SigSet(task.awaited.load(Ordering::SeqCst)).has(signo)
+        };
+        let chosen = match target {
+            Some(task) => Some(task).filter(wants),
+            None => state.threads.iter().find(wants),
+        };
+        let Some(task) = chosen.cloned() else { return };
+        let fatal = matches!(default_action(signo), DefaultAction::Terminate | DefaultAction::Core);
+        if fatal && state.actions.of(signo).handler == SIG_DFL && !task.blocked().has(signo) {
+            let core = default_action(signo) == DefaultAction::Core;
+            return begin_exit(state, WaitStatus::killed(signo, core));
+        }
+        task.interrupt(work::SIGNAL);
+    }
+
+    /// Tells the parent that a process goes on.
+    pub(in crate::kernel) fn report(&self, group: &Arc<ThreadGroup>, continued: bool) {
+        if continued {
+            self.notify_continued(group);
+        }
+    }
+}
+
+/// What happens before a signal is queued: SIGCONT and stop signals cancel each other, SIGCONT and SIGKILL continue a
+/// stopped process. Returns whether it was stopped before.
+fn prepare(state: &mut GroupState, signo: i32) -> bool {
+    let discard = if signo == SIGCONT {
+        SigSet::STOPS
+    } else if SigSet::STOPS.has(signo) {
+        SigSet::of(&[SIGCONT])
+    } else {
+        SigSet::EMPTY
+    };
+    if !discard.is_empty() {
+        state.pending.discard(discard);
+        for task in &state.threads {
+            task.pending.lock().discard(discard);
+        }
+    }
+    if signo != SIGCONT && signo != SIGKILL {
+        return false;
+    }
+    let was = core::mem::replace(&mut state.stop, Stop::None);
+    if was != Stop::None {
+        for task in &state.threads {
+            // Interrupted calls are resolved by signal delivery, so that has to run although nothing may be pending.
+            task.work.fetch_or(work::SIGNAL, Ordering::SeqCst);
+            task.work.fetch_and(!work::STOP, Ordering::SeqCst);
+            task.interrupt(work::SIGNAL);
+        }
+    }
+    was == Stop::Stopped && signo == SIGCONT
+}
+
+/// Ends all threads of a process.
+pub(in crate::kernel) fn begin_exit(state: &mut GroupState, status: WaitStatus) {
+    if state.exit.is_some() {
+        return;
+    }
+    state.exit = Some(status);
+    state.stop = Stop::None;
+    for task in &state.threads {
+        task.interrupt(work::KILL);
+    }
+}

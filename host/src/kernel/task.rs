@@ -1,0 +1,260 @@
+//! A task: one thread of a program, as others see it.
+
+use super::group::ThreadGroup;
+use super::sched::{Entity, Scheduler};
+use super::signal::{Pending, SigSet};
+use crate::cred::Cred;
+use crate::mm::Mm;
+use crate::sync::{Lock, Wake};
+use crate::vfs::{FdTable, FsContext};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+/// Reasons for a task to look around before it enters user code, and to stop waiting.
+pub(super) mod work {
+    /// An unblocked signal may be pending.
+    pub(crate) const SIGNAL: u32 = 1;
+    /// The task has to end: its process does, or another thread calls execve.
+    pub(crate) const KILL: u32 = 2;
+    /// The process stops.
+    pub(crate) const STOP: u32 = 4;
+    /// A blocked-signal set was replaced for one call and is to be put back.
+    pub(crate) const RESTORE_MASK: u32 = 8;
+    /// What ends an interruptible wait.
+    pub(crate) const INTERRUPT: u32 = SIGNAL | KILL | STOP;
+}
+
+/// Length of a task's name, with its zero byte.
+pub const COMM_LEN: usize = 16;
+
+/// What a task does, as `/proc/PID/stat` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunState {
+    /// On a worker or waiting for one.
+    Running,
+    /// Waits for something.
+    Sleeping,
+    /// Stopped by a signal.
+    Stopped,
+    /// Ended, not yet waited for.
+    Zombie,
+}
+
+impl RunState {
+    /// The letter in `/proc/PID/stat`.
+    pub fn letter(self) -> char {
+        match self {
+            RunState::Running => 'R',
+            RunState::Sleeping => 'S',
+            RunState::Stopped => 'T',
+            RunState::Zombie => 'Z',
+        }
+    }
+}
+
+/// What the task uses that others may look at.
+#[derive(Clone)]
+pub(super) struct Resources {
+    pub(super) mm: Option<Arc<Mm>>,
+    pub(super) fds: Option<Arc<FdTable>>,
+    pub(super) fs: Option<Arc<FsContext>>,
+    pub(super) cred: Arc<Cred>,
+    pub(super) comm: [u8; COMM_LEN],
+}
+
+/// What sched_setscheduler(2) and friends keep; the scheduler itself is fair and ignores it.
+#[derive(Clone, Copy, Debug)]
+pub struct SchedPolicy {
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// Real-time priority.
+    pub priority: i32,
+    /// Nice value.
+    pub nice: i32,
+    /// SCHED_RESET_ON_FORK.
+    pub reset_on_fork: bool,
+    /// CPUs allowed, one bit each.
+    pub affinity: u64,
+}
+
+/// One thread of a program.
+pub struct Task {
+    tid: AtomicI32,
+    /// Its process.
+    pub group: Arc<ThreadGroup>,
+    pub(super) entity: Entity,
+    pub(super) sched: Arc<Scheduler>,
+    me: Weak<Task>,
+    /// [`work`] bits.
+    pub(super) work: AtomicU32,
+    /// The worker it runs user code on, plus one.
+    pub(super) in_user: AtomicUsize,
+    /// Blocked signals; written by the task itself only.
+    blocked: AtomicU64,
+    /// Signals sent to this thread. Order: after `group.state`.
+    pub(super) pending: Lock<Pending>,
+    /// Signals that sigtimedwait(2) waits for: they wake although blocked.
+    pub(super) awaited: AtomicU64,
+    pub(super) resources: Lock<Resources>,
+    /// Scheduling parameters.
+    pub policy: Lock<SchedPolicy>,
+    /// CLOCK_MONOTONIC at creation.
+    pub started_ns: u64,
+    /// Signal to get when the parent dies (prctl).
+    pub(super) parent_death_signal: AtomicI32,
+    /// Page faults served (minor, major).
+    pub(super) faults: [AtomicU64; 2],
+    /// Timer slack (prctl), ns.
+    pub timer_slack: AtomicU64,
+}
+
+impl Task {
+    pub(super) fn new(
+        tid: i32,
+        group: Arc<ThreadGroup>,
+        sched: Arc<Scheduler>,
+        resources: Resources,
+        blocked: SigSet,
+        policy: SchedPolicy,
+    ) -> Arc<Task> {
+        Arc::new_cyclic(|me| Task {
+            tid: AtomicI32::new(tid),
+            group,
+            entity: Entity::new(),
+            sched,
+            me: me.clone(),
+            work: AtomicU32::new(0),
+            in_user: AtomicUsize::new(0),
+            blocked: AtomicU64::new(blocked.0),
+            pending: Lock::new(Pending::new()),
+            awaited: AtomicU64::new(0),
+            resources: Lock::new(resources),
+            policy: Lock::new(policy),
+            started_ns: crate::time::monotonic_ns(),
+            parent_death_signal: AtomicI32::new(0),
+            faults: [AtomicU64::new(0), AtomicU64::new(0)],
+            timer_slack: AtomicU64::new(50_000),
+        })
+    }
+
+    /// Its thread id. It changes once at most: execve(2) gives the calling thread the process's.
+    #[inline]
+    pub fn tid(&self) -> i32 {
+        self.tid.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_tid(&self, tid: i32) {
+        self.tid.store(tid, Ordering::Relaxed);
+    }
+
+    /// Its process's id.
+    #[inline]
+    pub fn tgid(&self) -> i32 {
+        self.group.tgid
+    }
+
+    /// A reference to itself; none while it is being freed.
+    pub fn arc(&self) -> Option<Arc<Task>> {
+        self.me.upgrade()
+    }
+
+    /// Whether an interruptible wait has to end.
+    #[inline]
+    pub fn interrupted(&self) -> bool {
+        self.work.load(Ordering::SeqCst) & work::INTERRUPT != 0
+    }
+
+    /// Whether it has to end.
+    #[inline]
+    pub fn killed(&self) -> bool {
+        self.work.load(Ordering::SeqCst) & work::KILL != 0
+    }
+
+    /// The signals it blocks.
+    pub fn blocked(&self) -> SigSet {
+        SigSet(self.blocked.load(Ordering::SeqCst))
+    }
+
+    pub(super) fn store_blocked(&self, set: SigSet) {
+        self.blocked.store(set.minus(SigSet::UNBLOCKABLE).0, Ordering::SeqCst);
+    }
+
+    /// Has it look at its work bits soon: out of a wait, out of user code.
+    pub(super) fn interrupt(&self, bits: u32) {
+        self.work.fetch_or(bits, Ordering::SeqCst);
+        self.sched.wake(self);
+        let worker = self.in_user.load(Ordering::SeqCst);
+        if worker != 0 {
+            self.sched.kick(worker - 1);
+        }
+    }
+
+    /// Its address space; none once it has exited.
+    pub fn mm(&self) -> Option<Arc<Mm>> {
+        self.resources.lock().mm.clone()
+    }
+
+    /// Its descriptors; none once it has exited.
+    pub fn fds(&self) -> Option<Arc<FdTable>> {
+        self.resources.lock().fds.clone()
+    }
+
+    /// Root and working directory; none once it has exited.
+    pub fn fs(&self) -> Option<Arc<FsContext>> {
+        self.resources.lock().fs.clone()
+    }
+
+    /// Its credentials.
+    pub fn cred(&self) -> Arc<Cred> {
+        self.resources.lock().cred.clone()
+    }
+
+    /// Its name, up to the zero byte.
+    pub fn comm(&self) -> Vec<u8> {
+        let comm = self.resources.lock().comm;
+        comm.iter().copied().take_while(|byte| *byte != 0).collect()
+    }
+
+    /// Sets its name, cut to 15 bytes.
+    pub fn set_comm(&self, name: &[u8]) {
+        self.resources.lock().comm = comm_of(name);
+    }
+
+    /// What it does at the moment.
+    pub fn run_state(&self) -> RunState {
+        if self.group.is_stopped() {
+            RunState::Stopped
+        } else if self.entity.is_parked() {
+            RunState::Sleeping
+        } else {
+            RunState::Running
+        }
+    }
+
+    /// CPU time used, ns.
+    pub fn cpu_ns(&self) -> u64 {
+        let since = self.entity.running_since.load(Ordering::Relaxed);
+        let running = if since == 0 { 0 } else { crate::arch::counter::read().saturating_sub(since) };
+        crate::time::ticks_to_ns(self.entity.cpu_ticks.load(Ordering::Relaxed) + running)
+    }
+}
+
+/// A name as tasks keep it.
+pub(super) fn comm_of(name: &[u8]) -> [u8; COMM_LEN] {
+    let mut comm = [0; COMM_LEN];
+    let len = name.len().min(COMM_LEN - 1);
+    comm[..len].copy_from_slice(&name[..len]);
+    comm
+}
+
+impl Wake for Task {
+    fn wake(&self) {
+        self.sched.wake(self);
+    }
+}
+
+impl core::fmt::Debug for Task {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "task {}/{}", self.tgid(), self.tid())
+    }
+}

@@ -1,0 +1,135 @@
+//! wait4, waitid.
+
+use super::exit::child_info;
+use super::group::{Usage, WaitStatus};
+use super::signal::{SIGCHLD, SigInfo, code};
+use super::{Current, Tree};
+use crate::abi::{Errno, Result};
+
+bitflags::bitflags! {
+    /// What to wait for, and how.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct WaitOptions: u32 {
+        /// Return at once.
+        const NOHANG = 1;
+        /// Stopped children (also WSTOPPED).
+        const UNTRACED = 2;
+        /// Ended children; wait4 implies it.
+        const EXITED = 4;
+        /// Continued children.
+        const CONTINUED = 8;
+        /// Leave the child waitable.
+        const NOWAIT = 0x0100_0000;
+        /// Children of this thread only. Children belong to processes here.
+        const NOTHREAD = 0x2000_0000;
+        /// Clone children and others.
+        const ALL = 0x4000_0000;
+        /// Clone children only: those whose exit signal is not SIGCHLD.
+        const CLONE = 0x8000_0000;
+    }
+}
+
+/// Which children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitFor {
+    /// Any.
+    Any,
+    /// This one.
+    Pid(i32),
+    /// Those of this process group.
+    Group(i32),
+}
+
+/// A child's change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waited {
+    /// The child.
+    pub pid: i32,
+    /// What happened, as wait4(2) encodes it.
+    pub status: WaitStatus,
+    /// What happened, as waitid(2) says it.
+    pub info: SigInfo,
+    /// What the child used.
+    pub usage: Usage,
+}
+
+impl Current {
+    /// Waits for a child to change. None: WNOHANG and nothing has.
+    ///
+    /// # Errors
+    /// ECHILD, ERESTARTSYS.
+    pub fn wait_child(&mut self, which: WaitFor, options: WaitOptions) -> Result<Option<Waited>> {
+        let (kernel, group) = (self.kernel.clone(), self.task.group.clone());
+        let mut look = || {
+            let mut tree = kernel.tree.lock();
+            match find(&mut tree, group.tgid, which, options) {
+                Ok(None) if options.contains(WaitOptions::NOHANG) => Some(Ok(None)),
+                Ok(None) => None,
+                other => Some(other),
+            }
+        };
+        self.wait_on(&[(&group.child_wait, !0)], None, &mut look)?
+    }
+}
+
+/// A matching child that has something to report. Ok(None): there are matching children, none has.
+fn find(tree: &mut Tree, parent: i32, which: WaitFor, options: WaitOptions) -> Result<Option<Waited>> {
+    let node = tree.node(parent).ok_or(Errno::ECHILD)?;
+    let matches = |id: &i32| {
+        tree.node(*id).is_some_and(|child| {
+            let named = match which {
+                WaitFor::Any => true,
+                WaitFor::Pid(pid) => pid == *id,
+                WaitFor::Group(pgid) => pgid == child.pgid,
+            };
+            let is_clone = child.exit_signal != SIGCHLD;
+            named && (options.contains(WaitOptions::ALL) || options.contains(WaitOptions::CLONE) == is_clone)
+        })
+    };
+    let candidates: Vec<i32> = node.children.iter().copied().filter(matches).collect();
+    if candidates.is_empty() {
+        return Err(Errno::ECHILD);
+    }
+    for id in candidates {
+        if let Some(waited) = report(tree, parent, id, options) {
+            return Ok(Some(waited));
+        }
+    }
+    Ok(None)
+}
+
+fn report(tree: &mut Tree, parent: i32, id: i32, options: WaitOptions) -> Option<Waited> {
+    let child = tree.node_mut(id)?;
+    let keep = options.contains(WaitOptions::NOWAIT);
+    if let Some(zombie) = child.zombie {
+        if !options.contains(WaitOptions::EXITED) {
+            return None;
+        }
+        if !keep {
+            tree.remove_node(id);
+            if let Some(parent) = tree.node_mut(parent) {
+                parent.children_usage = parent.children_usage.plus(zombie.usage);
+            }
+        }
+        let info = child_info(zombie.status, id, zombie.uid);
+        return Some(Waited { pid: id, status: zombie.status, info, usage: zombie.usage });
+    }
+    let usage = Usage::default();
+    if options.contains(WaitOptions::UNTRACED)
+        && let Some(status) = child.stop_report
+    {
+        if !keep {
+            child.stop_report = None;
+        }
+        let info = SigInfo::child(code::CLD_STOPPED, id, 0, status.0 >> 8);
+        return Some(Waited { pid: id, status, info, usage });
+    }
+    if options.contains(WaitOptions::CONTINUED) && child.continue_report {
+        if !keep {
+            child.continue_report = false;
+        }
+        let info = SigInfo::child(code::CLD_CONTINUED, id, 0, super::signal::SIGCONT);
+        return Some(Waited { pid: id, status: WaitStatus::CONTINUED, info, usage });
+    }
+    None
+}

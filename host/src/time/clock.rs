@@ -1,0 +1,221 @@
+use super::NSEC_PER_SEC;
+use crate::arch::counter;
+use crate::hostsys::clock::now as host_now;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+
+/// Rates are nanoseconds per counter tick, times 2^32.
+const SHIFT: u32 = 32;
+/// The least time between the two readings that a rate is computed from: each is good to some 100 ns, so this makes
+/// the first rate good to about 0.1 %.
+const SHORTEST_BASELINE_NS: u64 = 200_000;
+/// Corrections closer together than this are skipped.
+const RESYNC_EVERY_NS: u64 = NSEC_PER_SEC / 4;
+/// A correction that would set the clock back is spread over this time.
+const SLEW_NS: u64 = NSEC_PER_SEC;
+
+struct Clock {
+    /// Odd while being written.
+    sequence: AtomicU64,
+    base_ticks: AtomicU64,
+    base_ns: AtomicU64,
+    rate: AtomicU64,
+    /// `CLOCK_REALTIME` minus `CLOCK_MONOTONIC`.
+    realtime_offset: AtomicU64,
+    /// The counter is a clock: otherwise every reading asks the host.
+    usable: AtomicBool,
+    /// First reading ever: the longest baseline for the rate.
+    start_ticks: AtomicU64,
+    start_ns: AtomicU64,
+    writer: AtomicBool,
+}
+
+static CLOCK: Clock = Clock {
+    sequence: AtomicU64::new(0),
+    base_ticks: AtomicU64::new(0),
+    base_ns: AtomicU64::new(0),
+    rate: AtomicU64::new(0),
+    realtime_offset: AtomicU64::new(0),
+    usable: AtomicBool::new(false),
+    start_ticks: AtomicU64::new(0),
+    start_ns: AtomicU64::new(0),
+    writer: AtomicBool::new(false),
+};
+
+/// Nanoseconds of the host's `CLOCK_MONOTONIC`. No host call once calibrated.
+#[inline]
+pub fn monotonic_ns() -> u64 {
+    if CLOCK.usable.load(Ordering::Acquire) { CLOCK.read() } else { host_now(libc::CLOCK_MONOTONIC) }
+}
+
+/// Nanoseconds of the host's `CLOCK_REALTIME`. No host call once calibrated.
+#[inline]
+pub fn realtime_ns() -> u64 {
+    if CLOCK.usable.load(Ordering::Acquire) {
+        CLOCK.read().wrapping_add(CLOCK.realtime_offset.load(Ordering::Relaxed))
+    } else {
+        host_now(libc::CLOCK_REALTIME)
+    }
+}
+
+/// What to add to [`monotonic_ns`] to get [`realtime_ns`].
+pub fn realtime_offset_ns() -> u64 {
+    if !CLOCK.usable.load(Ordering::Acquire) {
+        return host_now(libc::CLOCK_REALTIME).wrapping_sub(host_now(libc::CLOCK_MONOTONIC));
+    }
+    CLOCK.realtime_offset.load(Ordering::Relaxed)
+}
+
+/// How long so many counter ticks take.
+pub fn ticks_to_ns(ticks: u64) -> u64 {
+    ((u128::from(ticks) * u128::from(CLOCK.rate.load(Ordering::Relaxed))) >> SHIFT) as u64
+}
+
+/// Takes the first reading. Call as early as possible: what happens until [`calibrate`] lengthens the baseline.
+pub fn set_start() {
+    if CLOCK.start_ns.load(Ordering::Relaxed) == 0 {
+        let (ticks, ns) = reading();
+        CLOCK.start_ticks.store(ticks, Ordering::Relaxed);
+        CLOCK.start_ns.store(ns, Ordering::Release);
+    }
+}
+
+/// Seeds the clock. Calls after the first do nothing. Call before the first task runs.
+pub fn calibrate() {
+    set_start();
+    if CLOCK.rate.load(Ordering::Acquire) != 0 {
+        return;
+    }
+    let (start_ticks, start_ns) =
+        (CLOCK.start_ticks.load(Ordering::Relaxed), CLOCK.start_ns.load(Ordering::Acquire));
+    let (mut ticks, mut ns) = reading();
+    while counter::frequency().is_none() && ns - start_ns < SHORTEST_BASELINE_NS {
+        core::hint::spin_loop();
+        (ticks, ns) = reading();
+    }
+    let rate = match counter::frequency() {
+        Some(hertz) => ((u128::from(NSEC_PER_SEC) << SHIFT) / u128::from(hertz)) as u64,
+        None => rate_between((start_ticks, start_ns), (ticks, ns)),
+    };
+    if rate == 0 {
+        return;
+    }
+    CLOCK.write(ticks, ns, rate);
+    // The rate is good enough for CPU times in any case.
+    CLOCK.usable.store(counter_is_a_clock(), Ordering::Release);
+}
+
+/// Compares the clock with the host's and corrects it. Makes host calls: for host threads that are awake anyway.
+pub fn resync() {
+    if !CLOCK.usable.load(Ordering::Acquire)
+        || CLOCK.read().wrapping_sub(CLOCK.base_ns.load(Ordering::Relaxed)) < RESYNC_EVERY_NS
+        || CLOCK.writer.swap(true, Ordering::Acquire)
+    {
+        return;
+    }
+    let (ticks, host) = reading();
+    let ours = CLOCK.at(ticks);
+    let start = (CLOCK.start_ticks.load(Ordering::Relaxed), CLOCK.start_ns.load(Ordering::Relaxed));
+    let true_rate = rate_between(start, (ticks, host));
+    if true_rate != 0 {
+        if host >= ours {
+            CLOCK.write(ticks, host, true_rate);
+        } else {
+            // Ahead of the host: run slower until it has caught up, never back.
+            let ahead = (ours - host).min(SLEW_NS / 2);
+            let slower = (u128::from(true_rate) * u128::from(SLEW_NS - ahead) / u128::from(SLEW_NS)) as u64;
+            CLOCK.write(ticks, ours, slower);
+        }
+    }
+    CLOCK.writer.store(false, Ordering::Release);
+}
+
+impl Clock {
+    #[inline]
+    fn read(&self) -> u64 {
+        self.at(counter::read())
+    }
+
+    #[inline]
+    fn at(&self, ticks: u64) -> u64 {
+        loop {
+            let before = self.sequence.load(Ordering::Acquire);
+            let base_ticks = self.base_ticks.load(Ordering::Relaxed);
+            let base_ns = self.base_ns.load(Ordering::Relaxed);
+            let rate = self.rate.load(Ordering::Relaxed);
+            fence(Ordering::Acquire);
+            if before & 1 == 0 && self.sequence.load(Ordering::Relaxed) == before {
+                // A counter read on another CPU may be a few ticks behind the base's.
+                let passed = ticks.saturating_sub(base_ticks);
+                return base_ns + ((u128::from(passed) * u128::from(rate)) >> SHIFT) as u64;
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    /// One writer at a time: `calibrate` before there are others, `resync` behind its flag.
+    fn write(&self, ticks: u64, ns: u64, rate: u64) {
+        let offset = host_now(libc::CLOCK_REALTIME).wrapping_sub(host_now(libc::CLOCK_MONOTONIC));
+        self.sequence.fetch_add(1, Ordering::AcqRel);
+        fence(Ordering::Release);
+        self.base_ticks.store(ticks, Ordering::Relaxed);
+        self.base_ns.store(ns, Ordering::Relaxed);
+        self.rate.store(rate, Ordering::Relaxed);
+        self.realtime_offset.store(offset, Ordering::Relaxed);
+        self.sequence.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// The counter and the host's monotonic clock at (nearly) the same moment: the tightest of a few tries.
+fn reading() -> (u64, u64) {
+    let tries = core::array::from_fn::<_, 3, _>(|_| {
+        let before = counter::read();
+        let ns = host_now(libc::CLOCK_MONOTONIC);
+        let after = counter::read();
+        (after.wrapping_sub(before), before.wrapping_add(after.wrapping_sub(before) / 2), ns)
+    });
+    let [mut best, second, third] = tries;
+    for other in [second, third] {
+        if other.0 < best.0 {
+            best = other;
+        }
+    }
+    (best.1, best.2)
+}
+
+fn rate_between(from: (u64, u64), to: (u64, u64)) -> u64 {
+    let ticks = to.0.wrapping_sub(from.0);
+    let ns = to.1.saturating_sub(from.1);
+    if ticks == 0 { 0 } else { ((u128::from(ns) << SHIFT) / u128::from(ticks)) as u64 }
+}
+
+/// Whether the host keeps time by the counter itself.
+fn counter_is_a_clock() -> bool {
+    if counter::frequency().is_some() {
+        return true;
+    }
+    std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+        .is_ok_and(|name| name.trim() == "tsc")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{calibrate, host_now, monotonic_ns, realtime_ns, resync};
+
+    #[test]
+    fn follows_the_host_and_never_runs_back() {
+        calibrate();
+        let mut last = 0;
+        for round in 0..20_000 {
+            let now = monotonic_ns();
+            assert!(now >= last, "{now} after {last}");
+            last = now;
+            if round % 1000 == 0 {
+                resync();
+            }
+        }
+        let host = host_now(libc::CLOCK_MONOTONIC);
+        assert!(monotonic_ns().abs_diff(host) < 50_000_000, "{} vs {host}", monotonic_ns());
+        let wall = host_now(libc::CLOCK_REALTIME);
+        assert!(realtime_ns().abs_diff(wall) < 50_000_000);
+    }
+}
