@@ -81,6 +81,19 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHan
     }
 }
 
+/// Runs `body` on such a thread and waits for it.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn scoped(name: &str, body: impl FnOnce() + Send) -> Result<()> {
+    let body: Box<dyn FnOnce() + Send + '_> = Box::new(body);
+    // SAFETY: only the lifetime is erased: the thread has ended, and with it `body`, when `join` returns.
+    let body =
+        unsafe { core::mem::transmute::<Box<dyn FnOnce() + Send + '_>, Box<dyn FnOnce() + Send>>(body) };
+    spawn(name, body)?.join();
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use ring0::layout::{STACKS_BASE, STACKS_END};

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 mod run;
+mod selftest;
 mod syscalls;
 
 /// Exit status of our own failures.
@@ -36,6 +37,9 @@ enum Verb {
     Do(run::Args),
     /// List the system calls and how well each is supported
     Syscalls(syscalls::Args),
+    /// Try the kvm platform on this machine, step by step
+    #[command(hide = true)]
+    SelfTest(selftest::Args),
 }
 
 /// Parses the command line, does what it says, and returns the process's exit status.
@@ -47,6 +51,7 @@ pub fn main() -> ExitCode {
     match cli.verb {
         Verb::Do(args) => run::main(args),
         Verb::Syscalls(args) => syscalls::main(&args),
+        Verb::SelfTest(args) => selftest::main(&args),
     }
 }
 

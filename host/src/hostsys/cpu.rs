@@ -37,3 +37,16 @@ pub fn random_bytes(buffer: &mut [u8]) -> Result<()> {
     }
     Ok(())
 }
+
+/// The calling thread's FS base (arch_prctl(2), `ARCH_GET_FS`).
+#[cfg(target_arch = "x86_64")]
+pub fn fs_base() -> u64 {
+    const ARCH_GET_FS: u64 = 0x1003;
+    let mut base = 0u64;
+    // SAFETY: the call writes one word.
+    let result = unsafe {
+        syscall(libc::SYS_arch_prctl, [ARCH_GET_FS, core::ptr::from_mut(&mut base) as u64, 0, 0, 0, 0])
+    };
+    debug_assert!(result.is_ok());
+    base
+}

@@ -1,6 +1,24 @@
-//! Last words without a heap.
+//! This process: identity, and last words without a heap.
 
 use super::syscall;
+
+/// The process id.
+pub fn id() -> i32 {
+    // SAFETY: takes no pointers and cannot fail.
+    unsafe { syscall(libc::SYS_getpid, [0; 6]) }.unwrap_or(0) as i32
+}
+
+/// The calling thread's id.
+pub fn thread_id() -> i32 {
+    // SAFETY: takes no pointers and cannot fail.
+    unsafe { syscall(libc::SYS_gettid, [0; 6]) }.unwrap_or(0) as i32
+}
+
+/// Lets other host threads run.
+pub fn yield_now() {
+    // SAFETY: takes no pointers.
+    let _ = unsafe { syscall(libc::SYS_sched_yield, [0; 6]) };
+}
 
 /// Writes the parts to standard error and ends the process with status 125. For states in which nothing else works.
 pub fn die(parts: &[&str]) -> ! {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 pub mod kvm;
 pub mod local;
+pub mod selftest;
 pub mod systrap;
 
 /// Why application code stopped.

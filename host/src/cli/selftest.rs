@@ -1,0 +1,42 @@
+//! `pillbox self-test`: tries a platform on this machine, step by step. What `doctor` runs in a child.
+
+use super::EXIT_OURS;
+use crate::platform::{Platform, kvm, selftest};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Arguments of `pillbox self-test`.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The KVM device to try
+    #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
+    kvm_device: PathBuf,
+}
+
+/// Runs the kvm self-test, one line per step as it ends.
+pub(super) fn main(args: &Args) -> ExitCode {
+    let platform: Arc<dyn Platform> = match kvm::Kvm::new(&args.kvm_device, 1) {
+        Ok(kvm) => Arc::new(kvm),
+        Err(error) => {
+            println!("open\tfailed\t{error}");
+            return EXIT_OURS.into();
+        }
+    };
+    let ok = selftest::run(&platform, &mut |name, step| {
+        match step {
+            None => print!("{name}\t"),
+            Some(step) => {
+                let micros = step.time.as_micros();
+                match &step.error {
+                    None => println!("ok\t{micros} us"),
+                    Some(error) => println!("failed\t{error}"),
+                }
+            }
+        }
+        // The parent may end us in the middle of a step: it must know which.
+        let _closed = std::io::stdout().flush();
+    });
+    if ok { ExitCode::SUCCESS } else { EXIT_OURS.into() }
+}

@@ -1,0 +1,1 @@
+//! aarch64: vCPU set-up, exits, and exceptions in Linux terms.

@@ -1,0 +1,120 @@
+//! The shared part of every page table: image, arena, kernel half.
+
+use super::arch;
+use super::tables::{KernelTables, Pool, Template};
+use object::elf::{FileHeader64, PF_W, PF_X, PT_GNU_RELRO, PT_LOAD, ProgramHeader64};
+use object::{LittleEndian as Le, U64};
+use pagetables::{Attrs, Error, PAGE_SIZE, PageSize, VirtRange};
+use ring0::layout::{ARENA_BASE, ARENA_END, IMAGE_BASE, IMAGE_END, PERCPU_BASE, PERCPU_END};
+
+unsafe extern "C" {
+    static __ehdr_start: u8;
+    static __ring0_text_start: u8;
+    static __ring0_text_end: u8;
+}
+
+/// A page-aligned piece of the image and its rights.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) attrs: Attrs,
+}
+
+/// The image's segments from its own program headers, in address order, with what RELRO made read-only.
+pub(super) fn segments() -> Vec<Segment> {
+    // SAFETY: the linker defines the symbol at the image's ELF header, and the first segment maps header and program
+    // headers (they fit its first page) for the life of the process.
+    let headers = unsafe { program_headers(&raw const __ehdr_start as u64) };
+    let value = |field: U64<Le>| field.get(Le);
+    let floor = |a: u64| a & !(PAGE_SIZE - 1);
+    let ceil = |a: u64| a.next_multiple_of(PAGE_SIZE);
+    let mut out: Vec<Segment> = Vec::new();
+    for header in headers.iter().filter(|h| h.p_type.get(Le) == PT_LOAD) {
+        let flags = header.p_flags.get(Le);
+        let mut attrs = Attrs::READ | Attrs::GLOBAL;
+        attrs.set(Attrs::WRITE, flags.0 & PF_W.0 != 0);
+        attrs.set(Attrs::EXECUTE, flags.0 & PF_X.0 != 0);
+        let start = floor(value(header.p_vaddr));
+        out.push(Segment { start, end: ceil(value(header.p_vaddr) + value(header.p_memsz)), attrs });
+    }
+    out.sort_by_key(|s| s.start);
+    // libc has protected RELRO by the time main runs; writing there would not work natively either.
+    for header in headers.iter().filter(|h| h.p_type.get(Le) == PT_GNU_RELRO) {
+        let start = floor(value(header.p_vaddr));
+        let end = floor(value(header.p_vaddr) + value(header.p_memsz));
+        if start < end {
+            let attrs = Attrs::READ | Attrs::GLOBAL;
+            out.push(Segment { start, end, attrs });
+        }
+    }
+    out
+}
+
+/// Program headers of the ELF file mapped at `base`.
+///
+/// # Safety
+/// An ELF header is mapped there, and its program headers at their file offset behind it, for the life of the process.
+unsafe fn program_headers(base: u64) -> &'static [ProgramHeader64<Le>] {
+    // SAFETY: the caller's.
+    unsafe {
+        let ehdr = &*(base as *const FileHeader64<Le>);
+        let first = (base + ehdr.e_phoff.get(Le)) as *const ProgramHeader64<Le>;
+        core::slice::from_raw_parts(first, ehdr.e_phnum.get(Le).into())
+    }
+}
+
+/// Bounds of the host's vDSO: libc reads clocks there, which the guest does not map, so contexts leave in the middle of
+/// its code. Empty where there is none.
+pub(super) fn vdso_bounds() -> (u64, u64) {
+    // SAFETY: reads the auxiliary vector (getauxval(3)).
+    let base = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) };
+    if base == 0 {
+        return (0, 0);
+    }
+    // SAFETY: the host kernel maps the whole vDSO there, headers first.
+    let headers = unsafe { program_headers(base) };
+    let loads = headers.iter().filter(|h| h.p_type.get(Le) == PT_LOAD);
+    let end = loads.map(|h| base + h.p_offset.get(Le) + h.p_memsz.get(Le)).max().unwrap_or(base);
+    (base, end)
+}
+
+/// Bounds of the ring-0 entry code.
+fn ring0_text() -> (u64, u64) {
+    (&raw const __ring0_text_start as u64, &raw const __ring0_text_end as u64)
+}
+
+/// First and one-past-last address of the image's executable code: where a context may be resumed.
+pub(super) fn text_bounds() -> (u64, u64) {
+    let text = segments().into_iter().filter(|s| s.attrs.contains(Attrs::EXECUTE));
+    text.fold((u64::MAX, 0), |(low, high), s| (low.min(s.start), high.max(s.end)))
+}
+
+/// Builds the shared part and freezes it.
+///
+/// # Errors
+/// When page-table pages run out or the image lies outside its window.
+pub(super) fn template(pool: &Pool) -> Result<Template, Error> {
+    let mut tables = KernelTables::new(pool.clone())?;
+    let range =
+        |start: u64, end: u64| VirtRange::new::<arch::Format>(start, end - start).map_err(|_| Error::Frozen);
+    for segment in segments() {
+        if segment.start < IMAGE_BASE || segment.end > IMAGE_END {
+            return Err(Error::Frozen);
+        }
+        let pages = range(segment.start, segment.end)?;
+        tables.map(pages, segment.start, segment.attrs, PageSize::Size4K)?.ignore();
+    }
+    let data = Attrs::READ | Attrs::WRITE | Attrs::GLOBAL;
+    tables.map(range(ARENA_BASE, ARENA_END)?, ARENA_BASE, data, arch::largest_page())?.ignore();
+    let high = arch::KERNEL_HALF;
+    let (start, end) = ring0_text();
+    let text = Attrs::READ | Attrs::EXECUTE | Attrs::GLOBAL;
+    tables.map(range(start | high, end | high)?, start, text, PageSize::Size4K)?.ignore();
+    tables
+        .map(range(PERCPU_BASE | high, PERCPU_END | high)?, PERCPU_BASE, data, arch::largest_page())?
+        .ignore();
+    // Nothing walks these tables yet, so none of the edits above left anything in a TLB.
+    let upper = range(high, high + (1 << 39))?;
+    tables.freeze(&[range(IMAGE_BASE, IMAGE_END)?, range(ARENA_BASE, ARENA_END)?, upper])
+}

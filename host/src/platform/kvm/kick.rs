@@ -1,0 +1,61 @@
+//! Kicks on x86_64: one real-time signal per kick, whose handler only asks KVM for an interrupt window.
+//!
+//! The flag it sets is read inside KVM_RUN, so there is no window in which a kick is lost: set before KVM_RUN it makes the
+//! next entry stop at the first instruction with interrupts open, which is the first user instruction; set during
+//! KVM_RUN the signal has interrupted it and the loop looks again.
+
+use crate::hostsys::{process, syscall};
+use core::cell::Cell;
+use kvm_bindings::kvm_run;
+
+/// The kick signal: a real-time one that neither libc (32, 33) nor common tools use.
+fn signal() -> i32 {
+    libc::SIGRTMIN() + 5
+}
+
+thread_local! {
+    /// The calling worker's run page; null elsewhere.
+    static RUN: Cell<*mut kvm_run> = const { Cell::new(core::ptr::null_mut()) };
+}
+
+/// Installs the handler, once per process.
+pub(super) fn install() {
+    // SAFETY: the handler touches a thread-local and one byte of a mapping that lives as long as the worker; SA_ONSTACK
+    // keeps it off kernel stacks where an alternate stack exists.
+    unsafe {
+        let mut action = core::mem::zeroed::<libc::sigaction>();
+        action.sa_sigaction = on_kick as *const () as usize;
+        action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
+        libc::sigemptyset(&mut action.sa_mask);
+        libc::sigaction(signal(), &action, core::ptr::null_mut());
+    }
+}
+
+extern "C" fn on_kick(_: i32) {
+    let run = RUN.with(Cell::get);
+    if !run.is_null() {
+        // SAFETY: `bind` vouches for the pointer; KVM reads the byte, so the store must really happen.
+        unsafe { (&raw mut (*run).request_interrupt_window).write_volatile(1) };
+    }
+}
+
+/// Names the calling worker's run page (null to end), and opens the signal in this thread.
+pub(super) fn bind(run: *mut kvm_run) {
+    RUN.with(|cell| cell.set(run));
+    // SAFETY: changes this thread's mask only.
+    unsafe {
+        let mut set = core::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, signal());
+        let how = if run.is_null() { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+        libc::pthread_sigmask(how, &set, core::ptr::null_mut());
+    }
+}
+
+/// Kicks the thread `tid` of this process.
+pub(super) fn send(tid: i32) {
+    let args = [process::id() as u64, tid as u64, signal() as u64, 0, 0, 0];
+    // The signal queue may be full (EAGAIN): signals already queued for the thread do the same work.
+    // SAFETY: sends a signal that has a handler.
+    let _ = unsafe { syscall(libc::SYS_tgkill, args) };
+}

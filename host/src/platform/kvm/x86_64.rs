@@ -1,0 +1,453 @@
+//! x86_64: vCPU set-up, exits, and exceptions in Linux's terms.
+
+use super::super::{FaultInfo, SignalInfo, Trap};
+use super::machine::{Error, Machine, failed};
+use super::space::Space;
+use super::vcpu::{self, Worker, count};
+use crate::abi::Result;
+use crate::arch::{FpState, UserRegs};
+use crate::hostsys;
+use core::sync::atomic::AtomicU64;
+use kvm_bindings::{
+    KVM_EXIT_HLT, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_device_attr, kvm_dtable,
+    kvm_msr_entry, kvm_regs, kvm_segment, kvm_xcr, kvm_xcrs,
+};
+use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
+use linux_raw_sys::general::{
+    FPE_FLTDIV, FPE_FLTINV, FPE_FLTOVF, FPE_FLTRES, FPE_FLTUND, FPE_INTDIV, ILL_ILLOPN,
+};
+use pagetables::PageSize;
+use ring0::layout::{PERCPU_BASE, PERCPU_END};
+use ring0::{Exception, Exit, SwitchOpts};
+use ring0_x86_64::cpu::{CPU_STRIDE, FpMode};
+use ring0_x86_64::features::{Leaf, mask};
+use ring0_x86_64::tables::{GDT_LIMIT, IDT_LIMIT, TSS_LIMIT, selector};
+use ring0_x86_64::{entry, init, trap};
+use std::os::fd::AsRawFd;
+
+pub(super) use entry::enter_guest;
+pub(super) use pagetables::X86_64 as Format;
+pub(super) use ring0_x86_64::cpu::{Cpu, KERNEL_HALF};
+
+/// User code ends one page below the canonical hole.
+pub(super) const TASK_SIZE: u64 = (1 << 47) - 4096;
+/// More pages than this are flushed by a reload of the root instead of one by one.
+pub(super) const FLUSH_PAGES_MAX: u64 = 16;
+/// KVM_INTERRUPT: `_IOW(KVMIO, 0x86, struct kvm_interrupt)`.
+const KVM_INTERRUPT: u64 = 0x4004_ae86;
+/// KVM_NMI: `_IO(KVMIO, 0x9a)`.
+const KVM_NMI: u64 = 0xae9a;
+/// KVM_SET_DEVICE_ATTR: `_IOW(KVMIO, 0xe1, struct kvm_device_attr)`; on a vCPU, group 0 attribute 0 is the TSC offset.
+const KVM_SET_DEVICE_ATTR: u64 = 0x4018_aee1;
+/// IA32_ARCH_CAPABILITIES; bit 0 is RDCL_NO: not vulnerable to Meltdown.
+const MSR_ARCH_CAPABILITIES: u32 = 0x10a;
+/// EM: emulate 64-bit entries by 4 GiB-below pages that no slot covers (Intel only; KVM wants an address).
+const TSS_ADDRESS: usize = 0xfffb_d000;
+const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
+
+/// What KVM offers here.
+pub(super) struct Features {
+    cpu: ring0_x86_64::features::Features,
+    cpuid: kvm_bindings::CpuId,
+}
+
+fn leaf(entry: &kvm_bindings::kvm_cpuid_entry2) -> Leaf {
+    Leaf {
+        function: entry.function,
+        index: entry.index,
+        eax: entry.eax,
+        ebx: entry.ebx,
+        ecx: entry.ecx,
+        edx: entry.edx,
+    }
+}
+
+/// Checks what ring 0 needs of CPU and KVM.
+pub(super) fn check(kvm: &Kvm) -> Result<Features, Error> {
+    let mut cpuid =
+        kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(failed("KVM_GET_SUPPORTED_CPUID"))?;
+    for entry in cpuid.as_mut_slice() {
+        let mut masked = leaf(entry);
+        mask(&mut masked);
+        (entry.eax, entry.ebx, entry.ecx, entry.edx) = (masked.eax, masked.ebx, masked.ecx, masked.edx);
+        // OSXSAVE is not "supported" by KVM: it follows CR4, which we set.
+        if entry.function == 1 && entry.ecx & 1 << 26 != 0 {
+            entry.ecx |= 1 << 27;
+        }
+    }
+    let leaves: Vec<Leaf> = cpuid.as_slice().iter().map(leaf).collect();
+    let cpu = ring0_x86_64::features::Features::from_leaves(&leaves);
+    for (have, name) in [
+        (cpu.long_mode, "64-bit mode with SYSCALL and NX"),
+        (cpu.smap, "SMAP (it keeps a program's memory from being read as the kernel's)"),
+        (cpu.fsgsbase, "FSGSBASE"),
+        (cpu.physical_bits >= 39, "39 bits of guest-physical address space"),
+        (kvm.check_extension(Cap::ImmediateExit), "KVM_CAP_IMMEDIATE_EXIT"),
+    ] {
+        if !have {
+            return Err(Error::Missing(name));
+        }
+    }
+    let intel = leaves.iter().any(|l| l.function == 0 && l.ebx == u32::from_le_bytes(*b"Genu"));
+    if intel && !has_rdcl_no(kvm) {
+        return Err(Error::Vulnerable("Meltdown: no RDCL_NO"));
+    }
+    Ok(Features { cpu, cpuid })
+}
+
+fn has_rdcl_no(kvm: &Kvm) -> bool {
+    let entry = kvm_msr_entry { index: MSR_ARCH_CAPABILITIES, ..Default::default() };
+    let Ok(mut msrs) = Msrs::from_entries(&[entry]) else { return false };
+    kvm.get_msrs(&mut msrs) == Ok(1) && msrs.as_slice()[0].data & 1 != 0
+}
+
+/// Makes the VM.
+pub(super) fn create_vm(kvm: &Kvm) -> Result<VmFd, Error> {
+    let vm = kvm.create_vm().map_err(failed("KVM_CREATE_VM"))?;
+    vm.set_identity_map_address(IDENTITY_MAP_ADDRESS).map_err(failed("KVM_SET_IDENTITY_MAP_ADDR"))?;
+    vm.set_tss_address(TSS_ADDRESS).map_err(failed("KVM_SET_TSS_ADDR"))?;
+    Ok(vm)
+}
+
+/// The largest page the arena is mapped with.
+pub(super) fn largest_page() -> PageSize {
+    // CPUID on the host; the guest sees the same bit because KVM's list is filtered, never extended.
+    let edx = core::arch::x86_64::__cpuid(0x8000_0001).edx;
+    if edx & 1 << 26 != 0 { PageSize::Size1G } else { PageSize::Size2M }
+}
+
+/// Initialises worker `id`'s per-CPU block.
+pub(super) fn init_cpu(id: usize, features: &Features) -> *mut Cpu {
+    let address = PERCPU_BASE + id as u64 * CPU_STRIDE;
+    assert!(address + CPU_STRIDE <= PERCPU_END, "too many workers");
+    let cpu = address as *mut Cpu;
+    let mode = match (features.cpu.xsave, features.cpu.xsaveopt) {
+        (_, true) => FpMode::Xsaveopt,
+        (true, false) => FpMode::Xsave,
+        _ => FpMode::Fxsave,
+    };
+    // SAFETY: the region is mapped, zeroed or left by an ended worker of this number, and each worker has its own block.
+    unsafe {
+        core::ptr::write_bytes(cpu, 0, 1);
+        (*cpu).init(mode, features.cpu.xcr0);
+        entry::fill_idt(&mut *cpu);
+        (*cpu).kernel_fs_base = hostsys::cpu::fs_base();
+    }
+    cpu
+}
+
+/// Loads a vCPU's first state: ring 0, at the point where it continues the context in its block.
+pub(super) fn init_vcpu(machine: &Machine, vcpu: &VcpuFd, cpu: *mut Cpu, root: u64) -> Result<(), Error> {
+    let features = machine.features();
+    vcpu.set_cpuid2(&features.cpuid).map_err(failed("KVM_SET_CPUID2"))?;
+    let mut sregs = vcpu.get_sregs().map_err(failed("KVM_GET_SREGS"))?;
+    let flat = |selector: u16, type_: u8, dpl: u8, long: u8| kvm_segment {
+        base: 0,
+        limit: u32::MAX,
+        selector,
+        type_,
+        present: 1,
+        dpl,
+        db: 1 - long,
+        s: 1,
+        l: long,
+        g: 1,
+        avl: 0,
+        unusable: 0,
+        padding: 0,
+    };
+    let high = cpu as u64 | KERNEL_HALF;
+    let field = |offset: usize| high + offset as u64;
+    sregs.cs = flat(selector::KERNEL_CODE, 0xb, 0, 1);
+    sregs.ss = flat(selector::KERNEL_DATA, 3, 0, 0);
+    let user = flat(selector::USER_DATA, 3, 3, 0);
+    (sregs.ds, sregs.es) = (user, user);
+    sregs.fs = kvm_segment { base: hostsys::cpu::fs_base(), ..user };
+    sregs.gs = kvm_segment { base: high, ..user };
+    sregs.tr = kvm_segment {
+        base: field(core::mem::offset_of!(Cpu, tss)),
+        limit: TSS_LIMIT,
+        selector: selector::TSS,
+        type_: 0xb,
+        present: 1,
+        ..Default::default()
+    };
+    sregs.ldt = kvm_segment { unusable: 1, ..Default::default() };
+    sregs.gdt =
+        kvm_dtable { base: field(core::mem::offset_of!(Cpu, gdt)), limit: GDT_LIMIT, padding: [0; 3] };
+    sregs.idt =
+        kvm_dtable { base: field(core::mem::offset_of!(Cpu, idt)), limit: IDT_LIMIT, padding: [0; 3] };
+    sregs.cr0 = init::CR0;
+    sregs.cr3 = root;
+    sregs.cr4 = features.cpu.cr4();
+    sregs.efer = init::EFER;
+    vcpu.set_sregs(&sregs).map_err(failed("KVM_SET_SREGS"))?;
+    if features.cpu.xsave {
+        let mut xcrs = kvm_xcrs { nr_xcrs: 1, ..Default::default() };
+        xcrs.xcrs[0] = kvm_xcr { xcr: 0, reserved: 0, value: features.cpu.xcr0 };
+        vcpu.set_xcrs(&xcrs).map_err(failed("KVM_SET_XCRS"))?;
+    }
+    let entries = init::msrs(entry::syscall_entry() | KERNEL_HALF).map(|(index, data)| kvm_msr_entry {
+        index,
+        data,
+        ..Default::default()
+    });
+    let msrs = Msrs::from_entries(&entries).map_err(|_| Error::Missing("memory for the MSR list"))?;
+    let set = vcpu.set_msrs(&msrs).map_err(failed("KVM_SET_MSRS"))?;
+    if set != entries.len() {
+        return Err(Error::Missing("a model-specific register that KVM refused to set"));
+    }
+    set_tsc_offset(vcpu);
+    let regs = kvm_regs { rip: entry::start() | KERNEL_HALF, rflags: init::RFLAGS, ..Default::default() };
+    vcpu.set_regs(&regs).map_err(failed("KVM_SET_REGS"))
+}
+
+/// Makes the guest's TSC the host's where KVM can (5.16 and later). The clock does not rely on it: it checks.
+fn set_tsc_offset(vcpu: &VcpuFd) {
+    let zero = 0u64;
+    let attr = kvm_device_attr { flags: 0, group: 0, attr: 0, addr: &raw const zero as u64 };
+    let args = [vcpu.as_raw_fd() as u64, KVM_SET_DEVICE_ATTR, &raw const attr as u64, 0, 0, 0];
+    // SAFETY: the ioctl reads the attribute and the value it points to.
+    let _unsupported = unsafe { hostsys::syscall(libc::SYS_ioctl, args) };
+}
+
+/// Continues the context natively.
+///
+/// # Safety
+/// As [`entry::resume_native`].
+pub(super) unsafe fn resume_native(cpu: *mut Cpu, exit: Exit) {
+    // SAFETY: the caller's.
+    unsafe { entry::resume_native(cpu, exit as u64) }
+}
+
+/// Leaves the guest if the caller runs in it.
+///
+/// # Safety
+/// The caller is the context of `cpu`'s worker.
+pub(super) unsafe fn leave(cpu: *mut Cpu) {
+    if entry::in_guest() {
+        // SAFETY: in the guest, on a kernel stack.
+        unsafe { entry::leave_guest(cpu) }
+    }
+}
+
+/// A signal interrupted KVM_RUN: if it was a kick and the guest can take an interrupt now, inject it at once.
+pub(super) fn interrupted(worker: &mut Worker) {
+    // SAFETY: KVM's page; the guest is stopped.
+    let ready = unsafe {
+        let run = worker.run;
+        (&raw const (*run).request_interrupt_window).read_volatile() != 0
+            && (*run).ready_for_interrupt_injection != 0
+            && (*run).if_flag != 0
+    };
+    if ready {
+        inject_kick(worker);
+    }
+}
+
+/// The guest is in user code with interrupts open: deliver the kick.
+fn inject_kick(worker: &mut Worker) {
+    let interrupt = u32::from(trap::KICK);
+    // SAFETY: the request is cleared before the injection, so a kick that arrives in between is not lost; the ioctl reads
+    // one word.
+    let result = unsafe {
+        (&raw mut (*worker.run).request_interrupt_window).write_volatile(0);
+        let args = [worker.fd() as u64, KVM_INTERRUPT, &raw const interrupt as u64, 0, 0, 0];
+        hostsys::syscall(libc::SYS_ioctl, args)
+    };
+    if result.is_ok() {
+        count(&vcpu::counters(worker).injected);
+    }
+}
+
+/// KVM could not reach memory: an NMI tells the guest.
+pub(super) fn inject_memory_fault(worker: &mut Worker) -> Result<()> {
+    // SAFETY: an ioctl without an argument.
+    unsafe { hostsys::syscall(libc::SYS_ioctl, [worker.fd() as u64, KVM_NMI, 0, 0, 0, 0]) }.map(drop)
+}
+
+/// Handles exits that do not hand a context over.
+pub(super) fn handle_exit(worker: &mut Worker, reason: u32) -> bool {
+    if reason == KVM_EXIT_IRQ_WINDOW_OPEN {
+        count(&vcpu::counters(worker).windows);
+        inject_kick(worker);
+        return true;
+    }
+    false
+}
+
+/// Whether the exit is by the exit instruction.
+pub(super) fn is_exit_instruction(_: &Worker, reason: u32) -> bool {
+    reason == KVM_EXIT_HLT
+}
+
+/// Whether the context handed over may be resumed natively; completes its IRET frame.
+pub(super) fn is_resumable(worker: &mut Worker, exit: Exit) -> bool {
+    // SAFETY: this worker's block; the guest is stopped.
+    let cpu = unsafe { &mut *worker.cpu };
+    match exit {
+        Exit::Leave => true,
+        Exit::None => false,
+        Exit::HostCall | Exit::Fault => {
+            let regs = &mut cpu.exit_regs;
+            if exit == Exit::Fault && cpu.exit_vector == u64::from(trap::BREAKPOINT) {
+                // A trap is reported behind its instruction; natively it is to happen again.
+                regs.rip = regs.rip.wrapping_sub(1);
+            }
+            (regs.cs, regs.ss) = (selector::USER_CODE.into(), selector::USER_DATA.into());
+            let (rip, rsp) = (regs.rip, regs.rsp);
+            vcpu::is_kernel_code(worker, rip, rsp)
+        }
+    }
+}
+
+/// What a fatal exit should say beyond its reason.
+pub(super) fn describe<'a>(worker: &Worker, buffer: &'a mut [u8; 256]) -> &'a str {
+    use std::io::Write;
+    // SAFETY: this worker's block; the guest is stopped.
+    let cpu = unsafe { &*worker.cpu };
+    let regs = &cpu.exit_regs;
+    let mut rest = &mut buffer[..];
+    let _truncated = write!(
+        rest,
+        ", vector {}, error {:#x}, cr2 {:#x}, rip {:#x}, rsp {:#x}",
+        cpu.exit_vector, cpu.exit_error, cpu.exit_cr2, regs.rip, regs.rsp
+    );
+    let left = rest.len();
+    core::str::from_utf8(&buffer[..256 - left]).unwrap_or("")
+}
+
+/// Makes registers and FP state loadable, or says which signal Linux would send.
+pub(super) fn sanitize(regs: &mut UserRegs, fp: &mut FpState, features: &Features) -> Option<SignalInfo> {
+    let fault =
+        |signo| SignalInfo { signo, code: libc::SI_KERNEL, addr: 0, info: FaultInfo { trapno: 13, err: 0 } };
+    if regs.rip >= 1 << 47 {
+        return Some(fault(libc::SIGSEGV));
+    }
+    // A non-canonical stack pointer is no fault until it is used; a non-canonical base cannot be loaded at all, and
+    // arch_prctl(2) refuses it.
+    if !is_canonical(regs.fs_base) || !is_canonical(regs.gs_base) {
+        return Some(fault(libc::SIGSEGV));
+    }
+    if !fp.is_loadable(features.cpu.xcr0) {
+        fp.sanitize(features.cpu.xcr0);
+    }
+    None
+}
+
+fn is_canonical(address: u64) -> bool {
+    ((address as i64) << 16 >> 16) as u64 == address
+}
+
+/// Whether the TLB distinguishes address spaces.
+pub(super) fn has_contexts(features: &Features) -> bool {
+    features.cpu.pcid
+}
+
+/// The CR3 value for a root; `context` is a process-context identifier.
+pub(super) fn root(table: u64, context: u64, flush: bool) -> u64 {
+    // Bit 63 keeps the identifier's entries; it exists with PCID only.
+    table | context | if flush || context == 0 { 0 } else { 1 << 63 }
+}
+
+/// Flushes pages here if the table is loaded.
+pub(super) fn flush_pages(space: &Space, start: u64, pages: u64, before: u64) {
+    let done = (0..pages).all(|i| entry::flush_page(space.root, start + i * 4096));
+    if done {
+        vcpu::note_flushed(space, before);
+    }
+}
+
+/// x86 needs nothing before it waits for other CPUs' acknowledgements.
+pub(super) fn before_wait() {}
+
+/// x86 does not need break-before-make: never called between break and make.
+pub(super) fn invalidate(_: u64, _: u64) {}
+
+/// Runs user code, entering the guest first if need be.
+///
+/// # Safety
+/// As [`entry::switch_to_user`].
+pub(super) unsafe fn switch_to_user(
+    cpu: *mut Cpu,
+    regs: &mut UserRegs,
+    fp: &mut FpState,
+    opts: SwitchOpts,
+    drops: &AtomicU64,
+) -> ring0::Trap {
+    loop {
+        // SAFETY: the caller's.
+        let vector = unsafe { entry::switch_to_user(cpu, regs, fp, opts.root, opts.exact.into()) };
+        if vector != entry::NATIVE {
+            if vector == trap::SYSCALL {
+                return ring0::Trap::Syscall;
+            }
+            // SAFETY: this vCPU's block.
+            let (error, mut detail) = unsafe { ((*cpu).trap_error, (*cpu).trap_cr2) };
+            if vector == u64::from(trap::DEBUG) {
+                detail = entry::take_dr6().unwrap_or(1 << 14);
+            }
+            return trap::decode(vector, error, detail);
+        }
+        count(drops);
+        // SAFETY: native, on a kernel stack, inside this worker's host loop.
+        unsafe { entry::enter_guest(cpu) };
+    }
+}
+
+/// What a signal frame says about a page fault.
+pub(super) fn page_fault_info(code: u64) -> FaultInfo {
+    FaultInfo { trapno: trap::PAGE_FAULT.into(), err: code }
+}
+
+/// An exception as Linux reports it (arch/x86/kernel/traps.c).
+pub(super) fn exception(regs: &UserRegs, fp: &FpState, exception: Exception) -> Trap {
+    let ip = regs.rip;
+    let (signo, code, addr) = match exception.class {
+        0 => (libc::SIGFPE, FPE_INTDIV as i32, ip),
+        1 => {
+            let single_step = exception.addr & 1 << 14 != 0;
+            (libc::SIGTRAP, if single_step { libc::TRAP_TRACE } else { libc::TRAP_BRKPT }, ip)
+        }
+        3 => (libc::SIGTRAP, libc::SI_KERNEL, 0),
+        4 | 5 => (libc::SIGSEGV, libc::SI_KERNEL, 0),
+        6 => (libc::SIGILL, ILL_ILLOPN as i32, ip),
+        10 | 11 | 13 | 21 => (libc::SIGSEGV, libc::SI_KERNEL, 0),
+        12 => (libc::SIGBUS, libc::SI_KERNEL, 0),
+        16 => (libc::SIGFPE, fp_code(u32::from(status_word(fp)) & !u32::from(control_word(fp))), ip),
+        17 => (libc::SIGBUS, libc::BUS_ADRALN, 0),
+        19 => (libc::SIGFPE, fp_code(mxcsr(fp) & !(mxcsr(fp) >> 7)), ip),
+        _ => (libc::SIGSEGV, libc::SI_KERNEL, 0),
+    };
+    let info = FaultInfo { trapno: exception.class.into(), err: exception.code };
+    Trap::Signal(SignalInfo { signo, code, addr, info })
+}
+
+fn control_word(fp: &FpState) -> u16 {
+    u16::from_le_bytes([fp.0[0], fp.0[1]])
+}
+
+fn status_word(fp: &FpState) -> u16 {
+    u16::from_le_bytes([fp.0[2], fp.0[3]])
+}
+
+fn mxcsr(fp: &FpState) -> u32 {
+    u32::from_le_bytes([fp.0[24], fp.0[25], fp.0[26], fp.0[27]])
+}
+
+/// `si_code` for unmasked floating-point exceptions, in Linux's order of precedence (`fpu__exception_code`).
+fn fp_code(unmasked: u32) -> i32 {
+    if unmasked & 0x01 != 0 {
+        FPE_FLTINV as i32
+    } else if unmasked & 0x04 != 0 {
+        FPE_FLTDIV as i32
+    } else if unmasked & 0x08 != 0 {
+        FPE_FLTOVF as i32
+    } else if unmasked & 0x12 != 0 {
+        FPE_FLTUND as i32
+    } else if unmasked & 0x20 != 0 {
+        FPE_FLTRES as i32
+    } else {
+        0
+    }
+}
