@@ -12,6 +12,7 @@ pub mod mem;
 pub mod poll;
 pub mod process;
 mod raw;
+pub mod stub;
 
 pub use auxv::auxval;
 pub use raw::{Syscall, syscall};

@@ -1,0 +1,125 @@
+//! Where things lie in a stub process, and the shared structures, as the assembly and the kernel both see them.
+//!
+//! Everything is inside the image window, which no program can map (in the kernel's own process the `pillbox`
+//! executable lies there; a stub has nothing of it).
+
+use ring0::layout::{IMAGE_BASE, IMAGE_END};
+
+/// The stub's code, then its system call filter: one read-only, executable page.
+pub(super) const TEXT: u64 = IMAGE_BASE;
+/// Bytes of [`TEXT`].
+pub(super) const TEXT_LEN: u64 = 4096;
+/// `struct sock_fprog` and the filter it points to, inside the text page.
+pub(super) const FILTER: u64 = TEXT + 2048;
+/// The process's order page: mapped read-only, written by the kernel.
+pub(super) const ORDERS: u64 = IMAGE_BASE + 0x1_0000;
+/// Bytes of an order page.
+pub(super) const ORDERS_LEN: u64 = 4096;
+/// Slots: one per stub thread, each at the same index in the slot file and in the stub. Mapped one by one.
+pub(super) const SLOTS: u64 = IMAGE_BASE + 0x100_0000;
+/// Bytes of a slot: alternate stack below, control words in the last [`CONTROL_LEN`] bytes. A power of two: the stub
+/// finds its slot by masking the stack pointer.
+pub(super) const SLOT_LEN: u64 = 16 << 10;
+/// Slots there are.
+pub(super) const SLOT_COUNT: u32 = ((IMAGE_END - SLOTS) / SLOT_LEN) as u32;
+/// Processes there can be at a time.
+pub(super) const PROCESS_COUNT: u32 = 16 << 10;
+/// Bytes of control words in a slot.
+pub(super) const CONTROL_LEN: u64 = 256;
+/// Offset of the control words in a slot.
+pub(super) const CONTROL: u64 = SLOT_LEN - CONTROL_LEN;
+
+/// Descriptors in a stub: the application memory file, the slot file, the order file.
+pub(super) const FD_FRAMES: u64 = 0;
+pub(super) const FD_SLOTS: u64 = 1;
+pub(super) const FD_ORDERS: u64 = 2;
+
+/// Control words of a slot. Written by the program too, if it cares to: hostile.
+#[repr(C)]
+pub(super) struct Control {
+    /// Whose turn it is: [`TURN_STUB`] or [`TURN_KERNEL`]. A futex.
+    pub(super) turn: u32,
+    pub(super) pad: u32,
+    /// Stack pointer in the handler. Read only before any program has run.
+    pub(super) frame_sp: u64,
+    /// FS base (x86), TPIDR_EL0 (arm64).
+    pub(super) tls: u64,
+    /// GS base (x86).
+    pub(super) gs_base: u64,
+    /// What the mapper's last order returned (first slot of a process). Trusted only in the zygote.
+    pub(super) result: u64,
+}
+const _: () = assert!(size_of::<Control>() as u64 <= CONTROL_LEN);
+
+/// The program runs.
+pub(super) const TURN_STUB: u32 = 0;
+/// The stub thread waits in its handler.
+pub(super) const TURN_KERNEL: u32 = 1;
+
+/// The order page.
+#[repr(C)]
+pub(super) struct Orders {
+    /// Number of the current batch, raised by the kernel. A futex.
+    pub(super) seq: u32,
+    /// Orders in it.
+    pub(super) count: u32,
+    /// `ok` or `failed` of the last batch done; written by the mapper with pwrite(2). A futex.
+    pub(super) done: u32,
+    /// What the mapper writes to `done` after success: the batch's number.
+    pub(super) ok: u32,
+    /// What it writes when an order failed: the number with the top bit set.
+    pub(super) failed: u32,
+    /// What a new thread writes to `ack`.
+    pub(super) ack_value: u32,
+    /// Written by a new thread once it needs the orders no more. A futex.
+    pub(super) ack: u32,
+    pub(super) pad: u32,
+    /// Offsets of `done` and `ack` in the order file.
+    pub(super) done_offset: u64,
+    pub(super) ack_offset: u64,
+    /// Address of the control words that get `result`; 0 until mapped.
+    pub(super) control: u64,
+    /// `stack_t` for the next thread.
+    pub(super) stack_sp: u64,
+    pub(super) stack_flags: u64,
+    pub(super) stack_size: u64,
+    pub(super) pad2: [u64; 4],
+    /// The orders.
+    pub(super) list: [Order; ORDER_COUNT],
+}
+const _: () = assert!(size_of::<Orders>() as u64 <= ORDERS_LEN);
+
+/// Orders per batch.
+pub(super) const ORDER_COUNT: usize = 60;
+
+/// One system call for the mapper to make.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Order {
+    pub(super) number: u64,
+    pub(super) args: [u64; 6],
+    /// [`PLAIN`], [`FORK`], [`THREAD`] or [`EXPECT`].
+    pub(super) kind: u32,
+    /// What an [`EXPECT`] order has to return.
+    pub(super) expected: u32,
+}
+
+/// Nothing special.
+pub(super) const PLAIN: u32 = 0;
+/// clone(2) of a process: the child makes the next order (mapping its own order page) and then obeys that page.
+pub(super) const FORK: u32 = 1;
+/// clone(2) of a thread: the child makes the next order (its alternate stack), acknowledges, and becomes a thread
+/// for programs.
+pub(super) const THREAD: u32 = 2;
+/// The result must be `expected`, else the process ends.
+pub(super) const EXPECT: u32 = 3;
+
+impl Order {
+    pub(super) fn new(number: i64, args: [u64; 6]) -> Self {
+        Order { number: number as u64, args, kind: PLAIN, expected: 0 }
+    }
+
+    pub(super) fn kind(self, kind: u32) -> Self {
+        Order { kind, ..self }
+    }
+}

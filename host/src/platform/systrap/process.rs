@@ -1,0 +1,548 @@
+//! Stub processes: made, given orders, reaped.
+//!
+//! The **zygote** is executed once per platform, has nothing mapped but the stub, and makes every other stub process
+//! by cloning itself: a few microseconds of copying where a fork of the kernel's own process would copy page tables.
+//! Stubs are its siblings (CLONE_PARENT), children of the **keeper** thread, which does nothing but wait for their
+//! end: it wakes whoever waits for a stub that died, and since PDEATHSIG follows the thread, its end (the sandbox's)
+//! is theirs.
+//!
+//! Orders: see `layout::Orders` and the mapper in the assembly. The order page is read-only in the stub and its `done`
+//! word can only be written by a call that program threads cannot make, so a program can neither issue nor alter nor
+//! confirm an order. What `Control::result` says is the program's word only, and used as such.
+//!
+//! Locks, outermost first: a process's `channel`, the zygote's `channel`, `registry`, `pools`.
+
+use super::arch::{self, Frames};
+use super::image;
+use super::layout::{
+    CONTROL, Control, EXPECT, FD_ORDERS, FD_SLOTS, FORK, ORDER_COUNT, ORDERS, ORDERS_LEN, Order, Orders,
+    PROCESS_COUNT, SLOT_COUNT, SLOT_LEN, SLOTS, TEXT, TEXT_LEN, THREAD, TURN_KERNEL, TURN_STUB,
+};
+use super::shared::Shared;
+use crate::abi::{Errno, Result};
+use crate::hostsys::stub;
+use crate::sync::Lock;
+use core::ffi::CStr;
+use core::mem::offset_of;
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, OnceLock, Weak};
+
+const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+const SHARED_FIXED: u64 = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
+/// Top bit of a batch number: it failed. Numbers stay below.
+const FAILED: u32 = 1 << 31;
+/// Written to the futex words of a dead process.
+const DEAD: u32 = u32::MAX;
+/// The signal that brings a stub thread back. Any that programs' own faults do not use.
+pub(super) const KICK: i32 = libc::SIGURG;
+
+/// Address of slot `slot` in a stub.
+pub(super) fn slot_address(slot: u32) -> u64 {
+    SLOTS + u64::from(slot) * SLOT_LEN
+}
+
+/// Offset of slot `slot` in the slot file.
+pub(super) fn slot_offset(slot: u32) -> u64 {
+    u64::from(slot) * SLOT_LEN
+}
+
+/// Indices that can be had, handed back and had again.
+struct Pool {
+    free: Vec<u32>,
+    next: u32,
+    end: u32,
+}
+
+impl Pool {
+    fn take(&mut self) -> Result<u32> {
+        if let Some(index) = self.free.pop() {
+            return Ok(index);
+        }
+        if self.next == self.end {
+            return Err(Errno::EAGAIN);
+        }
+        self.next += 1;
+        Ok(self.next - 1)
+    }
+}
+
+struct Pools {
+    slots: Pool,
+    pages: Pool,
+}
+
+/// What stub processes have in common.
+pub(super) struct Nursery {
+    pub(super) slots: Shared,
+    orders: Shared,
+    /// How frames lie in slots, learned from the first thread.
+    pub(super) frames: OnceLock<Frames>,
+    pools: Lock<Pools>,
+    registry: Lock<BTreeMap<i32, Entry>>,
+    zygote: Lock<Channel>,
+    zygote_pid: AtomicI32,
+    /// The zygote is gone: no more processes.
+    closed: AtomicBool,
+    /// Ended on purpose.
+    ending: AtomicBool,
+    own_pid: i32,
+}
+
+/// A process that has not been reaped.
+struct Entry {
+    process: Weak<Process>,
+    page: u32,
+    slots: Arc<Lock<Vec<u32>>>,
+}
+
+/// The kernel's end of an order page.
+struct Channel {
+    page: u32,
+    seq: u32,
+}
+
+/// A stub process.
+pub(super) struct Process {
+    nursery: Arc<Nursery>,
+    pub(super) pid: i32,
+    dead: AtomicBool,
+    page: u32,
+    channel: Lock<Channel>,
+    /// All slots ever mapped in it, given back when it is reaped.
+    slots: Arc<Lock<Vec<u32>>>,
+    /// Parked threads without a task: slot and thread id.
+    idle: Lock<Vec<Thread>>,
+}
+
+/// A stub thread, parked in its handler whenever the kernel holds this value.
+pub(super) struct Thread {
+    pub(super) slot: u32,
+    pub(super) tid: i32,
+    /// The CPU it was bound to last.
+    pub(super) cpu: usize,
+}
+
+impl Nursery {
+    /// Starts the zygote, with `frames_file` as the stubs' application memory.
+    pub(super) fn start(frames_file: OwnedFd) -> Result<Arc<Self>> {
+        let slots = Shared::new(c"pillbox-slots", u64::from(SLOT_COUNT) * SLOT_LEN)?;
+        let orders = Shared::new(c"pillbox-orders", u64::from(PROCESS_COUNT) * ORDERS_LEN)?;
+        let nursery = Arc::new(Nursery {
+            slots,
+            orders,
+            frames: OnceLock::new(),
+            // Index 0 of both is the zygote's.
+            pools: Lock::new(Pools {
+                slots: Pool { free: Vec::new(), next: 1, end: SLOT_COUNT },
+                pages: Pool { free: Vec::new(), next: 1, end: PROCESS_COUNT },
+            }),
+            registry: Lock::new(BTreeMap::new()),
+            zygote: Lock::new(Channel { page: 0, seq: 0 }),
+            zygote_pid: AtomicI32::new(0),
+            closed: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            own_pid: stub::own_pid(),
+        });
+        nursery.init_page(0, 0);
+        let image = image::build()?;
+        let (send, receive) = std::sync::mpsc::sync_channel(1);
+        let keeper = nursery.clone();
+        // Not joined: it ends when the zygote and the last stub have.
+        let _keeper = crate::arena::thread::spawn("stub-keeper", move || {
+            let path = format!("/proc/self/fd/{}\0", image.as_raw_fd());
+            let pid =
+                CStr::from_bytes_with_nul(path.as_bytes()).map_err(|_| Errno::EINVAL).and_then(|path| {
+                    stub::spawn(path, [frames_file.as_fd(), keeper.slots.fd(), keeper.orders.fd()])
+                });
+            drop((image, frames_file));
+            if let Ok(pid) = pid {
+                keeper.zygote_pid.store(pid, Ordering::SeqCst);
+            }
+            if send.send(pid.map(drop)).is_ok() && pid.is_ok() {
+                keeper.keep();
+            }
+        })?;
+        receive.recv().map_err(|_| Errno::EIO)??;
+        if let Err(errno) = nursery.set_up_zygote() {
+            nursery.end();
+            return Err(errno);
+        }
+        Ok(nursery)
+    }
+
+    /// Ends the zygote and with it the keeper; stubs are ended by their owners, or by the keeper's end.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::SeqCst);
+        self.closed.store(true, Ordering::SeqCst);
+        let pid = self.zygote_pid.load(Ordering::SeqCst);
+        if pid > 0 {
+            stub::kill(pid);
+        }
+    }
+
+    /// The keeper thread: waits for the end of stubs, and of the zygote.
+    fn keep(&self) {
+        let mut zygote_reaped = false;
+        while let Ok(pid) = stub::reap_any() {
+            if pid == self.zygote_pid.load(Ordering::SeqCst) {
+                zygote_reaped = true;
+                self.closed.store(true, Ordering::SeqCst);
+                self.release_waiters(0);
+                if !self.ending.load(Ordering::SeqCst) {
+                    crate::hostsys::process::die(&[
+                        "pillbox: the sandbox's stub zygote was killed; the sandbox is over\n",
+                    ]);
+                }
+            } else {
+                // Unlocked before the burial, which may drop the last reference to the process.
+                let entry = self.registry.lock().remove(&pid);
+                if let Some(entry) = entry {
+                    self.bury(&entry);
+                }
+            }
+            if zygote_reaped && self.registry.lock().is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Tells everybody who waits for a process that it is gone, and takes back what it had.
+    fn bury(&self, entry: &Entry) {
+        let slots = core::mem::take(&mut *entry.slots.lock());
+        if let Some(process) = entry.process.upgrade() {
+            process.dead.store(true, Ordering::SeqCst);
+            self.release_waiters(entry.page);
+            for slot in &slots {
+                let turn = self.turn(*slot);
+                turn.store(TURN_KERNEL, Ordering::SeqCst);
+                stub::wake_shared(turn);
+            }
+            // The indices stay taken until the last user of the process has seen that it is dead.
+            process.slots.lock().extend(slots);
+            return;
+        }
+        self.give_back(entry.page, &slots);
+    }
+
+    fn give_back(&self, page: u32, slots: &[u32]) {
+        let mut pools = self.pools.lock();
+        pools.pages.free.push(page);
+        pools.slots.free.extend_from_slice(slots);
+    }
+
+    fn release_waiters(&self, page: u32) {
+        for word in [offset_of!(Orders, done), offset_of!(Orders, ack)] {
+            let word = self.orders.word(u64::from(page) * ORDERS_LEN + word as u64);
+            word.store(DEAD, Ordering::SeqCst);
+            stub::wake_shared(word);
+        }
+    }
+
+    /// The word that says whose turn a slot's thread is.
+    pub(super) fn turn(&self, slot: u32) -> &core::sync::atomic::AtomicU32 {
+        self.slots.word(slot_offset(slot) + CONTROL + offset_of!(Control, turn) as u64)
+    }
+
+    fn result(&self, slot: u32) -> u64 {
+        self.slots.read(slot_offset(slot) + CONTROL + offset_of!(Control, result) as u64)
+    }
+
+    /// Prepares an order page for a process whose first slot is `slot`.
+    fn init_page(&self, page: u32, slot: u32) {
+        let at = u64::from(page) * ORDERS_LEN;
+        for offset in (0..offset_of!(Orders, list) as u64).step_by(8) {
+            self.orders.write(at + offset, 0);
+        }
+        let put = |field: usize, value: u64| self.orders.write(at + field as u64, value);
+        put(offset_of!(Orders, done_offset), at + offset_of!(Orders, done) as u64);
+        put(offset_of!(Orders, ack_offset), at + offset_of!(Orders, ack) as u64);
+        if page != 0 {
+            put(offset_of!(Orders, control), slot_address(slot) + CONTROL);
+        }
+    }
+
+    /// Empties the zygote's address space and sets what all its clones inherit.
+    fn set_up_zygote(self: &Arc<Self>) -> Result<()> {
+        let mut zygote = self.zygote.lock();
+        let page = zygote.page;
+        let slots_end = slot_address(SLOT_COUNT);
+        let unmap = |start: u64, end: u64| Order::new(libc::SYS_munmap, [start, end - start, 0, 0, 0, 0]);
+        let set = |option: i32, value: u64| Order::new(libc::SYS_prctl, [option as u64, value, 0, 0, 0, 0]);
+        let mut orders = vec![
+            // The parent may be gone already: then the request comes too late, and the parent is another.
+            set(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64),
+            Order { expected: self.own_pid as u32, ..Order::new(libc::SYS_getppid, [0; 6]).kind(EXPECT) },
+            set(libc::PR_SET_NO_NEW_PRIVS, 1),
+            Order::new(libc::SYS_close_range, [FD_ORDERS + 1, u64::from(u32::MAX), 0, 0, 0, 0]),
+            // Everything but the text and the order page: stack, vDSO and vvar go.
+            unmap(0, TEXT),
+            unmap(TEXT + TEXT_LEN, ORDERS),
+            unmap(ORDERS + ORDERS_LEN, slots_end),
+            unmap(slots_end, arch::TASK_SIZE),
+            map_slot(0),
+        ];
+        for signal in
+            [libc::SIGSYS, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, KICK]
+        {
+            orders.push(Order::new(libc::SYS_rt_sigaction, [signal as u64, 0, 0, 8, 0, 0]));
+        }
+        // Actions are read from memory: they go behind the orders.
+        let action_at = offset_of!(Orders, list) + (ORDER_COUNT - 1) * size_of::<Order>();
+        let action = arch::sigaction(image::handler());
+        for (i, word) in action.iter().enumerate() {
+            self.orders.write(u64::from(page) * ORDERS_LEN + (action_at + 8 * i) as u64, *word);
+        }
+        for order in orders.iter_mut().filter(|order| order.number == libc::SYS_rt_sigaction as u64) {
+            order.args[1] = ORDERS + action_at as u64;
+        }
+        zygote.run(self, &orders, &[], &|| self.closed.load(Ordering::SeqCst))?;
+        // From now on results are stored.
+        let at = u64::from(page) * ORDERS_LEN + offset_of!(Orders, control) as u64;
+        self.orders.write(at, slot_address(0) + CONTROL);
+        Ok(())
+    }
+
+    /// Makes a process with one parked thread.
+    pub(super) fn spawn(self: &Arc<Self>) -> Result<(Arc<Process>, Thread)> {
+        let (page, slot) = {
+            let mut pools = self.pools.lock();
+            let page = pools.pages.take()?;
+            match pools.slots.take() {
+                Ok(slot) => (page, slot),
+                Err(errno) => {
+                    pools.pages.free.push(page);
+                    return Err(errno);
+                }
+            }
+        };
+        self.init_page(page, slot);
+        self.turn(slot).store(TURN_STUB, Ordering::SeqCst);
+        let mut channel = Channel { page, seq: 0 };
+        let first = [
+            map_slot(slot),
+            Order::new(libc::SYS_munmap, [slot_address(0), SLOT_LEN, 0, 0, 0, 0]),
+            Order::new(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as u64, libc::SIGKILL as u64, 0, 0, 0, 0]),
+            Order { expected: self.own_pid as u32, ..Order::new(libc::SYS_getppid, [0; 6]).kind(EXPECT) },
+            arch::clone_thread().kind(THREAD),
+        ];
+        self.set_stack(page, slot, 1);
+        channel.issue(self, &first, &[sigaltstack()]);
+
+        let slots = Arc::new(Lock::new(vec![slot]));
+        let (process, tid) = {
+            // Held until the child has left the zygote's order page, from which it learns where its own is.
+            let mut zygote = self.zygote.lock();
+            let fork =
+                Order::new(libc::SYS_clone, [(libc::CLONE_PARENT | libc::SIGCHLD) as u64, 0, 0, 0, 0, 0]);
+            let map = Order::new(
+                libc::SYS_mmap,
+                [
+                    ORDERS,
+                    ORDERS_LEN,
+                    libc::PROT_READ as u64,
+                    SHARED_FIXED,
+                    FD_ORDERS,
+                    u64::from(page) * ORDERS_LEN,
+                ],
+            );
+            let closed = || self.closed.load(Ordering::SeqCst);
+            // Held across the clone, so that the keeper finds the child in the registry however soon it dies.
+            let mut registry = self.registry.lock();
+            if let Err(errno) = zygote.run(self, &[fork.kind(FORK)], &[map], &closed) {
+                drop(registry);
+                self.give_back(page, &[slot]);
+                return Err(if errno == Errno::EIO { self.zygote_errno() } else { errno });
+            }
+            let pid = self.result(0) as i32;
+            let process = Arc::new(Process {
+                nursery: self.clone(),
+                pid,
+                dead: AtomicBool::new(false),
+                page,
+                channel: Lock::new(channel),
+                slots: slots.clone(),
+                idle: Lock::new(Vec::new()),
+            });
+            registry.insert(pid, Entry { process: Arc::downgrade(&process), page, slots });
+            drop(registry);
+            process.channel.lock().wait(self, &|| process.is_dead())?;
+            (process, self.result(slot) as i32)
+        };
+        let thread = process.started(slot, tid, 1)?;
+        Ok((process, thread))
+    }
+
+    fn zygote_errno(&self) -> Errno {
+        let result = self.result(0) as i64;
+        if (-4095..0).contains(&result) { Errno(-result as i32) } else { Errno::EAGAIN }
+    }
+
+    /// Says where the next thread's alternate stack is and how it acknowledges.
+    fn set_stack(&self, page: u32, slot: u32, ack: u32) {
+        let at = u64::from(page) * ORDERS_LEN;
+        self.orders.write(at + offset_of!(Orders, stack_sp) as u64, slot_address(slot));
+        self.orders.write(at + offset_of!(Orders, stack_flags) as u64, 0);
+        self.orders.write(at + offset_of!(Orders, stack_size) as u64, CONTROL);
+        self.orders.word(at + offset_of!(Orders, ack_value) as u64).store(ack, Ordering::SeqCst);
+    }
+}
+
+fn map_slot(slot: u32) -> Order {
+    let args = [slot_address(slot), SLOT_LEN, READ_WRITE, SHARED_FIXED, FD_SLOTS, slot_offset(slot)];
+    Order::new(libc::SYS_mmap, args)
+}
+
+fn sigaltstack() -> Order {
+    Order::new(libc::SYS_sigaltstack, [ORDERS + offset_of!(Orders, stack_sp) as u64, 0, 0, 0, 0, 0])
+}
+
+impl Channel {
+    /// Gives a batch of orders; `after` are for children of a clone at its end.
+    fn issue(&mut self, nursery: &Nursery, orders: &[Order], after: &[Order]) {
+        assert!(orders.len() + after.len() < ORDER_COUNT);
+        let at = u64::from(self.page) * ORDERS_LEN;
+        self.seq = if self.seq + 1 >= FAILED - 1 { 1 } else { self.seq + 1 };
+        for (i, order) in orders.iter().chain(after).enumerate() {
+            let at = at + offset_of!(Orders, list) as u64 + (i * size_of::<Order>()) as u64;
+            nursery.orders.write(at, order.number);
+            for (j, arg) in order.args.iter().enumerate() {
+                nursery.orders.write(at + 8 + 8 * j as u64, *arg);
+            }
+            let tail = u64::from(order.kind) | u64::from(order.expected) << 32;
+            nursery.orders.write(at + offset_of!(Order, kind) as u64, tail);
+        }
+        let word = |field: usize| nursery.orders.word(at + field as u64);
+        word(offset_of!(Orders, count)).store(orders.len() as u32, Ordering::Relaxed);
+        word(offset_of!(Orders, ok)).store(self.seq, Ordering::Relaxed);
+        word(offset_of!(Orders, failed)).store(self.seq | FAILED, Ordering::Relaxed);
+        word(offset_of!(Orders, seq)).store(self.seq, Ordering::SeqCst);
+    }
+
+    /// Waits for the last batch.
+    fn wait(&self, nursery: &Nursery, dead: &dyn Fn() -> bool) -> Result<()> {
+        let at = u64::from(self.page) * ORDERS_LEN + offset_of!(Orders, done) as u64;
+        let done = nursery.orders.word(at);
+        loop {
+            let value = done.load(Ordering::SeqCst);
+            if value == self.seq {
+                return Ok(());
+            }
+            if value == self.seq | FAILED {
+                return Err(Errno::EIO);
+            }
+            if value == DEAD || dead() {
+                return Err(Errno::ESRCH);
+            }
+            stub::wait_shared(done, value);
+        }
+    }
+
+    fn run(
+        &mut self,
+        nursery: &Nursery,
+        orders: &[Order],
+        after: &[Order],
+        dead: &dyn Fn() -> bool,
+    ) -> Result<()> {
+        self.issue(nursery, orders, after);
+        stub::wake_shared(
+            nursery.orders.word(u64::from(self.page) * ORDERS_LEN + offset_of!(Orders, seq) as u64),
+        );
+        self.wait(nursery, dead)
+    }
+}
+
+impl Process {
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
+    }
+
+    /// Makes the process's mapper execute orders.
+    ///
+    /// # Errors
+    /// EIO when one failed (the later ones were not made), ESRCH when the process is dead.
+    pub(super) fn order(&self, orders: &[Order]) -> Result<()> {
+        let mut channel = self.channel.lock();
+        for batch in orders.chunks(ORDER_COUNT - 2) {
+            channel.run(&self.nursery, batch, &[], &|| self.is_dead())?;
+        }
+        Ok(())
+    }
+
+    /// A parked thread: one without a task, or a new one.
+    pub(super) fn thread(&self) -> Result<Thread> {
+        if let Some(thread) = self.idle.lock().pop() {
+            return Ok(thread);
+        }
+        let nursery = &self.nursery;
+        let slot = nursery.pools.lock().slots.take()?;
+        nursery.turn(slot).store(TURN_STUB, Ordering::SeqCst);
+        self.slots.lock().push(slot);
+        let mut channel = self.channel.lock();
+        let ack = channel.seq + 1;
+        nursery.set_stack(channel.page, slot, ack);
+        channel.run(
+            nursery,
+            &[map_slot(slot), arch::clone_thread().kind(THREAD)],
+            &[sigaltstack()],
+            &|| self.is_dead(),
+        )?;
+        let tid = nursery.result(*self.slots.lock().first().unwrap_or(&slot)) as i32;
+        self.started(slot, tid, ack)
+    }
+
+    /// Waits until a new thread needs its orders no more and is parked.
+    fn started(&self, slot: u32, tid: i32, ack: u32) -> Result<Thread> {
+        let nursery = &self.nursery;
+        let word = nursery.orders.word(u64::from(self.page) * ORDERS_LEN + offset_of!(Orders, ack) as u64);
+        loop {
+            let value = word.load(Ordering::SeqCst);
+            if value == ack {
+                break;
+            }
+            if value == DEAD || self.is_dead() {
+                return Err(Errno::ESRCH);
+            }
+            stub::wait_shared(word, value);
+        }
+        let turn = nursery.turn(slot);
+        while turn.load(Ordering::SeqCst) == TURN_STUB {
+            stub::wait_shared(turn, TURN_STUB);
+        }
+        if self.is_dead() {
+            return Err(Errno::ESRCH);
+        }
+        // The id is the process's word. Only a thread of this process will do.
+        stub::signal_thread(self.pid, tid, 0)?;
+        if nursery.frames.get().is_none() {
+            let frames =
+                Frames::learn(&nursery.slots, slot_offset(slot), slot_address(slot)).ok_or(Errno::ENOSYS)?;
+            let _known = nursery.frames.set(frames);
+        }
+        Ok(Thread { slot, tid, cpu: usize::MAX })
+    }
+
+    /// Takes a parked thread back.
+    pub(super) fn park(&self, thread: Thread) {
+        self.idle.lock().push(thread);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let mut registry = self.nursery.registry.lock();
+        if registry.contains_key(&self.pid) {
+            // Not reaped: the pid is still its own. The keeper takes page and slots back when it is gone.
+            stub::kill(self.pid);
+        } else {
+            drop(registry);
+            let slots = core::mem::take(&mut *self.slots.lock());
+            self.nursery.give_back(self.page, &slots);
+            return;
+        }
+        // (`bury` cannot have upgraded the weak reference: the registry is locked.)
+        registry.entry(self.pid).and_modify(|entry| entry.process = Weak::new());
+    }
+}

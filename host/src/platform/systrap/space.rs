@@ -1,0 +1,294 @@
+//! Address spaces: what the kernel wants mapped, and what the stub process has.
+//!
+//! The table the kernel edits ([`Runs`]) is not mirrored eagerly: the stub gets a run when the program first touches
+//! it (a fault that the table permits is answered here, without `mm`), or when `mm` has just resolved a fault in it.
+//! Whole runs are mapped at a time, so that consecutive frames cost one host call however many they are. What is
+//! taken away or lowered is queued and takes effect in [`Space::flush`]: before the next switch into this space, and
+//! in `sync`, after which no thread of the stub, whatever it does, reaches the old frames.
+//!
+//! The mirror is a cache. When the host refuses a mapping (its limit of mappings per process), everything is unmapped
+//! and comes back as it is touched.
+
+use super::layout::{FD_FRAMES, ORDERS, SLOT_COUNT, TEXT};
+use super::process::{Nursery, Process, Thread, slot_address};
+use super::runs::{Run, Runs, coalesce};
+use crate::abi::{Errno, Result};
+use crate::platform::systrap::layout::Order;
+use crate::platform::{Access, AddressSpace, Frame, Prot};
+use crate::sync::Lock;
+use ring0::layout::{ARENA_BASE, ARENA_END, FRAMES_BASE, FRAMES_END, IMAGE_BASE, IMAGE_END};
+use std::sync::Arc;
+
+const PAGE: u64 = 4096;
+/// Runs up to this long are populated when they are mapped: cheaper than a fault per page.
+const POPULATE: u64 = 16 * PAGE;
+
+/// A queued change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Unmap(u64, u64),
+    Protect(u64, u64, Prot),
+    Map(Run),
+}
+
+#[derive(Default)]
+struct Tables {
+    /// What the kernel wants.
+    wanted: Runs,
+    /// What the stub has once `pending` is done.
+    mirror: Runs,
+    pending: Vec<Change>,
+    /// Some of `pending` takes something away.
+    lowering: bool,
+}
+
+/// One address space.
+pub(super) struct Space {
+    pub(super) process: Arc<Process>,
+    tables: Lock<Tables>,
+}
+
+impl Space {
+    pub(super) fn new(nursery: &Arc<Nursery>) -> Result<Self> {
+        let (process, thread) = nursery.spawn()?;
+        process.park(thread);
+        Ok(Space { process, tables: Lock::new(Tables::default()) })
+    }
+
+    pub(super) fn thread(&self) -> Result<Thread> {
+        self.process.thread()
+    }
+
+    /// Makes the stub have what `access` to `addr` needs, if the table permits it. False: it does not.
+    pub(super) fn provide(&self, addr: u64, access: Access) -> bool {
+        let mut tables = self.tables.lock();
+        let need = match access {
+            Access::Read => Prot::READ,
+            Access::Write => Prot::WRITE,
+            Access::Execute => Prot::EXEC,
+        };
+        tables.wanted.get(addr).is_some_and(|run| run.prot.contains(need)) && {
+            tables.pull(addr);
+            true
+        }
+    }
+
+    /// Maps what is wanted at `addr`, without being asked to by a fault.
+    pub(super) fn hint(&self, addr: u64) {
+        self.tables.lock().pull(addr);
+    }
+
+    /// Carries out what is queued.
+    pub(super) fn flush(&self) {
+        let mut tables = self.tables.lock();
+        if !tables.pending.is_empty() {
+            self.carry_out(&mut tables);
+        }
+    }
+
+    fn carry_out(&self, tables: &mut Tables) {
+        let orders: Vec<Order> = tables.pending.iter().map(order).collect();
+        tables.pending.clear();
+        tables.lowering = false;
+        if let Err(Errno::EIO) = self.process.order(&orders) {
+            // Start over with nothing: whatever was to be taken away is gone too.
+            tables.mirror.clear();
+            if self.process.order(&unmap_all()).is_err() {
+                crate::hostsys::stub::kill(self.process.pid);
+            }
+        }
+    }
+}
+
+/// Unmaps everything but the stub itself.
+fn unmap_all() -> [Order; 2] {
+    let slots_end = slot_address(SLOT_COUNT);
+    debug_assert!(TEXT < ORDERS && ORDERS < slots_end);
+    [order(&Change::Unmap(0, TEXT)), order(&Change::Unmap(slots_end, super::arch::TASK_SIZE))]
+}
+
+fn host_prot(prot: Prot) -> u64 {
+    let bit = |have: Prot, bit: i32| if prot.contains(have) { bit as u64 } else { 0 };
+    bit(Prot::READ, libc::PROT_READ) | bit(Prot::WRITE, libc::PROT_WRITE) | bit(Prot::EXEC, libc::PROT_EXEC)
+}
+
+fn order(change: &Change) -> Order {
+    match *change {
+        Change::Unmap(start, end) => Order::new(libc::SYS_munmap, [start, end - start, 0, 0, 0, 0]),
+        Change::Protect(start, end, prot) => {
+            Order::new(libc::SYS_mprotect, [start, end - start, host_prot(prot), 0, 0, 0])
+        }
+        Change::Map(run) => {
+            let len = run.end - run.start;
+            let populate = if len <= POPULATE { libc::MAP_POPULATE } else { 0 };
+            let flags = (libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_NORESERVE | populate) as u64;
+            Order::new(
+                libc::SYS_mmap,
+                [run.start, len, host_prot(run.prot), flags, FD_FRAMES, run.frame - FRAMES_BASE],
+            )
+        }
+    }
+}
+
+impl Tables {
+    /// Queues the mapping of what is wanted around `addr` and not mirrored.
+    fn pull(&mut self, addr: u64) {
+        let Some(run) = self.wanted.get(addr) else { return };
+        let page = addr & !(PAGE - 1);
+        if let Some(have) = self.mirror.get(addr) {
+            if have.frame_at(page) == run.frame_at(page) && have.prot == run.prot {
+                // It is there: somebody else brought it in meanwhile.
+                return;
+            }
+            let (start, end) = (have.start.max(run.start), have.end.min(run.end));
+            let piece = run.clip(start, end);
+            if have.frame_at(start) == piece.frame {
+                self.mirror.protect(start, end, run.prot);
+                self.pending.push(Change::Protect(start, end, run.prot));
+            } else {
+                self.map(piece);
+            }
+            return;
+        }
+        let start = self.mirror.end_below(page).unwrap_or(0).max(run.start);
+        let end = self.mirror.start_above(page).unwrap_or(u64::MAX).min(run.end);
+        self.map(run.clip(start, end));
+    }
+
+    fn map(&mut self, run: Run) {
+        // A queued unmapping that this mapping covers is made by it.
+        self.pending.retain(
+            |change| !matches!(change, Change::Unmap(start, end) if run.start <= *start && *end <= run.end),
+        );
+        self.mirror.insert(run);
+        self.pending.push(Change::Map(run));
+    }
+
+    /// Takes `[start, end)` away from the stub.
+    fn withdraw(&mut self, start: u64, end: u64) {
+        let mut had: Option<(u64, u64)> = None;
+        self.mirror.remove(start, end, |piece| {
+            had = Some(had.map_or((piece.start, piece.end), |(first, _)| (first, piece.end)));
+        });
+        // One call from the first to the last page it had: nothing in between is wanted.
+        let Some((start, end)) = had else { return };
+        self.lowering = true;
+        if let Some(Change::Unmap(last_start, last_end)) = self.pending.last_mut()
+            && (*last_end == start || *last_start == end)
+        {
+            *last_start = start.min(*last_start);
+            *last_end = end.max(*last_end);
+            return;
+        }
+        self.pending.push(Change::Unmap(start, end));
+    }
+
+    /// Lowers (or raises) rights of what the stub has in `[start, end)`.
+    fn protect(&mut self, start: u64, end: u64, prot: Prot) {
+        let mut pieces: Vec<(u64, u64)> = Vec::new();
+        for piece in self.mirror.overlapping(start, end).filter(|piece| piece.prot != prot) {
+            match pieces.last_mut() {
+                Some(last) if last.1 == piece.start => last.1 = piece.end,
+                _ => pieces.push((piece.start, piece.end)),
+            }
+        }
+        for (start, end) in pieces {
+            self.mirror.protect(start, end, prot);
+            self.pending.push(Change::Protect(start, end, prot));
+            self.lowering = true;
+        }
+    }
+}
+
+/// Whether a range is one that user code may have.
+fn allowed(va: u64, len: u64) -> bool {
+    let Some(end) = va.checked_add(len) else { return false };
+    let misses = |start: u64, stop: u64| end <= start || va >= stop;
+    va.is_multiple_of(PAGE)
+        && len.is_multiple_of(PAGE)
+        && end <= super::arch::TASK_SIZE
+        && misses(IMAGE_BASE, IMAGE_END)
+        && misses(ARENA_BASE, ARENA_END)
+}
+
+impl AddressSpace for Space {
+    fn map(&self, va: u64, frames: &[Frame], prot: Prot) -> Result<()> {
+        let len = (frames.len() as u64).checked_mul(PAGE).ok_or(Errno::ENOMEM)?;
+        let ours =
+            |frame: &Frame| frame.0 >= FRAMES_BASE && frame.0 < FRAMES_END && frame.0.is_multiple_of(PAGE);
+        if !allowed(va, len) || !frames.iter().all(ours) {
+            return Err(Errno::EINVAL);
+        }
+        let mut tables = self.tables.lock();
+        coalesce(va, frames, prot, PAGE, |run| {
+            // Where the stub has the same frames already, only the rights change, and only if they are lowered.
+            let same = |have: Run| have.frame_at(have.start) == run.frame_at(have.start);
+            let unchanged = tables
+                .mirror
+                .overlapping(run.start, run.end)
+                .all(|have| same(have) && prot.contains(have.prot));
+            if !unchanged {
+                tables.withdraw(run.start, run.end);
+            }
+            tables.wanted.insert(run);
+        });
+        Ok(())
+    }
+
+    fn unmap(&self, va: u64, len: u64, gone: &mut dyn FnMut(u64, Frame)) {
+        if !allowed(va, len) {
+            return;
+        }
+        let mut tables = self.tables.lock();
+        let mut pieces = Vec::new();
+        tables.wanted.remove(va, va + len, |piece| pieces.push(piece));
+        tables.withdraw(va, va + len);
+        drop(tables);
+        for piece in pieces {
+            for page in (piece.start..piece.end).step_by(PAGE as usize) {
+                gone(page, Frame(piece.frame_at(page)));
+            }
+        }
+    }
+
+    fn protect(&self, va: u64, len: u64, prot: Prot) {
+        if !allowed(va, len) {
+            return;
+        }
+        let mut tables = self.tables.lock();
+        if prot.is_empty() {
+            tables.wanted.remove(va, va + len, |_| ());
+            tables.withdraw(va, va + len);
+        } else {
+            tables.wanted.protect(va, va + len, prot);
+            tables.protect(va, va + len, prot);
+        }
+    }
+
+    fn lookup(&self, va: u64) -> Option<(Frame, Prot)> {
+        let page = va & !(PAGE - 1);
+        self.tables.lock().wanted.get(page).map(|run| (Frame(run.frame_at(page)), run.prot))
+    }
+
+    fn for_each(&self, va: u64, len: u64, each: &mut dyn FnMut(u64, Frame, Prot)) {
+        let end = va.saturating_add(len);
+        // A copy: `each` may come back to this space.
+        let pieces: Vec<Run> = self.tables.lock().wanted.overlapping(va, end).collect();
+        for piece in pieces {
+            for page in (piece.start..piece.end).step_by(PAGE as usize) {
+                each(page, Frame(piece.frame_at(page)), piece.prot);
+            }
+        }
+    }
+
+    fn sync(&self) {
+        let mut tables = self.tables.lock();
+        if tables.lowering {
+            self.carry_out(&mut tables);
+        }
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}

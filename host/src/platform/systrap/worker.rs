@@ -1,0 +1,88 @@
+//! Workers: which CPU they and their stubs run on, and kicks.
+//!
+//! A worker and the stub thread it runs take turns, so they share a CPU: waking a thread on another one costs an
+//! inter-processor interrupt and often the exit from an idle state, ten times the price. Workers are bound to one CPU
+//! each, stub threads to their worker's.
+//!
+//! **No kick is lost.** The kicker sets `kicked`, then looks at `running`; the worker publishes `running`, then looks
+//! at `kicked`: one of them sees the other. The signal itself cannot be lost: it is blocked while the stub thread is
+//! in its handler and delivered at the return to the program otherwise. One that arrives after the thread stopped for
+//! another reason stays pending and makes a later `Trap::Kick` that nobody asked for, which is harmless.
+
+use super::process::KICK;
+use crate::hostsys::stub;
+use core::cell::Cell;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::Arc;
+
+/// One worker.
+pub(super) struct Worker {
+    pub(super) cpu: usize,
+    kicked: AtomicBool,
+    /// Process and thread id of the stub thread that runs for this worker; 0 while there is none.
+    running: AtomicU64,
+}
+
+impl Worker {
+    pub(super) fn new(cpu: usize) -> Arc<Self> {
+        Arc::new(Worker { cpu, kicked: AtomicBool::new(false), running: AtomicU64::new(0) })
+    }
+
+    /// Before a stub thread is let go. False: a kick is pending (and is now consumed), do not run.
+    pub(super) fn enter(&self, pid: i32, tid: i32) -> bool {
+        self.running.store((pid as u64) << 32 | tid as u64, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if self.kicked.swap(false, Ordering::SeqCst) {
+            self.running.store(0, Ordering::SeqCst);
+            return false;
+        }
+        true
+    }
+
+    /// The stub thread has stopped; `kick` says that it was by a kick.
+    pub(super) fn leave(&self, kick: bool) {
+        self.running.store(0, Ordering::SeqCst);
+        if kick {
+            self.kicked.store(false, Ordering::SeqCst);
+        }
+    }
+
+    pub(super) fn kick(&self) {
+        self.kicked.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let running = self.running.load(Ordering::SeqCst);
+        if running != 0 {
+            // Should the thread be gone, so is what was to be interrupted.
+            let _gone = stub::signal_thread((running >> 32) as i32, running as u32 as i32, KICK);
+        }
+    }
+}
+
+thread_local! {
+    static CURRENT: Cell<*const Worker> = const { Cell::new(core::ptr::null()) };
+}
+
+/// The calling thread's worker for `body`'s duration. Kernel code may park and go on elsewhere between calls of
+/// [`current`], but nothing parks inside one, nor inside a context's `switch`.
+pub(super) fn bind(worker: &Arc<Worker>, body: &mut dyn FnMut()) {
+    CURRENT.with(|current| current.set(Arc::as_ptr(worker)));
+    stub::pin(0, worker.cpu);
+    body();
+    CURRENT.with(|current| current.set(core::ptr::null()));
+}
+
+/// The calling thread's worker. Never inlined: see `platform::local`.
+#[inline(never)]
+pub(super) fn current() -> Option<Arc<Worker>> {
+    CURRENT.with(|current| {
+        let worker = current.get();
+        if worker.is_null() {
+            return None;
+        }
+        // SAFETY: `bind` holds a reference for as long as the cell has the pointer; this takes one more.
+        unsafe {
+            Arc::increment_strong_count(worker);
+            Some(Arc::from_raw(worker))
+        }
+    })
+}

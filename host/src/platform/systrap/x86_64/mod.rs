@@ -1,0 +1,63 @@
+//! x86_64: stub code and signal frames.
+
+mod frame;
+mod stub;
+
+use super::layout::Order;
+pub(super) use frame::Frames;
+
+/// e_machine.
+pub(super) const ELF_MACHINE: u16 = 62;
+/// AUDIT_ARCH_X86_64.
+pub(super) const AUDIT_ARCH: u32 = 0xc000_003e;
+/// TASK_SIZE_MAX with four-level page tables.
+pub(super) const TASK_SIZE: u64 = 0x7fff_ffff_f000;
+/// AT_HWCAP2: the kernel lets programs read and write FS and GS bases.
+const HWCAP2_FSGSBASE: u64 = 2;
+
+/// The stub's code and offsets into it.
+pub(super) struct Code {
+    pub(super) bytes: &'static [u8],
+    pub(super) handler: u64,
+    pub(super) after_wake: u64,
+    pub(super) after_wait: u64,
+    pub(super) after_return: u64,
+}
+
+/// The stub's code.
+pub(super) fn code() -> Code {
+    let begin = &raw const stub::pillbox_stub_begin;
+    let offset = |symbol: *const u8| symbol as u64 - begin as u64;
+    let end = offset(&raw const stub::pillbox_stub_end);
+    Code {
+        // SAFETY: begin and end delimit one object in read-only data.
+        bytes: unsafe { core::slice::from_raw_parts(begin, end as usize) },
+        handler: offset(&raw const stub::pillbox_stub_handler),
+        after_wake: offset(&raw const stub::pillbox_stub_after_wake),
+        after_wait: offset(&raw const stub::pillbox_stub_after_wait),
+        after_return: offset(&raw const stub::pillbox_stub_after_return),
+    }
+}
+
+/// Why this CPU cannot be used, if so.
+pub(super) fn unusable() -> Option<&'static str> {
+    // SAFETY: no pointers.
+    let hwcap2 = unsafe { libc::getauxval(libc::AT_HWCAP2) };
+    (hwcap2 & HWCAP2_FSGSBASE == 0)
+        .then_some("the CPU or the host kernel lacks FSGSBASE (Linux 5.9, Ivy Bridge or Zen)")
+}
+
+/// The order that makes a thread (clone(2), raw argument order).
+pub(super) fn clone_thread() -> Order {
+    let flags =
+        libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
+    Order::new(libc::SYS_clone, [(flags | libc::CLONE_SYSVSEM) as u64, 0, 0, 0, 0, 0])
+}
+
+/// `struct kernel_sigaction` for the stub's handler: alternate stack, everything blocked inside.
+pub(super) fn sigaction(handler: u64) -> [u64; 4] {
+    const SA_RESTORER: u64 = 0x0400_0000;
+    let flags = (libc::SA_SIGINFO | libc::SA_ONSTACK) as u64 | SA_RESTORER;
+    // The handler never returns to the restorer, but x86 insists on one.
+    [handler, flags, handler, !0]
+}

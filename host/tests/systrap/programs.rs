@@ -1,0 +1,87 @@
+//! The programs: position-independent pieces of assembly.
+
+use core::arch::global_asm;
+
+/// `program!(NAME, "instructions", ...)` makes `NAME()`, the bytes of the assembled piece.
+macro_rules! program {
+    ($name:ident, $($line:literal),+ $(,)?) => {
+        global_asm!(
+            ".pushsection .rodata.test_programs, \"a\"",
+            ".balign 16",
+            concat!(".globl test_", stringify!($name), "_begin"),
+            concat!("test_", stringify!($name), "_begin:"),
+            $($line,)+
+            concat!(".globl test_", stringify!($name), "_end"),
+            concat!("test_", stringify!($name), "_end:"),
+            ".popsection",
+        );
+        pub(crate) fn $name() -> &'static [u8] {
+            unsafe extern "C" {
+                #[link_name = concat!("test_", stringify!($name), "_begin")]
+                static BEGIN: u8;
+                #[link_name = concat!("test_", stringify!($name), "_end")]
+                static END: u8;
+            }
+            let begin = &raw const BEGIN;
+            // SAFETY: the two symbols delimit one object in read-only data.
+            unsafe { core::slice::from_raw_parts(begin, &raw const END as usize - begin as usize) }
+        }
+    };
+}
+
+program!(null_calls, "2:", "mov eax, 39", "syscall", "jmp 2b");
+program!(touch, "2:", "mov rbx, [rdi]", "mov [rdi], rsi", "syscall", "jmp 2b");
+program!(spin, "2:", "inc rbx", "jmp 2b");
+program!(nops, "nop", "nop", "nop", "2:", "jmp 2b");
+program!(illegal, "ud2");
+program!(divide, "xor edx, edx", "xor ecx, ecx", "mov eax, 1", "div ecx");
+program!(breakpoint, "int3");
+program!(int80, "mov eax, 1", "int 0x80");
+program!(noncanonical, "mov rax, 0x8000000000000000", "mov rbx, [rax]");
+program!(jump_rax, "jmp rax");
+program!(call_rax, "2:", "call rax", "syscall", "jmp 2b");
+// Every register into the next, so that all of them must arrive and leave.
+program!(
+    registers,
+    "2:",
+    "add rax, 1",
+    "add rbx, 2",
+    "add rdx, 3",
+    "add rsi, 4",
+    "add rdi, 5",
+    "add rbp, 6",
+    "add r8, 7",
+    "add r9, 8",
+    "add r10, 9",
+    "add r12, 10",
+    "add r13, 11",
+    "add r14, 12",
+    "add r15, 13",
+    "syscall",
+    "jmp 2b",
+);
+program!(
+    floats,
+    "2:",
+    "addpd xmm0, xmm1",
+    "paddq xmm15, xmm1",
+    "vaddpd ymm2, ymm3, ymm3",
+    "mov eax, 1",
+    "syscall",
+    "jmp 2b",
+);
+program!(bases, "2:", "rdfsbase rbx", "rdgsbase rbp", "wrfsbase rdi", "wrgsbase rsi", "syscall", "jmp 2b");
+// Every system call number from rbx on, with the arguments it was given.
+program!(all_numbers, "2:", "mov rax, rbx", "syscall", "inc rbx", "jmp 2b");
+// Writes rsi to [rdi + n * 8] for all n below rdx, again and again.
+program!(
+    scribble,
+    "3:",
+    "xor ecx, ecx",
+    "2:",
+    "mov [rdi + rcx * 8], rsi",
+    "inc rcx",
+    "cmp rcx, rdx",
+    "jb 2b",
+    "jmp 3b"
+);
