@@ -62,6 +62,11 @@ unsafe impl Allocator for Source {
 
 static HEAP: Lock<Dlmalloc<Source>> = Lock::new(Dlmalloc::new_with_allocator(Source));
 
+/// Whether nobody holds the heap's lock right now: what a crash report asks before it allocates.
+pub fn is_free() -> bool {
+    HEAP.try_lock().is_some()
+}
+
 struct ArenaAlloc;
 
 #[global_allocator]

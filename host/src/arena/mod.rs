@@ -16,6 +16,8 @@ pub mod region;
 pub mod stack;
 pub mod thread;
 
+pub use heap::is_free as heap_is_free;
+
 use crate::hostsys::{mem, process};
 use core::sync::atomic::{AtomicU32, Ordering};
 use ring0::layout::{ARENA_BASE, ARENA_END};

@@ -41,9 +41,17 @@ extern "C" fn start(arg: *mut c_void) -> *mut c_void {
     let start = unsafe { Box::from_raw(arg.cast::<Start>()) };
     // SAFETY: a valid C string.
     unsafe { libc::prctl(libc::PR_SET_NAME, start.name.as_ptr()) };
+    // Signal handlers run on a stack of their own: the one in use may be what overflowed.
+    let alternate = KernelStack::new();
+    if let Ok(stack) = &alternate {
+        // SAFETY: the stack is this thread's until the end of this function, behind which nothing runs on it.
+        unsafe { crate::hostsys::fault::use_alternate_stack(stack.bottom(), stack.top()) };
+    }
     if std::panic::catch_unwind(std::panic::AssertUnwindSafe(start.body)).is_err() {
         crate::hostsys::process::die(&["pillbox: a worker thread panicked; this is a bug in pillbox\n"]);
     }
+    crate::hostsys::fault::drop_alternate_stack();
+    drop(alternate);
     core::ptr::null_mut()
 }
 

@@ -13,6 +13,9 @@ pub(super) struct Args {
     /// The KVM device to try
     #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
     kvm_device: PathBuf,
+    /// Crash in ring 0 instead
+    #[arg(long, value_enum)]
+    crash: Option<selftest::Crash>,
 }
 
 /// Runs the kvm self-test, one line per step as it ends.
@@ -24,6 +27,10 @@ pub(super) fn main(args: &Args) -> ExitCode {
             return EXIT_OURS.into();
         }
     };
+    crate::hostsys::fault::install(crate::mm::fixup);
+    if let Some(how) = args.crash {
+        return if selftest::crash(&platform, how) { ExitCode::SUCCESS } else { EXIT_OURS.into() };
+    }
     let ok = selftest::run(&platform, &mut |name, step| {
         match step {
             None => print!("{name}\t"),

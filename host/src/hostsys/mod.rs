@@ -6,6 +6,7 @@
 mod auxv;
 pub mod clock;
 pub mod cpu;
+pub mod fault;
 pub mod file;
 pub mod futex;
 pub mod mem;

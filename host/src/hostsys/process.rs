@@ -20,12 +20,17 @@ pub fn yield_now() {
     let _ = unsafe { syscall(libc::SYS_sched_yield, [0; 6]) };
 }
 
-/// Writes the parts to standard error and ends the process with status 125. For states in which nothing else works.
-pub fn die(parts: &[&str]) -> ! {
+/// Writes the parts to standard error, without buffer, lock or heap.
+pub fn write_error(parts: &[&str]) {
     for part in parts {
         // SAFETY: writes valid memory to descriptor 2.
         let _ = unsafe { syscall(libc::SYS_write, [2, part.as_ptr() as u64, part.len() as u64, 0, 0, 0]) };
     }
+}
+
+/// Writes the parts to standard error and ends the process with status 125. For states in which nothing else works.
+pub fn die(parts: &[&str]) -> ! {
+    write_error(parts);
     // SAFETY: ends the process.
     let _ = unsafe { syscall(libc::SYS_exit_group, [125, 0, 0, 0, 0, 0]) };
     loop {

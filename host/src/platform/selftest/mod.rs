@@ -40,6 +40,51 @@ pub struct Step {
     pub error: Option<String>,
 }
 
+/// A thing that must not happen, made to happen in ring 0, to see that it ends as it would natively.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Crash {
+    /// A read through a null pointer.
+    Null,
+    /// Endless recursion.
+    Overflow,
+    /// A caught panic, after which everything goes on.
+    Panic,
+}
+
+/// Gets into ring 0 by running a system call's worth of user code, then crashes there.
+pub fn crash(platform: &Arc<dyn Platform>, how: Crash) -> bool {
+    let mut ok = false;
+    let mut worker = || platform.run_worker(0, &mut || ok = crash_in_ring0(platform, how));
+    let joined = crate::arena::thread::scoped("crash", || {
+        let _status = worker();
+    });
+    joined.is_ok() && ok
+}
+
+fn crash_in_ring0(platform: &Arc<dyn Platform>, how: Crash) -> bool {
+    let Ok(mut rig) = Rig::new(platform) else { return false };
+    rig.start(code::Program::Syscall);
+    if rig.switch() != Trap::Syscall {
+        return false;
+    }
+    match how {
+        Crash::Null => code::read_null() == 0,
+        Crash::Overflow => recurse(0) == 0,
+        Crash::Panic => {
+            let caught = std::panic::catch_unwind(|| panic!("a panic in ring 0")).is_err();
+            rig.start(code::Program::Syscall);
+            caught && rig.switch() == Trap::Syscall
+        }
+    }
+}
+
+/// Uses up the stack, a kilobyte a call.
+#[inline(never)]
+fn recurse(depth: u64) -> u64 {
+    let block = std::hint::black_box([depth; 128]);
+    if depth == u64::MAX { 0 } else { recurse(depth + 1) + block[depth as usize % 128] }
+}
+
 /// Runs every step on a worker of `platform`, in order, up to the first that fails. `report` hears of each step before it
 /// starts (`None`) and when it has ended.
 pub fn run(
@@ -66,7 +111,18 @@ struct Rig<'a> {
     fp: Box<FpState>,
 }
 
-impl Rig<'_> {
+impl<'a> Rig<'a> {
+    fn new(platform: &'a Arc<dyn Platform>) -> crate::abi::Result<Self> {
+        let space = platform.new_space()?;
+        let page = Page::new()?;
+        page.write(0, code::bytes());
+        page.sync_code();
+        space.map(CODE, &[page.into_frame()], Prot::READ | Prot::EXEC)?;
+        let context = platform.new_context()?;
+        let fp = Box::new(FpState::initial());
+        Ok(Rig { platform, space, context, regs: UserRegs::default(), fp })
+    }
+
     fn switch(&mut self) -> Trap {
         self.context.switch(&self.space, &mut self.regs, &mut self.fp)
     }
@@ -164,18 +220,8 @@ const STEPS: [(&str, Test); 8] = [
 ];
 
 fn steps(platform: &Arc<dyn Platform>, report: &mut (dyn FnMut(&'static str, Option<&Step>) + Send)) -> bool {
-    let rig = || -> crate::abi::Result<Rig<'_>> {
-        let space = platform.new_space()?;
-        let page = Page::new()?;
-        page.write(0, code::bytes());
-        page.sync_code();
-        space.map(CODE, &[page.into_frame()], Prot::READ | Prot::EXEC)?;
-        let context = platform.new_context()?;
-        let fp = Box::new(FpState::initial());
-        Ok(Rig { platform, space, context, regs: UserRegs::default(), fp })
-    };
     let start = Instant::now();
-    let mut rig = match rig() {
+    let mut rig = match Rig::new(platform) {
         Ok(rig) => rig,
         Err(errno) => {
             let error = Some(errno.to_string());
