@@ -46,6 +46,8 @@ mod protect;
 mod raw;
 mod remap;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod usermem;
 pub mod vma;

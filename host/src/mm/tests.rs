@@ -1,1 +1,0 @@
-//! Tests of `mm` as a whole.

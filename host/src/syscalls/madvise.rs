@@ -1,0 +1,66 @@
+//! madvise, mincore, msync.
+
+use super::Args;
+use crate::abi::{Errno, Result};
+use crate::kernel::Current;
+use crate::mm::{Advice, PAGE_SIZE, VmFlags};
+use crate::platform::Access;
+use linux_raw_sys::general as c;
+
+/// madvise(2).
+pub(super) fn madvise(cur: &mut Current, args: &Args) -> Result<u64> {
+    let advice = match args.uint(2) {
+        c::MADV_NORMAL | c::MADV_RANDOM | c::MADV_SEQUENTIAL | c::MADV_HUGEPAGE | c::MADV_NOHUGEPAGE
+        | c::MADV_MERGEABLE | c::MADV_UNMERGEABLE | c::MADV_COLD | c::MADV_PAGEOUT | c::MADV_COLLAPSE => {
+            Advice::Nothing
+        }
+        c::MADV_WILLNEED => Advice::WillNeed,
+        c::MADV_DONTNEED | c::MADV_FREE | c::MADV_DONTNEED_LOCKED => Advice::DontNeed,
+        c::MADV_REMOVE => Advice::Remove,
+        c::MADV_POPULATE_READ => Advice::Populate(Access::Read),
+        c::MADV_POPULATE_WRITE => Advice::Populate(Access::Write),
+        c::MADV_DONTFORK => Advice::Set(VmFlags::DONT_FORK),
+        c::MADV_DOFORK => Advice::Clear(VmFlags::DONT_FORK),
+        c::MADV_DONTDUMP => Advice::Set(VmFlags::DONT_DUMP),
+        c::MADV_DODUMP => Advice::Clear(VmFlags::DONT_DUMP),
+        c::MADV_WIPEONFORK => Advice::Set(VmFlags::WIPE_ON_FORK),
+        c::MADV_KEEPONFORK => Advice::Clear(VmFlags::WIPE_ON_FORK),
+        _ => return Err(Errno::EINVAL),
+    };
+    cur.mm().madvise(args.addr(0), args.addr(1), advice).map(|()| 0)
+}
+
+/// mincore(2).
+pub(super) fn mincore(cur: &mut Current, args: &Args) -> Result<u64> {
+    /// Pages asked about at a time: the answer is a buffer of this many bytes.
+    const BATCH: u64 = 4096;
+    let (mut addr, mut out) = (args.addr(0), args.addr(2));
+    if addr % PAGE_SIZE != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let len = args.addr(1);
+    if addr.checked_add(len).is_none_or(|end| end > cur.mm().task_size()) {
+        return Err(Errno::ENOMEM);
+    }
+    let mut pages = len.div_ceil(PAGE_SIZE);
+    while pages != 0 {
+        let batch = pages.min(BATCH);
+        let answer = cur.mm().mincore(addr, batch * PAGE_SIZE)?;
+        cur.mm().write(out, &answer)?;
+        addr += batch * PAGE_SIZE;
+        out = out.wrapping_add(batch);
+        pages -= batch;
+    }
+    Ok(0)
+}
+
+/// msync(2).
+pub(super) fn msync(cur: &mut Current, args: &Args) -> Result<u64> {
+    let flags = args.uint(2);
+    let both = c::MS_SYNC | c::MS_ASYNC;
+    if flags & !(both | c::MS_INVALIDATE) != 0 || flags & both == both {
+        return Err(Errno::EINVAL);
+    }
+    let (write, invalidate) = (flags & c::MS_SYNC != 0, flags & c::MS_INVALIDATE != 0);
+    cur.mm().msync(args.addr(0), args.addr(1), write, invalidate).map(|()| 0)
+}

@@ -1,0 +1,182 @@
+//! mmap, munmap, mprotect, mremap, brk, mlock.
+
+use super::Args;
+use crate::abi::{Errno, Result};
+use crate::kernel::Current;
+use crate::mm::{MapFlags, MapRequest, PAGE_SIZE, VmFlags};
+use crate::platform::Prot;
+use linux_raw_sys::general as c;
+
+/// MAP_32BIT exists on x86 only; its bit is nothing elsewhere.
+#[cfg(target_arch = "x86_64")]
+const MAP_32BIT: u32 = 0x40;
+#[cfg(not(target_arch = "x86_64"))]
+const MAP_32BIT: u32 = 0;
+/// Flags that MAP_SHARED_VALIDATE accepts (LEGACY_MAP_MASK; MAP_SYNC needs a DAX file).
+const KNOWN: u32 = c::MAP_SHARED_VALIDATE
+    | c::MAP_FIXED
+    | c::MAP_ANONYMOUS
+    | c::MAP_DENYWRITE
+    | c::MAP_EXECUTABLE
+    | c::MAP_UNINITIALIZED
+    | c::MAP_GROWSDOWN
+    | c::MAP_LOCKED
+    | c::MAP_NORESERVE
+    | c::MAP_POPULATE
+    | c::MAP_NONBLOCK
+    | c::MAP_STACK
+    | c::MAP_HUGETLB
+    | c::MAP_FIXED_NOREPLACE
+    | MAP_32BIT;
+const MAP_TYPE: u32 = 0xf;
+
+fn prot(bits: u32) -> Prot {
+    let mut prot = Prot::empty();
+    prot.set(Prot::READ, bits & c::PROT_READ != 0);
+    prot.set(Prot::WRITE, bits & c::PROT_WRITE != 0);
+    prot.set(Prot::EXEC, bits & c::PROT_EXEC != 0);
+    prot
+}
+
+/// mmap(2).
+pub(super) fn mmap(cur: &mut Current, args: &Args) -> Result<u64> {
+    let (addr, len, bits, flags, offset) =
+        (args.addr(0), args.addr(1), args.uint(2), args.uint(3), args.addr(5));
+    if offset % PAGE_SIZE != 0 {
+        return Err(Errno::EINVAL);
+    }
+    // Huge pages are a pool that is empty here.
+    let anonymous = flags & c::MAP_ANONYMOUS != 0;
+    let file = if anonymous { None } else { Some(cur.fds().get(args.fd(4))?) };
+    if anonymous && flags & c::MAP_HUGETLB != 0 {
+        return Err(Errno::ENOMEM);
+    }
+    let mut vm = VmFlags::empty();
+    match flags & MAP_TYPE {
+        c::MAP_PRIVATE => {}
+        c::MAP_SHARED => vm |= VmFlags::SHARED,
+        c::MAP_SHARED_VALIDATE if flags & !KNOWN != 0 => return Err(Errno::EOPNOTSUPP),
+        c::MAP_SHARED_VALIDATE if !anonymous => vm |= VmFlags::SHARED,
+        _ => return Err(Errno::EINVAL),
+    }
+    vm.set(VmFlags::NO_RESERVE, flags & c::MAP_NORESERVE != 0);
+    vm.set(VmFlags::LOCKED, flags & c::MAP_LOCKED != 0);
+    if flags & c::MAP_GROWSDOWN != 0 {
+        if file.is_some() || vm.contains(VmFlags::SHARED) {
+            return Err(Errno::EINVAL);
+        }
+        vm |= VmFlags::GROWS_DOWN;
+    }
+    let mut how = MapFlags::empty();
+    how.set(MapFlags::FIXED, flags & c::MAP_FIXED != 0);
+    how.set(MapFlags::FIXED_NOREPLACE, flags & c::MAP_FIXED_NOREPLACE != 0);
+    how.set(MapFlags::POPULATE, flags & c::MAP_POPULATE != 0 && flags & c::MAP_NONBLOCK == 0);
+    how.set(MapFlags::LOW, flags & MAP_32BIT != 0);
+    let prot = prot(bits);
+    let object = match file {
+        None => None,
+        Some(file) => {
+            if !file.readable() {
+                return Err(Errno::EACCES);
+            }
+            if vm.contains(VmFlags::SHARED) && !file.writable() {
+                if prot.contains(Prot::WRITE) {
+                    return Err(Errno::EACCES);
+                }
+                vm |= VmFlags::NEVER_WRITE;
+            }
+            Some((file.ops().mappable().ok_or(Errno::ENODEV)?, offset))
+        }
+    };
+    cur.mm().mmap(MapRequest { addr, len, prot, flags: how, vm, object })
+}
+
+/// munmap(2).
+pub(super) fn munmap(cur: &mut Current, args: &Args) -> Result<u64> {
+    cur.mm().munmap(args.addr(0), args.addr(1)).map(|()| 0)
+}
+
+/// mprotect(2).
+pub(super) fn mprotect(cur: &mut Current, args: &Args) -> Result<u64> {
+    protect(cur, args.addr(0), args.addr(1), args.uint(2))
+}
+
+/// pkey_mprotect(2): without keys, as where the CPU has none.
+pub(super) fn pkey_mprotect(cur: &mut Current, args: &Args) -> Result<u64> {
+    if args.int(3) != -1 {
+        return Err(Errno::EINVAL);
+    }
+    protect(cur, args.addr(0), args.addr(1), args.uint(2))
+}
+
+/// pkey_alloc(2): there are no protection keys.
+pub(super) fn pkey_alloc(_: &mut Current, _: &Args) -> Result<u64> {
+    Err(Errno::ENOSPC)
+}
+
+/// pkey_free(2): there are no protection keys.
+pub(super) fn pkey_free(_: &mut Current, _: &Args) -> Result<u64> {
+    Err(Errno::EINVAL)
+}
+
+fn protect(cur: &Current, addr: u64, len: u64, bits: u32) -> Result<u64> {
+    /// PROT_SEM is accepted and means nothing.
+    const PROT_SEM: u32 = 8;
+    let grows = c::PROT_GROWSDOWN | c::PROT_GROWSUP;
+    if bits & grows == grows
+        || bits & c::PROT_GROWSUP != 0
+        || bits & !(c::PROT_READ | c::PROT_WRITE | c::PROT_EXEC | PROT_SEM | grows) != 0
+    {
+        return Err(Errno::EINVAL);
+    }
+    if bits & c::PROT_GROWSDOWN != 0 {
+        return cur.mm().mprotect_growing(addr, len, prot(bits)).map(|()| 0);
+    }
+    cur.mm().mprotect(addr, len, prot(bits)).map(|()| 0)
+}
+
+/// mremap(2).
+pub(super) fn mremap(cur: &mut Current, args: &Args) -> Result<u64> {
+    let [addr, old_len, new_len, flags, new_addr, _] = args.0;
+    cur.mm().mremap(addr, old_len, new_len, flags, new_addr)
+}
+
+/// brk(2): never fails, returns where the break is.
+pub(super) fn brk(cur: &mut Current, args: &Args) -> Result<u64> {
+    Ok(cur.mm().brk(args.addr(0)))
+}
+
+/// mlock(2).
+pub(super) fn mlock(cur: &mut Current, args: &Args) -> Result<u64> {
+    cur.mm().mlock(args.addr(0), args.addr(1), true, false).map(|()| 0)
+}
+
+/// mlock2(2).
+pub(super) fn mlock2(cur: &mut Current, args: &Args) -> Result<u64> {
+    let flags = args.uint(2);
+    if flags & !c::MLOCK_ONFAULT != 0 {
+        return Err(Errno::EINVAL);
+    }
+    cur.mm().mlock(args.addr(0), args.addr(1), true, flags != 0).map(|()| 0)
+}
+
+/// munlock(2).
+pub(super) fn munlock(cur: &mut Current, args: &Args) -> Result<u64> {
+    cur.mm().mlock(args.addr(0), args.addr(1), false, false).map(|()| 0)
+}
+
+/// mlockall(2).
+pub(super) fn mlockall(cur: &mut Current, args: &Args) -> Result<u64> {
+    let flags = args.uint(0);
+    let known = c::MCL_CURRENT | c::MCL_FUTURE | c::MCL_ONFAULT;
+    if flags == 0 || flags & !known != 0 || flags == c::MCL_ONFAULT {
+        return Err(Errno::EINVAL);
+    }
+    let has = |bit: u32| flags & bit != 0;
+    cur.mm().mlock_all(has(c::MCL_CURRENT), has(c::MCL_FUTURE), true, has(c::MCL_ONFAULT)).map(|()| 0)
+}
+
+/// munlockall(2).
+pub(super) fn munlockall(cur: &mut Current, _: &Args) -> Result<u64> {
+    cur.mm().mlock_all(true, false, false, false).map(|()| 0)
+}
