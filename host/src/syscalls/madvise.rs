@@ -10,10 +10,16 @@ use linux_raw_sys::general as c;
 /// madvise(2).
 pub(super) fn madvise(cur: &mut Current, args: &Args) -> Result<u64> {
     let advice = match args.uint(2) {
-        c::MADV_NORMAL | c::MADV_RANDOM | c::MADV_SEQUENTIAL | c::MADV_HUGEPAGE | c::MADV_NOHUGEPAGE
-        | c::MADV_MERGEABLE | c::MADV_UNMERGEABLE | c::MADV_COLD | c::MADV_PAGEOUT | c::MADV_COLLAPSE => {
-            Advice::Nothing
-        }
+        c::MADV_NORMAL
+        | c::MADV_RANDOM
+        | c::MADV_SEQUENTIAL
+        | c::MADV_HUGEPAGE
+        | c::MADV_NOHUGEPAGE
+        | c::MADV_MERGEABLE
+        | c::MADV_UNMERGEABLE
+        | c::MADV_COLD
+        | c::MADV_PAGEOUT
+        | c::MADV_COLLAPSE => Advice::Nothing,
         c::MADV_WILLNEED => Advice::WillNeed,
         c::MADV_DONTNEED | c::MADV_FREE | c::MADV_DONTNEED_LOCKED => Advice::DontNeed,
         c::MADV_REMOVE => Advice::Remove,

@@ -14,6 +14,8 @@ use crate::metrics::{Metrics, NUMBERS};
 mod args;
 mod flags;
 pub mod format;
+mod madvise;
+mod mmap;
 mod strace;
 pub mod table;
 

@@ -120,6 +120,10 @@ impl Mappable for NodeFile {
         }
     }
 
+    fn identity(&self) -> usize {
+        Arc::as_ptr(&self.node) as usize
+    }
+
     fn describe(&self) -> MapInfo {
         let stat = self.path.stat();
         // Seen from the top of the mounts: /proc/PID/maps of a chrooted task is the exception nobody reads.
