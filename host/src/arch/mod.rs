@@ -13,7 +13,10 @@ pub mod sigframe;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::{FpState, MACHINE, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs, prepare_stack, switch_stacks};
+pub use x86_64::{
+    CLONE_BACKWARDS, FpState, MACHINE, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs, arch_prctl, prepare_stack,
+    switch_stacks,
+};
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -22,7 +25,8 @@ mod aarch64;
 pub mod sigframe;
 #[cfg(target_arch = "aarch64")]
 pub use aarch64::{
-    FpState, MACHINE, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs, prepare_stack, switch_stacks,
+    CLONE_BACKWARDS, FpState, MACHINE, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs, arch_prctl, prepare_stack,
+    switch_stacks,
 };
 
 /// What kernel code needs of user registers, the same on every architecture.

@@ -38,6 +38,13 @@ pub fn die(parts: &[&str]) -> ! {
     }
 }
 
+/// Orders memory on every CPU of the host (membarrier(2), MEMBARRIER_CMD_GLOBAL): programs may run in processes of their
+/// own.
+pub fn memory_barrier() {
+    // SAFETY: no pointers.
+    let _ = unsafe { syscall(libc::SYS_membarrier, [1, 0, 0, 0, 0, 0]) };
+}
+
 /// `value` in decimal, formatted into `buffer`.
 pub fn decimal(mut value: u64, buffer: &mut [u8; 20]) -> &str {
     let mut at = buffer.len();

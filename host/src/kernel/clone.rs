@@ -93,7 +93,9 @@ impl Current {
             group.clone()
         } else {
             let limits = *group.limits.lock();
-            ThreadGroup::new(tid, self.actions_for(&parent_state, flags), limits)
+            let new = ThreadGroup::new(tid, self.actions_for(&parent_state, flags), limits);
+            *new.exe.lock() = group.exe.lock().clone();
+            new
         };
         let policy = inherited(&self.task.policy.lock());
         let child =
@@ -221,6 +223,7 @@ pub(super) fn spawn_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>> 
     let mut tree = kernel.tree.lock();
     let tid = tree.allocate()?;
     let group = ThreadGroup::new(tid, Actions::new(), init.limits);
+    *group.exe.lock() = init.exe;
     let comm = comm_of(&init.comm);
     let resources = Resources {
         mm: Some(init.mm),

@@ -1,8 +1,9 @@
 //! The running task, as handlers get it.
 
 use super::clone::VforkDone;
+use super::group::Usage;
 use super::sched::Action;
-use super::signal::{AltStack, SigSet};
+use super::signal::{AltStack, SigInfo, SigSet};
 use super::task::work;
 use super::{Kernel, Task};
 use crate::abi::{Errno, Result};
@@ -183,6 +184,66 @@ impl Current {
         self.saved_mask = Some(self.task.blocked());
         self.set_blocked(mask);
         self.task.work.fetch_or(work::RESTORE_MASK, Ordering::SeqCst);
+    }
+
+    /// restart_syscall(2): goes on with an interrupted call.
+    ///
+    /// # Errors
+    /// What the call returns; EINTR if there is none.
+    pub fn restart(&mut self) -> Result<u64> {
+        match self.restart.take() {
+            Some(restart) => restart(self),
+            None => Err(Errno::EINTR),
+        }
+    }
+
+    /// Lets other runnable tasks go first.
+    pub fn yield_now(&mut self) {
+        self.kernel.sched.yield_now(&self.task);
+    }
+
+    /// Waits for a signal in `set`, blocked or not, and takes it.
+    ///
+    /// # Errors
+    /// EAGAIN when `deadline` passes, EINTR on another signal.
+    pub fn await_signal(&mut self, set: SigSet, deadline: Option<u64>) -> Result<SigInfo> {
+        if let Some(info) = self.take_signal(set) {
+            return Ok(info);
+        }
+        self.task.awaited.store(set.0, Ordering::SeqCst);
+        let result = loop {
+            if let Some(info) = self.take_signal(set) {
+                break Ok(info);
+            }
+            // A sender sets the bit for an awaited signal too: it means something only if one is deliverable.
+            self.recheck_signals();
+            if self.interrupted() {
+                break Err(Errno::EINTR);
+            }
+            if deadline.is_some_and(|deadline| crate::time::monotonic_ns() >= deadline) {
+                break Err(Errno::EAGAIN);
+            }
+            self.park(deadline);
+        };
+        self.task.awaited.store(0, Ordering::SeqCst);
+        result
+    }
+
+    /// What children that were waited for have used.
+    pub fn children_usage(&self) -> Usage {
+        self.kernel.tree.lock().node(self.task.tgid()).map_or_else(Usage::default, |node| node.children_usage)
+    }
+
+    /// prctl(PR_SET_CHILD_SUBREAPER).
+    pub fn set_subreaper(&mut self, on: bool) {
+        if let Some(node) = self.kernel.tree.lock().node_mut(self.task.tgid()) {
+            node.subreaper = on;
+        }
+    }
+
+    /// prctl(PR_GET_CHILD_SUBREAPER).
+    pub fn is_subreaper(&self) -> bool {
+        self.kernel.tree.lock().node(self.task.tgid()).is_some_and(|node| node.subreaper)
     }
 
     /// Waits for a wake, at most until `deadline` (CLOCK_MONOTONIC ns). May return early: callers loop.

@@ -10,6 +10,7 @@ use crate::cred::Cred;
 use crate::mm::{MapRequest, Mm, PAGE_SIZE};
 use crate::platform::Prot;
 use crate::sync::Wake;
+use crate::vfs::Path;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub struct Program {
     pub comm: Vec<u8>,
     /// Who it runs as.
     pub cred: Cred,
+    /// Its file, for `/proc/PID/exe`.
+    pub exe: Option<Path>,
 }
 
 impl Current {
@@ -68,6 +71,7 @@ impl Current {
         self.restart = None;
         self.task.resources.lock().comm = comm_of(&program.comm);
         self.set_cred(program.cred);
+        *self.task.group.exe.lock() = program.exe;
         self.task.group.dumpable.store(1, Ordering::Relaxed);
         self.regs = UserRegs::start(program.ip, program.sp);
         *self.fp = FpState::initial();

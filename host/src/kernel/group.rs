@@ -5,6 +5,7 @@ use super::limits::Limits;
 use super::signal::{Actions, Pending};
 use super::timers::ProcessTimers;
 use crate::sync::{Lock, WaitQueue};
+use crate::vfs::Path;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -116,6 +117,8 @@ pub struct ThreadGroup {
     pub(super) state: Lock<GroupState>,
     /// Resource limits.
     pub limits: Lock<Limits>,
+    /// The program's file, for `/proc/PID/exe`.
+    pub exe: Lock<Option<Path>>,
     /// Notified when a child changes, and (for the others) when a thread ends.
     pub(super) child_wait: WaitQueue,
     /// Notified when a signal arrives: signalfd.
@@ -146,6 +149,7 @@ impl ThreadGroup {
                 stop_signal: 0,
             }),
             limits: Lock::new(limits),
+            exe: Lock::new(None),
             child_wait: WaitQueue::new(),
             signal_wait: WaitQueue::new(),
             exit_wait: WaitQueue::new(),

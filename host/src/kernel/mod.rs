@@ -34,6 +34,7 @@ pub mod group;
 mod jobs;
 pub mod limits;
 pub mod poller;
+mod random;
 mod run;
 #[expect(unsafe_code, reason = "switches stacks")]
 pub mod sched;
@@ -58,7 +59,7 @@ use crate::metrics::Metrics;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::sync::Lock;
-use crate::vfs::{FdTable, FsContext};
+use crate::vfs::{FdTable, FsContext, Path};
 use core::sync::atomic::{AtomicU32, Ordering};
 use futex::Futexes;
 use limits::Limits;
@@ -110,6 +111,8 @@ pub struct Init {
     pub comm: Vec<u8>,
     /// Resource limits.
     pub limits: Limits,
+    /// Its file, for `/proc/PID/exe`.
+    pub exe: Option<Path>,
 }
 
 /// Root of all sandbox state.
@@ -133,6 +136,7 @@ pub struct Kernel {
     /// How init ended. 0 = running; set once.
     ended: Lock<Option<WaitStatus>>,
     ended_word: AtomicU32,
+    random: Lock<random::Pool>,
     me: Weak<Kernel>,
 }
 
@@ -154,6 +158,7 @@ impl Kernel {
             poller: OnceLock::new(),
             ended: Lock::new(None),
             ended_word: AtomicU32::new(0),
+            random: Lock::default(),
             me: me.clone(),
         })
     }

@@ -58,11 +58,6 @@ impl Current {
         }
     }
 
-    #[cold]
-    fn yield_worker(&mut self) {
-        self.kernel.sched.yield_now(&self.task);
-    }
-
     fn handle_trap(&mut self, trap: Trap) {
         match trap {
             Trap::Syscall => {}
@@ -80,9 +75,9 @@ impl Current {
             }
             Trap::Kick => {
                 self.kernel.metrics.kicks.add();
-                self.yield_worker();
+                self.yield_now();
             }
-            Trap::Yield => self.yield_worker(),
+            Trap::Yield => self.yield_now(),
             Trap::Dead => self.exit_group(WaitStatus::killed(super::signal::SIGKILL, false)),
         }
     }

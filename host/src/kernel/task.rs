@@ -189,6 +189,16 @@ impl Task {
         }
     }
 
+    /// prctl(PR_SET_PDEATHSIG).
+    pub fn set_parent_death_signal(&self, signo: i32) {
+        self.parent_death_signal.store(signo, Ordering::Relaxed);
+    }
+
+    /// prctl(PR_GET_PDEATHSIG).
+    pub fn parent_death_signal(&self) -> i32 {
+        self.parent_death_signal.load(Ordering::Relaxed)
+    }
+
     /// Its address space; none once it has exited.
     pub fn mm(&self) -> Option<Arc<Mm>> {
         self.resources.lock().mm.clone()

@@ -12,12 +12,24 @@ use crate::kernel::Current;
 use crate::metrics::{Metrics, NUMBERS};
 
 mod args;
+mod args_time;
+mod clone;
+mod cred;
+mod exec;
+mod exit;
 mod flags;
 pub mod format;
+mod futex;
+mod limits;
 mod madvise;
 mod mmap;
+mod sched;
+mod signal;
 mod strace;
 pub mod table;
+mod time;
+mod timer;
+mod wait;
 
 pub use args::Args;
 pub use table::{ROWS, Row, Support};

@@ -89,6 +89,19 @@ impl Scheduler {
         self.workers.get(local::get().wrapping_sub(1))
     }
 
+    /// The worker that the caller runs on at the moment.
+    pub fn current_worker(&self) -> usize {
+        local::get().wrapping_sub(1).min(self.workers.len() - 1)
+    }
+
+    /// Orders memory on all CPUs that run this sandbox (membarrier(2)).
+    pub fn barrier(&self) {
+        core::sync::atomic::fence(Ordering::SeqCst);
+        if self.workers.len() > 1 {
+            crate::hostsys::process::memory_barrier();
+        }
+    }
+
     /// Task switches on all workers so far.
     pub fn switches(&self) -> u64 {
         self.workers.iter().map(|worker| worker.switches.load(Ordering::Relaxed)).sum()

@@ -252,6 +252,15 @@ impl Current {
         }
     }
 
+    /// Clears the signal bit if nothing unblocked is pending after all.
+    pub(in crate::kernel) fn recheck_signals(&self) {
+        let state = self.task.group.state.lock();
+        let pending = self.task.pending.lock().set().or(state.pending.set());
+        if pending.minus(self.task.blocked()).is_empty() {
+            self.task.work.fetch_and(!work::SIGNAL, Ordering::SeqCst);
+        }
+    }
+
     /// An interrupted call, when no handler runs: it is made again.
     fn restart_without_handler(&mut self) {
         let Some(errno) = self.interrupted_call() else { return };

@@ -1,0 +1,118 @@
+//! execve, execveat.
+
+use super::Args;
+use crate::abi::{Errno, Result};
+use crate::cred::Cred;
+use crate::kernel::{Current, Program};
+use crate::loader::args::read_vector;
+use crate::loader::{ExecRequest, Ids, load};
+use crate::mm::Mappable;
+use crate::vfs::{Caller, File, Lookup, MountFlags, PATH_MAX, Path, Resolve};
+use core::sync::atomic::Ordering;
+use std::sync::Arc;
+
+const AT_FDCWD: i32 = -100;
+const AT_SYMLINK_NOFOLLOW: i32 = 0x100;
+const AT_EMPTY_PATH: i32 = 0x1000;
+const S_ISUID: u32 = 0o4000;
+const S_ISGID: u32 = 0o2000;
+const S_IXGRP: u32 = 0o010;
+
+pub(super) fn execve(cur: &mut Current, args: &Args) -> Result<u64> {
+    exec(cur, AT_FDCWD, args.addr(0), [args.addr(1), args.addr(2)], 0)
+}
+
+pub(super) fn execveat(cur: &mut Current, args: &Args) -> Result<u64> {
+    exec(cur, args.fd(0), args.addr(1), [args.addr(2), args.addr(3)], args.int(4))
+}
+
+fn exec(cur: &mut Current, dirfd: i32, path: u64, vectors: [u64; 2], flags: i32) -> Result<u64> {
+    if flags & !(AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mm = cur.mm().clone();
+    let name = mm.read_cstr(path, PATH_MAX)?;
+    let [argv, envp] = vectors;
+    let argv = read_vector(&mm, argv, mm.limits())?;
+    let envp = read_vector(&mm, envp, mm.limits())?;
+
+    let (fs, cred) = (cur.fs(), cur.cred());
+    let caller = Caller { pid: cur.task.tgid(), tid: cur.task.tid() };
+    let lookup = Lookup { fs: &fs, cred: &cred, caller };
+    let base = match dirfd {
+        AT_FDCWD => None,
+        _ if name.first() == Some(&b'/') => None,
+        fd => Some(cur.fds().get_path(fd)?.path()),
+    };
+    let mut resolve = Resolve::FOLLOW;
+    if flags & AT_SYMLINK_NOFOLLOW != 0 {
+        resolve -= Resolve::FOLLOW;
+    }
+    if flags & AT_EMPTY_PATH != 0 {
+        resolve |= Resolve::EMPTY;
+    }
+    let file = lookup.open_program(base.as_ref(), &name, resolve)?;
+    let program = mappable(&file)?;
+    let new_cred = cred_after(&cred, &file, &program)?;
+    // As Linux names what it runs from a descriptor: scripts are found again by it.
+    let shown = match dirfd {
+        AT_FDCWD => name,
+        _ if name.first() == Some(&b'/') => name,
+        fd if name.is_empty() => format!("/dev/fd/{fd}").into_bytes(),
+        fd => [format!("/dev/fd/{fd}/").as_bytes(), &name].concat(),
+    };
+    let kernel = cur.kernel.clone();
+    let request = ExecRequest {
+        platform: &kernel.platform,
+        file: program,
+        path: shown,
+        argv,
+        envp,
+        ids: Ids {
+            uid: new_cred.uid.real,
+            euid: new_cred.uid.effective,
+            gid: new_cred.gid.real,
+            egid: new_cred.gid.effective,
+        },
+        secure: new_cred.uid.effective != new_cred.uid.real || new_cred.gid.effective != new_cred.gid.real,
+        limits: mm.limits(),
+        randomize: true,
+        random: &mut |bytes| kernel.random(bytes),
+        open: &mut |name| mappable(&lookup.open_program(None, name, Resolve::FOLLOW)?),
+    };
+    let loaded = load(request).map_err(crate::loader::ExecError::errno)?;
+    // Held over the point of no return, the old memory would outlive the program.
+    drop(mm);
+    let exe: Path = file.path();
+    cur.exec(Program {
+        mm: loaded.mm,
+        ip: loaded.ip,
+        sp: loaded.sp,
+        comm: loaded.comm,
+        cred: new_cred,
+        exe: Some(exe),
+    })?;
+    Ok(0)
+}
+
+fn mappable(file: &Arc<File>) -> Result<Arc<dyn Mappable>> {
+    file.ops().mappable().ok_or(Errno::EACCES)
+}
+
+/// Set-id bits count for programs, not for scripts.
+fn cred_after(cred: &Cred, file: &Arc<File>, program: &Arc<dyn Mappable>) -> Result<Cred> {
+    let path = file.path();
+    let meta = path.dentry.inode.meta();
+    let perm = meta.perm.load(Ordering::Relaxed);
+    let mut setuid = (perm & S_ISUID != 0).then(|| meta.uid.load(Ordering::Relaxed));
+    let mut setgid =
+        (perm & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP).then(|| meta.gid.load(Ordering::Relaxed));
+    if setuid.is_some() || setgid.is_some() {
+        let mut head = [0; 2];
+        program.read_at(0, &mut head)?;
+        if head == *b"#!" || path.mount.flags().contains(MountFlags::NOSUID) {
+            (setuid, setgid) = (None, None);
+        }
+    }
+    Ok(cred.after_exec(setuid, setgid))
+}

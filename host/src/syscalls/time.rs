@@ -1,0 +1,145 @@
+//! Clocks and sleeping.
+
+use super::Args;
+use super::args_time::{timespec, to_timespec, to_timeval};
+use crate::abi::{Errno, Result};
+use crate::kernel::Current;
+use crate::time::{CLOCK_TICKS, NSEC_PER_SEC, monotonic_ns, realtime_ns, realtime_offset_ns};
+
+const CLOCK_REALTIME: i32 = 0;
+const CLOCK_MONOTONIC: i32 = 1;
+const CLOCK_PROCESS_CPUTIME_ID: i32 = 2;
+const CLOCK_THREAD_CPUTIME_ID: i32 = 3;
+const CLOCK_MONOTONIC_RAW: i32 = 4;
+const CLOCK_REALTIME_COARSE: i32 = 5;
+const CLOCK_MONOTONIC_COARSE: i32 = 6;
+const CLOCK_BOOTTIME: i32 = 7;
+const CLOCK_REALTIME_ALARM: i32 = 8;
+const CLOCK_BOOTTIME_ALARM: i32 = 9;
+const CLOCK_TAI: i32 = 11;
+/// Resolution of the coarse clocks with HZ=250.
+const COARSE_NS: u64 = 4_000_000;
+
+/// What a clock shows.
+pub(super) fn read(cur: &Current, clock: i32) -> Result<u64> {
+    Ok(match clock {
+        CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => realtime_ns(),
+        CLOCK_MONOTONIC
+        | CLOCK_MONOTONIC_RAW
+        | CLOCK_MONOTONIC_COARSE
+        | CLOCK_BOOTTIME
+        | CLOCK_BOOTTIME_ALARM => monotonic_ns(),
+        CLOCK_PROCESS_CPUTIME_ID => cur.task.group.usage().cpu_ns,
+        CLOCK_THREAD_CPUTIME_ID => cur.task.cpu_ns(),
+        ..0 => cpu_clock(cur, clock)?,
+        _ => return Err(Errno::EINVAL),
+    })
+}
+
+/// A process's or thread's CPU clock: `~id << 3`, bit 2 says thread (include/linux/posix-timers.h).
+fn cpu_clock(cur: &Current, clock: i32) -> Result<u64> {
+    let id = !(clock >> 3);
+    let task = if id == 0 { cur.task.clone() } else { cur.kernel.task(id).ok_or(Errno::EINVAL)? };
+    Ok(if clock & 4 != 0 { task.cpu_ns() } else { task.group.usage().cpu_ns })
+}
+
+pub(super) fn clock_gettime(cur: &mut Current, args: &Args) -> Result<u64> {
+    let now = read(cur, args.int(0))?;
+    cur.mm().write_val(args.addr(1), &to_timespec(now))?;
+    Ok(0)
+}
+
+pub(super) fn clock_getres(cur: &mut Current, args: &Args) -> Result<u64> {
+    let clock = args.int(0);
+    read(cur, clock)?;
+    let resolution =
+        if matches!(clock, CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE) { COARSE_NS } else { 1 };
+    if args.addr(1) != 0 {
+        cur.mm().write_val(args.addr(1), &to_timespec(resolution))?;
+    }
+    Ok(0)
+}
+
+/// The sandbox's clocks are the host's: nobody inside may set them.
+pub(super) fn clock_settime(cur: &mut Current, args: &Args) -> Result<u64> {
+    read(cur, args.int(0))?;
+    Err(Errno::EPERM)
+}
+
+pub(super) fn settimeofday(_cur: &mut Current, _args: &Args) -> Result<u64> {
+    Err(Errno::EPERM)
+}
+
+pub(super) fn gettimeofday(cur: &mut Current, args: &Args) -> Result<u64> {
+    if args.addr(0) != 0 {
+        cur.mm().write_val(args.addr(0), &to_timeval(realtime_ns()))?;
+    }
+    if args.addr(1) != 0 {
+        // struct timezone: UTC.
+        cur.mm().write_val(args.addr(1), &0u64)?;
+    }
+    Ok(0)
+}
+
+pub(super) fn time(cur: &mut Current, args: &Args) -> Result<u64> {
+    let seconds = realtime_ns() / NSEC_PER_SEC;
+    if args.addr(0) != 0 {
+        cur.mm().write_val(args.addr(0), &seconds)?;
+    }
+    Ok(seconds)
+}
+
+pub(super) fn times(cur: &mut Current, args: &Args) -> Result<u64> {
+    let ticks = |ns: u64| ns / (NSEC_PER_SEC / CLOCK_TICKS);
+    if args.addr(0) != 0 {
+        let own = ticks(cur.task.group.usage().cpu_ns);
+        let children = ticks(cur.children_usage().cpu_ns);
+        cur.mm().write_val(args.addr(0), &[own, 0, children, 0])?;
+    }
+    Ok(ticks(monotonic_ns()))
+}
+
+pub(super) fn nanosleep(cur: &mut Current, args: &Args) -> Result<u64> {
+    let ns = timespec(cur.mm(), args.addr(0))?.ok_or(Errno::EFAULT)?;
+    sleep_until(cur, monotonic_ns().saturating_add(ns), args.addr(1))
+}
+
+pub(super) fn clock_nanosleep(cur: &mut Current, args: &Args) -> Result<u64> {
+    const TIMER_ABSTIME: i32 = 1;
+    let clock = args.int(0);
+    if clock == CLOCK_THREAD_CPUTIME_ID || matches!(clock, CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE) {
+        return Err(if clock == CLOCK_THREAD_CPUTIME_ID { Errno::EINVAL } else { Errno::EOPNOTSUPP });
+    }
+    let now = read(cur, clock)?;
+    let time = timespec(cur.mm(), args.addr(2))?.ok_or(Errno::EFAULT)?;
+    if args.int(1) & TIMER_ABSTIME == 0 {
+        return sleep_until(cur, monotonic_ns().saturating_add(time), args.addr(3));
+    }
+    let deadline = match clock {
+        CLOCK_REALTIME | CLOCK_REALTIME_ALARM | CLOCK_TAI => time.saturating_sub(realtime_offset_ns()),
+        _ => monotonic_ns().saturating_add(time.saturating_sub(now)),
+    };
+    match cur.wait_on(&[], Some(deadline), &mut || None::<u64>) {
+        Err(Errno::ETIMEDOUT) => Ok(0),
+        Err(_) => Err(Errno::ERESTARTNOHAND),
+        Ok(value) => Ok(value),
+    }
+}
+
+/// A relative sleep: the rest is told to the program and slept without starting anew.
+fn sleep_until(cur: &mut Current, deadline: u64, remaining: u64) -> Result<u64> {
+    match cur.wait_on(&[], Some(deadline), &mut || None::<u64>) {
+        Err(Errno::ETIMEDOUT) => Ok(0),
+        Err(_) => {
+            let left = deadline.saturating_sub(monotonic_ns());
+            if left == 0 {
+                return Ok(0);
+            }
+            if remaining != 0 {
+                cur.mm().write_val(remaining, &to_timespec(left))?;
+            }
+            Err(cur.restart_with(Box::new(move |cur| sleep_until(cur, deadline, remaining))))
+        }
+        Ok(value) => Ok(value),
+    }
+}
