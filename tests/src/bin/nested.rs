@@ -26,6 +26,9 @@ struct Cli {
     /// Adds a file or directory under its own path; a program's libraries come along.
     #[arg(long, value_name = "PATH")]
     with: Vec<PathBuf>,
+    /// A Debian user land (bash, coreutils, python3, luajit, perl) instead of busybox alone.
+    #[arg(long)]
+    debian: bool,
     /// CPUs of the guest.
     #[arg(long, default_value_t = 2)]
     smp: u32,
@@ -73,6 +76,9 @@ fn run(cli: &Cli) -> Result<u8, Box<dyn std::error::Error>> {
     };
     let steps = steps(cli)?;
     let mut guest = Guest::new(cli.arch, options)?;
+    if cli.debian {
+        guest = guest.with_debian()?;
+    }
     for path in &cli.with {
         guest.with(path)?;
     }

@@ -196,4 +196,9 @@ fn nested(tally: &mut Tally, arch: Arch) {
     let options = || Options { timeout: cases::BOOT_TIMEOUT, ..Options::default() };
     let small = || Guest::new(arch, options()).and_then(Guest::with_pillbox);
     run(small(), &cases::small(&place("kvm")), "kvm");
+    let debian = small().and_then(Guest::with_debian).map(|mut guest| {
+        guest.tree().bytes(cases::SCRIPT, cases::SCRIPT_TEXT);
+        guest
+    });
+    run(debian, &cases::debian(&place("kvm")), "kvm");
 }

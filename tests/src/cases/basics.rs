@@ -59,8 +59,10 @@ pub fn here(place: &Place) -> Vec<Case> {
 const REDIRECTIONS_HERE: &str = "d=$(mktemp -d) && cd $d && (echo one; echo two >&2) 2>err >out; cat out err; \
     { echo three; cat <out; } >>err; wc -l <err; echo x | (read a; echo got $a); rm out err; ls; rmdir $d";
 
-/// The files that [`debian`]'s cases need, by their path in the guest.
-const SCRIPT: &str = "/root/script.sh";
+/// The script that [`debian`] runs, and where it must lie.
+pub const SCRIPT_TEXT: &str = include_str!("script.sh");
+/// See [`SCRIPT_TEXT`].
+pub const SCRIPT: &str = "/root/script.sh";
 
 /// Cases for a Debian user land.
 pub fn debian(place: &Place) -> Vec<Case> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::arch::Arch;
 use crate::guest::{Guest, Outcome, Step};
 
-pub use basics::{debian, here, small};
+pub use basics::{SCRIPT, SCRIPT_TEXT, debian, here, small};
 
 /// Judges the outcomes of a case's steps; `Err` says what is wrong.
 pub type Check = Box<dyn Fn(&[Outcome]) -> Result<(), String>>;

@@ -162,6 +162,12 @@ impl Guest {
         self.program(&real, &path)
     }
 
+    /// Gives the guest a Debian user land instead of busybox alone.
+    pub fn with_debian(mut self) -> Result<Self, Error> {
+        self.disk = Some(packages::debian_disk(&self.cache, self.arch)?);
+        Ok(self)
+    }
+
     /// Builds pillbox and adds it.
     pub fn with_pillbox(mut self) -> Result<Self, Error> {
         let built = build(self.arch, &["-p", "host", "--bin", "pillbox"])?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Cache, Error, quiet};
+use crate::arch::Arch;
 
 /// The release whose kernels and user land the guests use, whatever the machine itself runs.
 const SUITE: &str = "bookworm";
@@ -85,29 +86,31 @@ impl Apt {
     /// Downloads packages (`name`, `name:arch`, `name=version`) and unpacks them into `dir`, without
     /// their dependencies and without installing them.
     pub fn unpack(&self, packages: &[String], dir: &Path) -> Result<(), Error> {
-        let work = self.archives.join(format!("unpack-{}", std::process::id()));
-        fs::create_dir_all(&work).map_err(Error::io(&work))?;
-        let download = self
-            .command("apt-get")
-            .args(["-qq", "download"])
-            .args(packages)
-            .current_dir(&work)
-            .output()
-            .map_err(Error::io(Path::new("apt-get")));
-        let result = download.and_then(|output| {
-            if !output.status.success() {
-                return Err(Error::Apt {
-                    command: format!("apt-get download {}", packages.join(" ")),
-                    message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-                });
-            }
-            for entry in fs::read_dir(&work).map_err(Error::io(&work))?.flatten() {
-                quiet(Command::new("dpkg").arg("-x").arg(entry.path()).arg(dir))?;
-            }
-            Ok(())
-        });
-        fs::remove_dir_all(&work).map_err(Error::io(&work))?;
-        result
+        let work = WorkDir::new(&self.archives)?;
+        let mut download = self.command("apt-get");
+        quiet(download.args(["-qq", "download"]).args(packages).current_dir(&work.0))?;
+        work.unpack(dir)
+    }
+
+    /// The same with everything that the packages depend on, as if for an empty machine of `arch`.
+    pub fn unpack_closure(&self, arch: Arch, packages: &[&str], dir: &Path) -> Result<(), Error> {
+        let work = WorkDir::new(&self.archives)?;
+        let empty = work.0.join("status");
+        fs::write(&empty, "").map_err(Error::io(&empty))?;
+        let partial = work.0.join("partial");
+        fs::create_dir(&partial).map_err(Error::io(&partial))?;
+        let mut download = self.command("apt-get");
+        download.args(["-qq", "-y", "--no-install-recommends", "--download-only"]);
+        for (name, value) in [
+            ("APT::Architecture", arch.debian().to_owned()),
+            ("Dir::State::status", empty.display().to_string()),
+            ("Dir::Cache::archives", work.0.display().to_string()),
+            ("Debug::NoLocking", "1".to_owned()),
+        ] {
+            download.arg("-o").arg(format!("{name}={value}"));
+        }
+        quiet(download.arg("install").args(packages))?;
+        work.unpack(dir)
     }
 
     /// Installs packages with their dependencies on this machine, preferring backports.
@@ -136,6 +139,33 @@ impl Apt {
         let shown = quiet(self.command("apt-cache").args(["madison", package]))?;
         let versions = shown.lines().filter_map(|line| line.split('|').nth(1));
         Ok(versions.map(|v| v.trim().to_owned()).find(|v| fits(v)))
+    }
+}
+
+/// A directory for packages on their way; gone when dropped.
+struct WorkDir(PathBuf);
+
+impl WorkDir {
+    fn new(archives: &Path) -> Result<Self, Error> {
+        let dir = archives.join(format!("unpack-{}", std::process::id()));
+        fs::create_dir_all(&dir).map_err(Error::io(&dir))?;
+        Ok(Self(dir))
+    }
+
+    fn unpack(&self, into: &Path) -> Result<(), Error> {
+        for entry in fs::read_dir(&self.0).map_err(Error::io(&self.0))?.flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "deb") {
+                quiet(Command::new("dpkg").arg("-x").arg(&path).arg(into))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for WorkDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

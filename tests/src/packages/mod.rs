@@ -115,6 +115,47 @@ pub fn busybox(cache: &Cache, arch: Arch) -> Result<PathBuf, Error> {
     Ok(dir.join("bin/busybox"))
 }
 
+/// What the big user land of a guest holds beside its dependencies.
+const USER_LAND: &[&str] = &[
+    "bash",
+    "coreutils",
+    "dash",
+    "diffutils",
+    "findutils",
+    "grep",
+    "gzip",
+    "libpython3-stdlib",
+    "luajit",
+    "mawk",
+    "perl-base",
+    "procps",
+    "python3-minimal",
+    "sed",
+    "tar",
+    "util-linux",
+];
+
+/// Returns a disk image with a Debian user land for `arch`: shells, coreutils, interpreters.
+pub fn debian_disk(cache: &Cache, arch: Arch) -> Result<PathBuf, Error> {
+    install(cache, "mkfs.ext4", &["e2fsprogs"])?;
+    let dir = cache.dir().join(format!("{arch}/debian"));
+    let image = dir.join("disk");
+    cache.once(&dir, "a Debian user land", |dir| {
+        let root = dir.join("root");
+        std::fs::create_dir_all(&root).map_err(Error::io(&root))?;
+        Apt::new(cache)?.unpack_closure(arch, USER_LAND, &root)?;
+        // Links that maintainer scripts would have made.
+        let awk = root.join("usr/bin/awk");
+        std::os::unix::fs::symlink("mawk", &awk).map_err(Error::io(&awk))?;
+        // No journal: nothing of it outlives the guest, whose writes go to a snapshot.
+        let mut mkfs = Command::new("mkfs.ext4");
+        mkfs.args(["-q", "-F", "-O", "^has_journal", "-d"]).arg(&root).arg(dir.join("disk")).arg("512M");
+        quiet(&mut mkfs)?;
+        std::fs::remove_dir_all(&root).map_err(Error::io(&root))
+    })?;
+    Ok(image)
+}
+
 /// Makes sure that the emulator for `arch` is installed.
 pub fn qemu(cache: &Cache, arch: Arch) -> Result<(), Error> {
     install(cache, arch.qemu(), &[arch.qemu_package()])
