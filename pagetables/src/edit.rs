@@ -105,7 +105,8 @@ impl<F: Format, A: TableAlloc> Tree<F, A> {
                 }
                 add_count::<F>(owner, !0);
                 if F::BREAK_BEFORE_MAKE {
-                    self.alloc.invalidate(va, bytes);
+                    // The flush token covers it already.
+                    let _done = self.alloc.invalidate(va, bytes);
                 }
             }
             let entry = F::leaf(run.attrs, level) | phys;
@@ -133,7 +134,9 @@ impl<F: Format, A: TableAlloc> Tree<F, A> {
         let moved = (old ^ entry) & F::ADDRESS != 0;
         if moved && F::BREAK_BEFORE_MAKE {
             write(slot, 0);
-            self.alloc.invalidate(va, bytes);
+            if !self.alloc.invalidate(va, bytes) {
+                flush.add(va, bytes);
+            }
         } else if moved || !F::attrs(entry).contains(F::attrs(old)) {
             flush.add(va, bytes);
         }

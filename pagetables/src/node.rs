@@ -30,10 +30,11 @@ pub unsafe trait TableAlloc {
     /// Where the page at this physical address can be accessed.
     fn pointer(&self, table: u64) -> *const AtomicU64;
 
-    /// Returns when no CPU can use an old translation of the `bytes` bytes at `start`. Called in the middle of an
+    /// Returns true when no CPU can use an old translation of the `bytes` bytes at `start`; called in the middle of an
     /// edit, between break and make, for formats that need that (see `Format::BREAK_BEFORE_MAKE`), when a live entry gets
-    /// another address or size.
-    fn invalidate(&self, start: u64, bytes: u64);
+    /// another address or size. False says that it could not be done here, and that no CPU uses the table now: the
+    /// bytes become part of the edit's [`Flush`](crate::Flush).
+    fn invalidate(&self, start: u64, bytes: u64) -> bool;
 }
 
 /// A table page.

@@ -163,7 +163,8 @@ impl<F: Format, A: TableAlloc> Tree<F, A> {
         if F::BREAK_BEFORE_MAKE {
             write(slot, 0);
             let bytes = 1 << shift(level);
-            self.alloc.invalidate(va & !(bytes - 1), bytes);
+            // Whoever splits adds the page to the flush token too.
+            let _done = self.alloc.invalidate(va & !(bytes - 1), bytes);
         }
         Ok(self.link(slot, table, 512))
     }

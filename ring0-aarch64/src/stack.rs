@@ -5,7 +5,7 @@
 use core::arch::naked_asm;
 
 /// Bytes a suspended stack holds.
-const FRAME: usize = 12 * 8 + 8 * 8 + 16;
+pub(crate) const FRAME: usize = 12 * 8 + 8 * 8 + 16;
 
 /// Suspends the current stack, storing its stack pointer in `*save`, and continues the one suspended at `to`.
 ///

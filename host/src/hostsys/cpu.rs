@@ -50,3 +50,25 @@ pub fn fs_base() -> u64 {
     debug_assert!(result.is_ok());
     base
 }
+
+/// The calling thread's TPIDR_EL0.
+#[cfg(target_arch = "aarch64")]
+pub fn thread_pointer() -> u64 {
+    let value: u64;
+    // SAFETY: reads a register that belongs to user code.
+    unsafe {
+        core::arch::asm!("mrs {}, tpidr_el0", out(reg) value, options(nomem, nostack, preserves_flags))
+    };
+    value
+}
+
+/// The virtual counter.
+#[cfg(target_arch = "aarch64")]
+pub fn counter() -> u64 {
+    let value: u64;
+    // SAFETY: reads a register that Linux opens to user code; the barrier keeps the read in its place.
+    unsafe {
+        core::arch::asm!("isb", "mrs {}, cntvct_el0", out(reg) value, options(nostack, preserves_flags))
+    };
+    value
+}

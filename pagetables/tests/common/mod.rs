@@ -53,8 +53,9 @@ unsafe impl TableAlloc for &Pool {
         table as *const AtomicU64
     }
 
-    fn invalidate(&self, start: u64, bytes: u64) {
+    fn invalidate(&self, start: u64, bytes: u64) -> bool {
         self.invalidated.borrow_mut().push((start, bytes));
+        true
     }
 }
 

@@ -1,7 +1,7 @@
-//! The shared part of every page table: image, arena, kernel half.
+//! The kernel's page tables: image, arena, kernel half.
 
 use super::arch;
-use super::tables::{KernelTables, Pool, Template};
+use super::tables::{KernelTables as Tables, Pool, Template};
 use object::elf::{FileHeader64, PF_W, PF_X, PT_GNU_RELRO, PT_LOAD, ProgramHeader64};
 use object::{LittleEndian as Le, U64};
 use pagetables::{Attrs, Error, PAGE_SIZE, PageSize, VirtRange};
@@ -32,7 +32,7 @@ pub(super) fn segments() -> Vec<Segment> {
     let mut out: Vec<Segment> = Vec::new();
     for header in headers.iter().filter(|h| h.p_type.get(Le) == PT_LOAD) {
         let flags = header.p_flags.get(Le);
-        let mut attrs = Attrs::READ | Attrs::GLOBAL;
+        let mut attrs = Attrs::READ;
         attrs.set(Attrs::WRITE, flags.0 & PF_W.0 != 0);
         attrs.set(Attrs::EXECUTE, flags.0 & PF_X.0 != 0);
         let start = floor(value(header.p_vaddr));
@@ -44,8 +44,7 @@ pub(super) fn segments() -> Vec<Segment> {
         let start = floor(value(header.p_vaddr));
         let end = floor(value(header.p_vaddr) + value(header.p_memsz));
         if start < end {
-            let attrs = Attrs::READ | Attrs::GLOBAL;
-            out.push(Segment { start, end, attrs });
+            out.push(Segment { start, end, attrs: Attrs::READ });
         }
     }
     out
@@ -80,7 +79,7 @@ pub(super) fn vdso_bounds() -> (u64, u64) {
 }
 
 /// Bounds of the ring-0 entry code.
-fn ring0_text() -> (u64, u64) {
+pub(super) fn ring0_text() -> (u64, u64) {
     (&raw const __ring0_text_start as u64, &raw const __ring0_text_end as u64)
 }
 
@@ -90,31 +89,74 @@ pub(super) fn text_bounds() -> (u64, u64) {
     text.fold((u64::MAX, 0), |(low, high), s| (low.min(s.start), high.max(s.end)))
 }
 
-/// Builds the shared part and freezes it.
+/// The kernel's own tables.
+pub(super) struct KernelTables {
+    /// Image and arena; frozen, because where the halves share a root every application's table has a copy.
+    pub(super) lower: Template,
+    /// The kernel half, where it has a root of its own.
+    upper: Option<Tables>,
+}
+
+/// Addresses of the kernel's roots; the same where one root serves both halves.
+#[derive(Clone, Copy)]
+pub(super) struct Roots {
+    pub(super) lower: u64,
+    #[cfg_attr(target_arch = "x86_64", expect(dead_code, reason = "one root serves both halves"))]
+    pub(super) upper: u64,
+}
+
+impl KernelTables {
+    pub(super) fn roots(&self) -> Roots {
+        let lower = self.lower.root();
+        Roots { lower, upper: self.upper.as_ref().map_or(lower, Tables::root) }
+    }
+}
+
+fn range(start: u64, end: u64) -> Result<VirtRange, Error> {
+    VirtRange::new::<arch::Format>(start, end - start).map_err(|_| Error::Frozen)
+}
+
+/// Builds the kernel's tables.
 ///
 /// # Errors
 /// When page-table pages run out or the image lies outside its window.
-pub(super) fn template(pool: &Pool) -> Result<Template, Error> {
-    let mut tables = KernelTables::new(pool.clone())?;
-    let range =
-        |start: u64, end: u64| VirtRange::new::<arch::Format>(start, end - start).map_err(|_| Error::Frozen);
+pub(super) fn build(pool: &Pool) -> Result<KernelTables, Error> {
+    let mut tables = Tables::new(pool.clone())?;
     for segment in segments() {
         if segment.start < IMAGE_BASE || segment.end > IMAGE_END {
             return Err(Error::Frozen);
         }
         let pages = range(segment.start, segment.end)?;
-        tables.map(pages, segment.start, segment.attrs, PageSize::Size4K)?.ignore();
+        tables.map(pages, segment.start, segment.attrs | arch::LOWER_HALF, PageSize::Size4K)?.ignore();
     }
-    let data = Attrs::READ | Attrs::WRITE | Attrs::GLOBAL;
-    tables.map(range(ARENA_BASE, ARENA_END)?, ARENA_BASE, data, arch::largest_page())?.ignore();
+    let arena = range(ARENA_BASE, ARENA_END)?;
+    tables.map(arena, ARENA_BASE, Attrs::WRITE | arch::LOWER_HALF, arch::largest_page())?.ignore();
+    let mut shared = vec![range(IMAGE_BASE, IMAGE_END)?, arena];
+    let upper = if arch::SPLIT_HALVES {
+        let mut upper = Tables::new(pool.clone())?;
+        map_kernel_half(&mut upper)?;
+        Some(upper)
+    } else {
+        map_kernel_half(&mut tables)?;
+        shared.push(range(arch::KERNEL_HALF, arch::KERNEL_HALF + (1 << 39))?);
+        None
+    };
+    // Nothing walks these tables yet, so none of the edits left anything in a TLB.
+    Ok(KernelTables { lower: tables.freeze(&shared)?, upper })
+}
+
+/// The entry code, the per-CPU blocks, and the devices of the entry code.
+fn map_kernel_half(tables: &mut Tables) -> Result<(), Error> {
     let high = arch::KERNEL_HALF;
-    let (start, end) = ring0_text();
+    let data = Attrs::READ | Attrs::WRITE | Attrs::GLOBAL;
+    let (start, end) = arch::ring0_text();
     let text = Attrs::READ | Attrs::EXECUTE | Attrs::GLOBAL;
     tables.map(range(start | high, end | high)?, start, text, PageSize::Size4K)?.ignore();
-    tables
-        .map(range(PERCPU_BASE | high, PERCPU_END | high)?, PERCPU_BASE, data, arch::largest_page())?
-        .ignore();
-    // Nothing walks these tables yet, so none of the edits above left anything in a TLB.
-    let upper = range(high, high + (1 << 39))?;
-    tables.freeze(&[range(IMAGE_BASE, IMAGE_END)?, range(ARENA_BASE, ARENA_END)?, upper])
+    let blocks = range(PERCPU_BASE | high, PERCPU_END | high)?;
+    tables.map(blocks, PERCPU_BASE, data, arch::largest_page())?.ignore();
+    for &page in arch::DEVICE_PAGES {
+        let page_range = range(page | high, (page | high) + PAGE_SIZE)?;
+        tables.map(page_range, page, data | Attrs::DEVICE, PageSize::Size4K)?.ignore();
+    }
+    Ok(())
 }

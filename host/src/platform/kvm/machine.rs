@@ -55,7 +55,7 @@ impl Machine {
     pub(super) fn new(device: &Path) -> Result<Self, Error> {
         let kvm = open(device)?;
         let features = arch::check(&kvm)?;
-        let vm = arch::create_vm(&kvm)?;
+        let vm = arch::create_vm(&kvm, &features)?;
         let slots = [image_bounds(), (ARENA_BASE, ARENA_END)];
         for (slot, (start, end)) in slots.into_iter().enumerate() {
             let region = kvm_userspace_memory_region {
@@ -77,6 +77,7 @@ impl Machine {
         self.vm.create_vcpu(id as u64).map_err(failed("KVM_CREATE_VCPU"))
     }
 
+    #[cfg(target_arch = "aarch64")]
     pub(super) fn vm(&self) -> &VmFd {
         &self.vm
     }

@@ -8,11 +8,12 @@
 //! | module | what |
 //! |---|---|
 //! | `machine` | /dev/kvm, what it must offer, the VM and its memory slots |
-//! | `image`, `tables` | the shared part of every page table; where table pages come from |
+//! | `image`, `tables` | the kernel's own page tables; where table pages come from |
 //! | `space` | a user address space: its table, and the flush protocol |
 //! | `vcpu` | a worker's vCPU, its host loop, switching to user code |
-//! | `kick` | the signal that brings a worker back from user code |
 //! | `x86_64`, `aarch64` | vCPU set-up and what differs |
+//! | `kick` | x86_64: the signal that brings a worker back from user code |
+//! | `emulate` | aarch64: instructions that Linux emulates for programs |
 //!
 //! # The flush protocol (traps.md's rule 6)
 //! Whoever lowers or removes a translation bumps the space's generation *after* editing the table. A worker
@@ -29,8 +30,6 @@ use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
 #[expect(unsafe_code, reason = "reads linker symbols and program headers")]
 mod image;
-#[expect(unsafe_code, reason = "signal handler and its thread-local")]
-mod kick;
 #[expect(unsafe_code, reason = "gives memory to the VM")]
 mod machine;
 mod space;
@@ -40,6 +39,9 @@ mod tables;
 mod vcpu;
 
 #[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "signal handler and its thread-local")]
+mod kick;
+#[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vCPU set-up and entry code")]
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
@@ -48,6 +50,9 @@ use x86_64 as arch;
 #[cfg(target_arch = "aarch64")]
 #[expect(unsafe_code, reason = "vCPU set-up and entry code")]
 mod aarch64;
+#[cfg(target_arch = "aarch64")]
+#[expect(unsafe_code, reason = "reads ID registers and a program's instruction")]
+mod emulate;
 #[cfg(target_arch = "aarch64")]
 use aarch64 as arch;
 
@@ -71,7 +76,7 @@ struct WorkerState {
 /// What all parts of the platform share.
 struct Shared {
     machine: machine::Machine,
-    template: tables::Template,
+    kernel: image::KernelTables,
     pool: tables::Pool,
     workers: Vec<WorkerState>,
     /// Spaces that were dropped while some vCPU had their root loaded.
@@ -108,10 +113,10 @@ impl Shared {
     }
 
     fn kick(&self, worker: usize) {
-        let tid = self.workers.get(worker).map_or(0, |w| w.tid.load(Ordering::Acquire));
-        if tid != 0 {
+        let Some(state) = self.workers.get(worker) else { return };
+        if state.tid.load(Ordering::Acquire) != 0 {
             vcpu::count(&self.counters.kicks);
-            kick::send(tid);
+            arch::kick(&self.machine, worker, state);
         }
     }
 }
@@ -132,12 +137,12 @@ impl Kvm {
         let machine = machine::Machine::new(device)?;
         crate::arena::region::advise_huge_frames();
         let pool = tables::Pool::new();
-        let template = image::template(&pool).map_err(|_| Error::OutOfTables)?;
-        kick::install();
+        let kernel = image::build(&pool).map_err(|_| Error::OutOfTables)?;
+        arch::install_kick();
         Ok(Kvm {
             shared: Arc::new(Shared {
                 machine,
-                template,
+                kernel,
                 pool,
                 workers: (0..workers).map(|_| WorkerState::default()).collect(),
                 graveyard: Lock::new(Vec::new()),

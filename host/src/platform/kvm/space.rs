@@ -18,6 +18,8 @@ pub(super) struct Space {
     pub(super) root: u64,
     /// Bumped after each edit that TLBs must notice.
     pub(super) generation: AtomicU64,
+    /// The generation that no worker's TLB is behind, as far as is known.
+    synced: AtomicU64,
     /// `None` only during drop.
     tables: Lock<Option<UserTables>>,
     shared: Arc<Shared>,
@@ -37,14 +39,22 @@ fn user_range(va: u64, len: u64) -> Result<UserRange> {
 
 impl Space {
     pub(super) fn new(shared: &Arc<Shared>) -> Result<Self> {
-        let tables = shared.template.instantiate(shared.pool.clone()).map_err(|_| Errno::ENOMEM)?;
+        let tables =
+            arch::user_tables(&shared.kernel.lower, shared.pool.clone()).map_err(|_| Errno::ENOMEM)?;
         Ok(Space {
             id: shared.next_space.fetch_add(1, Ordering::Relaxed),
             root: tables.root(),
             generation: AtomicU64::new(1),
+            synced: AtomicU64::new(0),
             tables: Lock::new(Some(tables)),
             shared: shared.clone(),
         })
+    }
+
+    /// What a program reads from the CPU's ID registers.
+    #[cfg(target_arch = "aarch64")]
+    pub(super) fn id_registers(&self) -> &super::emulate::IdRegisters {
+        &self.shared.machine.features().id
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut UserTables) -> T) -> T {
@@ -59,12 +69,13 @@ impl Space {
     /// its next entry into user code.
     fn flush(&self, flush: Flush) {
         if flush.is_empty() {
-            return;
+            return arch::publish();
+        }
+        if arch::flush_everywhere(flush.start(), flush.pages()) {
+            return flush.ignore();
         }
         let before = self.generation.fetch_add(1, Ordering::SeqCst);
-        if flush.pages() <= arch::FLUSH_PAGES_MAX {
-            arch::flush_pages(self, flush.start(), flush.pages(), before);
-        }
+        arch::flush_pages(self, flush.start(), flush.pages(), before);
         flush.ignore();
     }
 }
@@ -114,11 +125,28 @@ impl AddressSpace for Space {
             let retired = t.take_retired();
             (!retired.is_empty()).then_some(retired)
         });
-        if retired.is_some() {
-            // A CPU caches pointers to table pages too, even of empty ones.
+        if retired.is_some() && !arch::BROADCASTS {
+            // A CPU caches pointers to table pages too, even of empty ones. (A broadcast drops those with the pages.)
             self.generation.fetch_add(1, Ordering::SeqCst);
         }
-        arch::before_wait();
+        let generation = self.generation.load(Ordering::SeqCst);
+        if self.synced.load(Ordering::SeqCst) < generation {
+            self.wait_for_workers();
+            self.synced.fetch_max(generation, Ordering::SeqCst);
+        }
+        if let Some(retired) = retired {
+            retired.free(&self.shared.pool);
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Space {
+    /// Returns when no other worker is in user code of this space that it entered before the call.
+    fn wait_for_workers(&self) {
         let me = super::vcpu::worker_id();
         for (id, worker) in self.shared.workers.iter().enumerate() {
             let entries = worker.entries.load(Ordering::SeqCst);
@@ -135,13 +163,6 @@ impl AddressSpace for Space {
                 core::hint::spin_loop();
             }
         }
-        if let Some(retired) = retired {
-            retired.free(&self.shared.pool);
-        }
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -78,7 +78,7 @@ unsafe impl TableAlloc for Pool {
         table as *const AtomicU64
     }
 
-    fn invalidate(&self, start: u64, bytes: u64) {
-        arch::invalidate(start, bytes);
+    fn invalidate(&self, start: u64, bytes: u64) -> bool {
+        arch::invalidate(start, bytes)
     }
 }

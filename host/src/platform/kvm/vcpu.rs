@@ -7,7 +7,7 @@
 use super::super::{Context, FaultInfo, SignalInfo, Trap};
 use super::machine::Error;
 use super::space::Space;
-use super::{Shared, arch, kick};
+use super::{Shared, arch};
 use crate::abi::{Errno, Result};
 use crate::arch::{FpState, UserRegs};
 use crate::arena::stack::KernelStack;
@@ -99,6 +99,14 @@ pub(super) fn worker_id() -> Option<usize> {
     (!worker.is_null()).then(|| unsafe { (*worker).id })
 }
 
+/// The calling worker's per-CPU block, if the caller is a worker.
+#[cfg(target_arch = "aarch64")]
+pub(super) fn current_cpu() -> Option<*mut Cpu> {
+    let worker = current();
+    // SAFETY: as above.
+    (!worker.is_null()).then(|| unsafe { (*worker).cpu })
+}
+
 /// Stack of a context that `run_worker` starts: runs the body, then hands the thread back to the host loop for good.
 extern "C" fn context_main(worker: usize) -> ! {
     let worker = worker as *mut Worker;
@@ -123,7 +131,7 @@ pub(super) fn run_worker(shared: &Arc<Shared>, id: usize, body: &mut dyn FnMut()
     let mut vcpu = shared.machine.create_vcpu(id).map_err(setup)?;
     let stack = KernelStack::new()?;
     let cpu = arch::init_cpu(id, shared.machine.features());
-    arch::init_vcpu(&shared.machine, &vcpu, cpu, shared.template.root()).map_err(setup)?;
+    arch::init_vcpu(&shared.machine, &vcpu, cpu, shared.kernel.roots()).map_err(setup)?;
     // SAFETY: only the lifetime is erased: the pointer is used until `host_loop` returns, below.
     let body = unsafe { core::mem::transmute::<*mut (dyn FnMut() + '_), *mut (dyn FnMut() + 'static)>(body) };
     let run = core::ptr::from_mut(vcpu.get_kvm_run());
@@ -143,13 +151,13 @@ pub(super) fn run_worker(shared: &Arc<Shared>, id: usize, body: &mut dyn FnMut()
     let pointer = &raw mut *worker;
     CURRENT.with(|c| c.set(pointer));
     shared.workers[id].tid.store(process::thread_id(), Ordering::Release);
-    kick::bind(run);
+    arch::bind_kick(run);
     // SAFETY: the block is initialised and this thread's; the stack is fresh; `worker` outlives the loop.
     unsafe {
         (*cpu).context_sp = crate::arch::prepare_stack(stack.top(), context_main, pointer as usize);
         host_loop(pointer);
     }
-    kick::bind(core::ptr::null_mut());
+    arch::bind_kick(core::ptr::null_mut());
     shared.workers[id].tid.store(0, Ordering::Release);
     shared.workers[id].loaded.store(0, Ordering::SeqCst);
     CURRENT.with(|c| c.set(core::ptr::null_mut()));
@@ -256,6 +264,7 @@ pub(super) fn is_kernel_code(worker: &Worker, ip: u64, sp: u64) -> bool {
     is_code && (STACKS_BASE..=STACKS_END).contains(&sp)
 }
 
+#[cfg(target_arch = "x86_64")]
 pub(super) fn counters(worker: &Worker) -> &Counters {
     &worker.shared.counters
 }
@@ -291,6 +300,7 @@ fn choose_root(worker: &mut Worker, space: &Space) -> u64 {
 }
 
 /// Notes that the calling vCPU's TLB was brought from generation `before` to the next one by flushing pages.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn note_flushed(space: &Space, before: u64) {
     let worker = current();
     if worker.is_null() {
@@ -321,32 +331,47 @@ impl Context for KvmContext {
         if let Some(signal) = arch::sanitize(regs, fp, worker.shared.machine.features()) {
             return Trap::Signal(signal);
         }
-        let root = choose_root(worker, space);
-        let opts = SwitchOpts { root, exact: false };
-        // SAFETY: the block is this vCPU's; `regs` and `fp` live on kernel stacks or the heap, in the arena, and were
-        // sanitised; the root maps the shared part.
-        let trap = unsafe { arch::switch_to_user(worker.cpu, regs, fp, opts, &worker.shared.counters.drops) };
-        worker.shared.workers[worker.id].entries.fetch_add(1, Ordering::Release);
-        match trap {
-            ring0::Trap::Syscall => Trap::Syscall,
-            ring0::Trap::Kick => Trap::Kick,
-            ring0::Trap::Yield => Trap::Yield,
-            ring0::Trap::PageFault { addr, access, code } => Trap::PageFault {
-                addr,
-                access: match access {
-                    ring0::Access::Read => super::super::Access::Read,
-                    ring0::Access::Write => super::super::Access::Write,
-                    ring0::Access::Execute => super::super::Access::Execute,
-                },
-                info: arch::page_fault_info(code),
-            },
-            ring0::Trap::HostMemoryGone { addr } => Trap::Signal(SignalInfo {
-                signo: libc::SIGBUS,
-                code: libc::BUS_ADRERR,
-                addr: addr.unwrap_or(0),
-                info: FaultInfo::default(),
-            }),
-            ring0::Trap::Exception(exception) => arch::exception(regs, fp, exception),
+        loop {
+            let exception = match run_user(worker, space, regs, fp) {
+                ring0::Trap::Syscall => return Trap::Syscall,
+                ring0::Trap::Kick => {
+                    arch::acknowledge_kick(&worker.shared.machine, worker.id);
+                    return Trap::Kick;
+                }
+                ring0::Trap::Yield => return Trap::Yield,
+                ring0::Trap::PageFault { addr, access, code } => {
+                    let access = match access {
+                        ring0::Access::Read => super::super::Access::Read,
+                        ring0::Access::Write => super::super::Access::Write,
+                        ring0::Access::Execute => super::super::Access::Execute,
+                    };
+                    return Trap::PageFault { addr, access, info: arch::page_fault_info(code) };
+                }
+                ring0::Trap::HostMemoryGone { addr } => {
+                    return Trap::Signal(SignalInfo {
+                        signo: libc::SIGBUS,
+                        code: libc::BUS_ADRERR,
+                        addr: addr.unwrap_or(0),
+                        info: FaultInfo::default(),
+                    });
+                }
+                ring0::Trap::Exception(exception) => exception,
+            };
+            if let Some(trap) = arch::exception(space, regs, fp, exception) {
+                return trap;
+            }
         }
     }
+}
+
+/// Runs user code once; the registers are loadable.
+#[inline]
+fn run_user(worker: &mut Worker, space: &Space, regs: &mut UserRegs, fp: &mut FpState) -> ring0::Trap {
+    let root = choose_root(worker, space);
+    let opts = SwitchOpts { root, exact: false };
+    // SAFETY: the block is this vCPU's; `regs` and `fp` live on kernel stacks or the heap, in the arena, and were
+    // sanitised; the root maps the shared part.
+    let trap = unsafe { arch::switch_to_user(worker.cpu, regs, fp, opts, &worker.shared.counters.drops) };
+    worker.shared.workers[worker.id].entries.fetch_add(1, Ordering::Release);
+    trap
 }

@@ -1,22 +1,25 @@
 //! x86_64: vCPU set-up, exits, and exceptions in Linux's terms.
 
 use super::super::{FaultInfo, SignalInfo, Trap};
+use super::image::Roots;
 use super::machine::{Error, Machine, failed};
 use super::space::Space;
+use super::tables::{Pool, Template, UserTables};
 use super::vcpu::{self, Worker, count};
+use super::{WorkerState, kick};
 use crate::abi::Result;
 use crate::arch::{FpState, UserRegs};
 use crate::hostsys;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 use kvm_bindings::{
     KVM_EXIT_HLT, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_device_attr, kvm_dtable,
-    kvm_msr_entry, kvm_regs, kvm_segment, kvm_xcr, kvm_xcrs,
+    kvm_msr_entry, kvm_regs, kvm_run, kvm_segment, kvm_xcr, kvm_xcrs,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use linux_raw_sys::general::{
     FPE_FLTDIV, FPE_FLTINV, FPE_FLTOVF, FPE_FLTRES, FPE_FLTUND, FPE_INTDIV, ILL_ILLOPN,
 };
-use pagetables::PageSize;
+use pagetables::{Attrs, PageSize};
 use ring0::layout::{PERCPU_BASE, PERCPU_END};
 use ring0::{Exception, Exit, SwitchOpts};
 use ring0_x86_64::cpu::{CPU_STRIDE, FpMode};
@@ -29,10 +32,18 @@ pub(super) use entry::enter_guest;
 pub(super) use pagetables::X86_64 as Format;
 pub(super) use ring0_x86_64::cpu::{Cpu, KERNEL_HALF};
 
+/// Both halves hang off one root.
+pub(super) const SPLIT_HALVES: bool = false;
+/// Kernel mappings of the lower half are in every table.
+pub(super) const LOWER_HALF: Attrs = Attrs::READ.union(Attrs::GLOBAL);
+/// Pages of the kernel half that are devices.
+pub(super) const DEVICE_PAGES: &[u64] = &[];
 /// User code ends one page below the canonical hole.
 pub(super) const TASK_SIZE: u64 = (1 << 47) - 4096;
+/// Other CPUs' TLBs are out of reach.
+pub(super) const BROADCASTS: bool = false;
 /// More pages than this are flushed by a reload of the root instead of one by one.
-pub(super) const FLUSH_PAGES_MAX: u64 = 16;
+const FLUSH_PAGES_MAX: u64 = 16;
 /// KVM_INTERRUPT: `_IOW(KVMIO, 0x86, struct kvm_interrupt)`.
 const KVM_INTERRUPT: u64 = 0x4004_ae86;
 /// KVM_NMI: `_IO(KVMIO, 0x9a)`.
@@ -102,7 +113,7 @@ fn has_rdcl_no(kvm: &Kvm) -> bool {
 }
 
 /// Makes the VM.
-pub(super) fn create_vm(kvm: &Kvm) -> Result<VmFd, Error> {
+pub(super) fn create_vm(kvm: &Kvm, _: &Features) -> Result<VmFd, Error> {
     let vm = kvm.create_vm().map_err(failed("KVM_CREATE_VM"))?;
     vm.set_identity_map_address(IDENTITY_MAP_ADDRESS).map_err(failed("KVM_SET_IDENTITY_MAP_ADDR"))?;
     vm.set_tss_address(TSS_ADDRESS).map_err(failed("KVM_SET_TSS_ADDR"))?;
@@ -137,7 +148,7 @@ pub(super) fn init_cpu(id: usize, features: &Features) -> *mut Cpu {
 }
 
 /// Loads a vCPU's first state: ring 0, at the point where it continues the context in its block.
-pub(super) fn init_vcpu(machine: &Machine, vcpu: &VcpuFd, cpu: *mut Cpu, root: u64) -> Result<(), Error> {
+pub(super) fn init_vcpu(machine: &Machine, vcpu: &VcpuFd, cpu: *mut Cpu, roots: Roots) -> Result<(), Error> {
     let features = machine.features();
     vcpu.set_cpuid2(&features.cpuid).map_err(failed("KVM_SET_CPUID2"))?;
     let mut sregs = vcpu.get_sregs().map_err(failed("KVM_GET_SREGS"))?;
@@ -178,7 +189,7 @@ pub(super) fn init_vcpu(machine: &Machine, vcpu: &VcpuFd, cpu: *mut Cpu, root: u
     sregs.idt =
         kvm_dtable { base: field(core::mem::offset_of!(Cpu, idt)), limit: IDT_LIMIT, padding: [0; 3] };
     sregs.cr0 = init::CR0;
-    sregs.cr3 = root;
+    sregs.cr3 = roots.lower;
     sregs.cr4 = features.cpu.cr4();
     sregs.efer = init::EFER;
     vcpu.set_sregs(&sregs).map_err(failed("KVM_SET_SREGS"))?;
@@ -350,19 +361,56 @@ pub(super) fn root(table: u64, context: u64, flush: bool) -> u64 {
     table | context | if flush || context == 0 { 0 } else { 1 << 63 }
 }
 
-/// Flushes pages here if the table is loaded.
+/// Flushes pages here, if they are few and the table is loaded.
 pub(super) fn flush_pages(space: &Space, start: u64, pages: u64, before: u64) {
-    let done = (0..pages).all(|i| entry::flush_page(space.root, start + i * 4096));
+    let done =
+        pages <= FLUSH_PAGES_MAX && (0..pages).all(|i| entry::flush_page(space.root, start + i * 4096));
     if done {
         vcpu::note_flushed(space, before);
     }
 }
 
-/// x86 needs nothing before it waits for other CPUs' acknowledgements.
-pub(super) fn before_wait() {}
+/// x86 has no broadcast: other CPUs are told by the generation, and by kicks.
+pub(super) fn flush_everywhere(_: u64, _: u64) -> bool {
+    false
+}
+
+/// Table walkers see every store.
+#[inline]
+pub(super) fn publish() {}
 
 /// x86 does not need break-before-make: never called between break and make.
-pub(super) fn invalidate(_: u64, _: u64) {}
+pub(super) fn invalidate(_: u64, _: u64) -> bool {
+    true
+}
+
+/// Kicks a worker: signals its thread.
+pub(super) fn kick(_: &Machine, _: usize, worker: &WorkerState) {
+    kick::send(worker.tid.load(Ordering::Acquire));
+}
+
+/// Installs the handler, once per process.
+pub(super) fn install_kick() {
+    kick::install();
+}
+
+/// Names the calling worker's run page to the handler.
+pub(super) fn bind_kick(run: *mut kvm_run) {
+    kick::bind(run);
+}
+
+/// The interrupt was consumed by being taken.
+pub(super) fn acknowledge_kick(_: &Machine, _: usize) {}
+
+/// Bounds of the ring-0 entry code.
+pub(super) fn ring0_text() -> (u64, u64) {
+    super::image::ring0_text()
+}
+
+/// A program's table: a copy of the upper nodes of the shared part.
+pub(super) fn user_tables(template: &Template, pool: Pool) -> Result<UserTables, pagetables::Error> {
+    template.instantiate(pool)
+}
 
 /// Runs user code, entering the guest first if need be.
 ///
@@ -400,8 +448,8 @@ pub(super) fn page_fault_info(code: u64) -> FaultInfo {
     FaultInfo { trapno: trap::PAGE_FAULT.into(), err: code }
 }
 
-/// An exception as Linux reports it (arch/x86/kernel/traps.c).
-pub(super) fn exception(regs: &UserRegs, fp: &FpState, exception: Exception) -> Trap {
+/// An exception as Linux reports it (arch/x86/kernel/traps.c). Never `None`: nothing is emulated.
+pub(super) fn exception(_: &Space, regs: &mut UserRegs, fp: &FpState, exception: Exception) -> Option<Trap> {
     let ip = regs.rip;
     let (signo, code, addr) = match exception.class {
         0 => (libc::SIGFPE, FPE_INTDIV as i32, ip),
@@ -420,7 +468,7 @@ pub(super) fn exception(regs: &UserRegs, fp: &FpState, exception: Exception) -> 
         _ => (libc::SIGSEGV, libc::SI_KERNEL, 0),
     };
     let info = FaultInfo { trapno: exception.class.into(), err: exception.code };
-    Trap::Signal(SignalInfo { signo, code, addr, info })
+    Some(Trap::Signal(SignalInfo { signo, code, addr, info }))
 }
 
 fn control_word(fp: &FpState) -> u16 {
