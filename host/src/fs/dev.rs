@@ -65,7 +65,7 @@ impl FileOps for Null {
     fn seek(&self, _pos: u64, _offset: i64, _whence: Whence) -> Result<u64> {
         Ok(0)
     }
-    fn reopen(&self, _how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+    fn reopen(self: Arc<Self>, _how: &OpenHow) -> Result<Arc<dyn FileOps>> {
         Ok(Arc::new(Null))
     }
     fn as_any(&self) -> &dyn Any {

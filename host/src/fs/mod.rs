@@ -5,7 +5,13 @@
 //! descriptors through.
 
 pub mod dev;
+pub mod host;
 #[expect(unsafe_code, reason = "host calls on pinned user pages and page caches")]
 pub mod hostio;
 pub mod layer;
+pub mod memfd;
 pub mod pipe;
+pub mod proc;
+pub mod pseudo;
+pub mod sysfs;
+pub mod world;

@@ -373,7 +373,7 @@ impl FileOps for PipeEnd {
         }
     }
 
-    fn reopen(&self, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+    fn reopen(self: Arc<Self>, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
         self.pipe.open_fifo(how)
     }
 

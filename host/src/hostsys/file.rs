@@ -3,6 +3,7 @@
 use super::syscall;
 use crate::abi::{Errno, Result};
 use core::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 
 /// An owned host descriptor.
 #[derive(Debug, PartialEq, Eq)]
@@ -12,6 +13,12 @@ impl HostFd {
     /// Takes ownership of `fd`.
     pub fn from_raw(fd: i32) -> Self {
         HostFd(fd)
+    }
+
+    /// The descriptor as std's type.
+    pub fn borrow(&self) -> BorrowedFd<'_> {
+        // SAFETY: it stays open as long as `self` lives.
+        unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 
     /// The number.

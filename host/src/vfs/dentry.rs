@@ -130,6 +130,11 @@ impl Dentry {
         self.flags.load(Ordering::Acquire) & DEAD != 0
     }
 
+    /// Marks that it has no name any more (or never had one).
+    pub fn mark_dead(&self) {
+        self.set_dead();
+    }
+
     fn set_dead(&self) {
         self.flags.fetch_or(DEAD, Ordering::AcqRel);
     }

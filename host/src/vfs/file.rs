@@ -162,7 +162,7 @@ pub trait FileOps: Send + Sync {
     ///
     /// # Errors
     /// ENXIO.
-    fn reopen(&self, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+    fn reopen(self: Arc<Self>, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
         let _ = how;
         Err(Errno::ENXIO)
     }
@@ -477,7 +477,7 @@ impl Inode for AnonInode {
         self.file.stat()
     }
     fn open(self: Arc<Self>, _path: &Path, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
-        self.file.ops.reopen(how)
+        self.file.ops.clone().reopen(how)
     }
     fn follow(&self, _caller: Caller) -> Result<Link> {
         Err(Errno::EINVAL)

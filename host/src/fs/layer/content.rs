@@ -7,9 +7,10 @@
 use super::lower::Opened;
 use crate::abi::{Errno, Result};
 use crate::fs::hostio;
+use crate::mm::filecache::FileCache;
 use crate::mm::frames::Page;
 use crate::mm::{IoDst, IoSrc};
-use crate::platform::Frame;
+use crate::platform::{Capabilities, Frame};
 use crate::sync::Lock;
 use crate::vfs::Whence;
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ struct State {
     size: u64,
     /// Bytes of the host file that still show through.
     lower_end: u64,
+    /// Size of the host file when it was found.
+    lower_size: u64,
     pages: BTreeMap<u64, Page>,
 }
 
@@ -34,6 +37,8 @@ struct State {
 pub struct Content {
     state: Lock<State>,
     lower: Option<Arc<Opened>>,
+    /// Pages of the host file that need no copy (kvm).
+    shared: Option<FileCache>,
     /// Serialises appends.
     appending: Lock<()>,
 }
@@ -53,13 +58,15 @@ impl Content {
     }
 
     /// What a host file of `size` bytes holds.
-    pub fn of_lower(lower: Arc<Opened>, size: u64) -> Self {
-        Self::new(Some(lower), size)
+    pub fn of_lower(lower: Arc<Opened>, size: u64, caps: Option<Capabilities>) -> Self {
+        let mut content = Self::new(Some(lower), size);
+        content.shared = caps.filter(|caps| caps.maps_host_files).map(FileCache::new);
+        content
     }
 
     fn new(lower: Option<Arc<Opened>>, size: u64) -> Self {
-        let state = State { size, lower_end: size, pages: BTreeMap::new() };
-        Content { state: Lock::new(state), lower, appending: Lock::new(()) }
+        let state = State { size, lower_end: size, lower_size: size, pages: BTreeMap::new() };
+        Content { state: Lock::new(state), lower, shared: None, appending: Lock::new(()) }
     }
 
     /// Size in bytes.
@@ -98,6 +105,18 @@ impl Content {
                 Next::End => break,
                 Next::Page(page, start, len) => dst.write_frame(page.frame(), start, len),
                 Next::Zeroes(len) => dst.write_zeroes(len),
+                Next::Lower(len) if small && self.shared.is_some() => match self.host_page(at / PAGE) {
+                    Ok(Some(frame)) => {
+                        let page = Page::from_frame(frame);
+                        let start = (at % PAGE) as usize;
+                        dst.write_frame(page.frame(), start, len.min(PAGE as usize - start))
+                    }
+                    Ok(None) => match self.load(at / PAGE) {
+                        Ok(()) => continue,
+                        Err(errno) => Err(errno),
+                    },
+                    Err(errno) => Err(errno),
+                },
                 Next::Lower(_) if small => match self.load(at / PAGE) {
                     Ok(()) => continue,
                     Err(errno) => Err(errno),
@@ -212,11 +231,29 @@ impl Content {
     ///
     /// # Errors
     /// EFAULT beyond the end.
-    pub fn map_page(&self, index: u64) -> Result<Frame> {
+    pub fn map_page(&self, index: u64, write: bool) -> Result<Frame> {
         if index >= self.size().div_ceil(PAGE) {
             return Err(Errno::EFAULT);
         }
+        if !write && let Some(frame) = self.host_page(index)? {
+            return Ok(frame);
+        }
         Ok(self.page_for(index)?.into_frame())
+    }
+
+    /// The host's own page at `index`, where it can be used and nothing was written there.
+    fn host_page(&self, index: u64) -> Result<Option<Frame>> {
+        let Some(shared) = &self.shared else { return Ok(None) };
+        {
+            let state = self.state.lock();
+            // A page cut short by truncation would show the host's bytes behind the end.
+            let cut = state.lower_end < state.size.max(state.lower_size) && index >= state.lower_end / PAGE;
+            if cut || index * PAGE >= state.lower_end || state.pages.contains_key(&index) {
+                return Ok(None);
+            }
+        }
+        let fd = self.lower_fd()?;
+        shared.page(fd.borrow(), self.state.lock().lower_size, index).map(Some)
     }
 
     /// Pages that are there already.
@@ -225,6 +262,12 @@ impl Content {
         let end = first.saturating_add(to.len() as u64).min(state.size.div_ceil(PAGE)).max(first);
         for (&index, page) in state.pages.range(first..end) {
             to[(index - first) as usize] = Some(page.share());
+        }
+        if let Some(shared) = &self.shared
+            && state.lower_end == state.lower_size
+            && state.pages.is_empty()
+        {
+            shared.ready(state.lower_size, first, to);
         }
     }
 

@@ -36,12 +36,16 @@ impl FileOps for NodeFile {
     }
 
     fn write(&self, src: &mut IoSrc<'_>, offset: Option<u64>) -> Result<usize> {
-        let count = self.content()?.write(src, offset.unwrap_or(0))?;
+        let offset = offset.unwrap_or(0);
+        self.node.may_write(offset.saturating_add(src.remaining() as u64))?;
+        let count = self.content()?.write(src, offset)?;
         self.node.meta().touch();
         Ok(count)
     }
 
     fn append(&self, src: &mut IoSrc<'_>) -> Result<(usize, u64)> {
+        let end = self.content()?.size().saturating_add(src.remaining() as u64);
+        self.node.may_write(end)?;
         let done = self.content()?.append(src)?;
         self.node.meta().touch();
         Ok(done)
@@ -82,6 +86,7 @@ impl FileOps for NodeFile {
     fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
         let content = self.content()?;
         let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
+        self.node.may_write(end)?;
         let keep = mode & c::FALLOC_FL_KEEP_SIZE != 0;
         match mode & !c::FALLOC_FL_KEEP_SIZE {
             0 => {}
@@ -106,8 +111,8 @@ impl FileOps for NodeFile {
 }
 
 impl Mappable for NodeFile {
-    fn page(&self, index: u64, _write: bool) -> Result<Frame> {
-        self.content()?.map_page(index)
+    fn page(&self, index: u64, write: bool) -> Result<Frame> {
+        self.content()?.map_page(index, write)
     }
 
     fn size(&self) -> u64 {

@@ -19,6 +19,7 @@ use crate::abi::{Errno, Result};
 use crate::fs::dev::Devices;
 use crate::fs::pipe::Pipe;
 use crate::hostsys::file::HostFd;
+use crate::platform::Capabilities;
 use crate::sync::Lock;
 use crate::vfs::{
     Caller, Dentry, DirFile, FileOps, Inode, Kind, ListEntry, Meta, NewNode, OpenHow, Path, Stat, Superblock,
@@ -30,7 +31,7 @@ use linux_raw_sys::general as c;
 use lower::{HostStat, LowerDir};
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Inode numbers of what the sandbox makes start here, above those of hosts.
@@ -45,6 +46,8 @@ pub struct Layer {
     linked: Lock<BTreeMap<(u64, u64), Weak<Node>>>,
     /// What opening device nodes leads to.
     devices: Arc<Devices>,
+    /// The platform's, where host files lie below.
+    caps: Option<Capabilities>,
 }
 
 enum Body {
@@ -76,20 +79,23 @@ pub struct Node {
     lower_blocks: u64,
     xattrs: Lock<Option<Box<Xattrs>>>,
     shared: Lock<Option<Arc<dyn Any + Send + Sync>>>,
+    /// `F_SEAL_*` (fcntl(2)).
+    seals: AtomicU32,
 }
 
 impl Layer {
-    fn new(devices: &Arc<Devices>) -> Arc<Layer> {
+    fn new(devices: &Arc<Devices>, caps: Option<Capabilities>) -> Arc<Layer> {
         Arc::new(Layer {
             next_ino: AtomicU64::new(FIRST_INO),
             linked: Lock::new(BTreeMap::new()),
             devices: devices.clone(),
+            caps,
         })
     }
 
     /// A file system in memory; its root directory has `perm`.
     pub fn tmpfs(dev: u32, fstype: &'static str, perm: u32, devices: &Arc<Devices>) -> Arc<Dentry> {
-        let layer = Layer::new(devices);
+        let layer = Layer::new(devices, None);
         let root = layer.node(Meta::new(Kind::Dir, layer.new_ino(), perm), layer.dir(None, 0));
         Dentry::root(&Superblock::new(makedev(0, dev), fstype, TMPFS_MAGIC), root, b"/")
     }
@@ -98,8 +104,8 @@ impl Layer {
     ///
     /// # Errors
     /// The host's, or ENOTDIR.
-    pub fn above(root: HostFd, dev: u32, devices: &Arc<Devices>) -> Result<Arc<Dentry>> {
-        let layer = Layer::new(devices);
+    pub fn above(root: HostFd, dev: u32, caps: &Capabilities, devices: &Arc<Devices>) -> Result<Arc<Dentry>> {
+        let layer = Layer::new(devices, Some(*caps));
         let (dir, stat) = LowerDir::root(root)?;
         let root = layer.of_host(&stat, layer.dir(Some(dir), stat.raw.stx_size));
         let sb = Superblock::new(makedev(0, dev), "overlay", OVERLAY_MAGIC);
@@ -108,7 +114,7 @@ impl Layer {
 
     /// A regular file without a name, in a file system of its own (memfd, shared memory).
     pub fn nameless(devices: &Arc<Devices>, name: &[u8], perm: u32) -> Arc<Dentry> {
-        let layer = Layer::new(devices);
+        let layer = Layer::new(devices, None);
         let meta = Meta::new(Kind::File, layer.new_ino(), perm);
         meta.nlink.store(0, Ordering::Relaxed);
         let node = layer.node(meta, Body::File(Content::empty()));
@@ -131,6 +137,7 @@ impl Layer {
             lower_blocks: 0,
             xattrs: Lock::new(None),
             shared: Lock::new(None),
+            seals: AtomicU32::new(c::F_SEAL_SEAL),
         })
     }
 
@@ -153,6 +160,7 @@ impl Layer {
             lower_blocks: raw.stx_blocks,
             xattrs: Lock::new(None),
             shared: Lock::new(None),
+            seals: AtomicU32::new(c::F_SEAL_SEAL),
         })
     }
 }
@@ -167,6 +175,52 @@ impl Node {
         match &self.body {
             Body::File(content) => Some(content),
             _ => None,
+        }
+    }
+
+    /// What may no longer be done to it (F_GET_SEALS).
+    pub fn seals(&self) -> u32 {
+        self.seals.load(Ordering::Relaxed)
+    }
+
+    /// Forbids more (F_ADD_SEALS).
+    ///
+    /// # Errors
+    /// EPERM if even that is forbidden.
+    pub fn add_seals(&self, seals: u32) -> Result<()> {
+        if self.seals() & c::F_SEAL_SEAL != 0 {
+            return Err(Errno::EPERM);
+        }
+        self.seals.fetch_or(seals, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Allows sealing (memfd_create).
+    pub fn allow_sealing(&self) {
+        self.seals.store(0, Ordering::Relaxed);
+    }
+
+    /// Fails if a seal keeps the size from becoming `len`.
+    fn may_resize(&self, len: u64) -> Result<()> {
+        let size = self.content().map_or(0, Content::size);
+        let seal = match len.cmp(&size) {
+            std::cmp::Ordering::Less => c::F_SEAL_SHRINK,
+            std::cmp::Ordering::Equal => return Ok(()),
+            std::cmp::Ordering::Greater => c::F_SEAL_GROW,
+        };
+        if self.seals() & seal != 0 { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
+    /// Fails if a seal forbids writing up to `end`.
+    fn may_write(&self, end: u64) -> Result<()> {
+        let seals = self.seals();
+        if seals & (c::F_SEAL_WRITE | c::F_SEAL_FUTURE_WRITE) != 0 {
+            return Err(Errno::EPERM);
+        }
+        if seals & c::F_SEAL_GROW != 0 {
+            self.may_resize(end.max(self.content().map_or(0, Content::size)))
+        } else {
+            Ok(())
         }
     }
 
@@ -220,7 +274,7 @@ impl Inode for Node {
         }
         let body = match kind {
             Kind::Dir => self.layer.dir(Some(lower.dir(name, &stat)), stat.raw.stx_size),
-            Kind::File => Body::File(Content::of_lower(lower.file(name), stat.raw.stx_size)),
+            Kind::File => Body::File(Content::of_lower(lower.file(name), stat.raw.stx_size, self.layer.caps)),
             Kind::Symlink => {
                 Body::Symlink(Lock::new(Target::Lower(lower.clone(), name.into(), stat.raw.stx_size)))
             }
@@ -296,6 +350,7 @@ impl Inode for Node {
 
     fn truncate(&self, len: u64) -> Result<()> {
         let content = self.content().ok_or(Errno::EINVAL)?;
+        self.may_resize(len)?;
         content.truncate(len)?;
         self.meta.touch();
         Ok(())

@@ -1,0 +1,22 @@
+//! memfd_create(2): regular files without a name.
+
+use super::layer::{Layer, Node};
+use crate::abi::Result;
+use crate::vfs::{File, Mount, MountFlags, OpenHow, Path};
+use linux_raw_sys::general as c;
+use std::sync::Arc;
+
+/// A new one, open for reading and writing.
+///
+/// # Errors
+/// None in practice.
+pub fn create(name: &[u8], perm: u32, sealing: bool) -> Result<Arc<File>> {
+    let dentry = Layer::nameless(&Arc::default(), &[b"/memfd:", name].concat(), perm);
+    if sealing && let Some(node) = dentry.inode.as_any().downcast_ref::<Node>() {
+        node.allow_sealing();
+    }
+    dentry.mark_dead();
+    let path = Path { mount: Mount::new(0, dentry.clone(), "none", MountFlags::empty()), dentry };
+    let how = OpenHow { flags: c::O_RDWR | c::O_LARGEFILE, ..OpenHow::default() };
+    Ok(File::new(path.dentry.inode.clone().open(&path, &how)?, how.flags, path))
+}

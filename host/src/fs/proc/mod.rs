@@ -1,0 +1,96 @@
+//! /proc: what the kernel knows of itself and of processes.
+//!
+//! Entries are looked up every time (the superblock is volatile): processes come and go. Texts follow proc(5).
+
+mod system;
+mod task;
+
+use super::pseudo::{Symlink, entry, next_ino};
+use crate::abi::{Errno, Result};
+use crate::kernel::Kernel;
+use crate::vfs::{
+    Caller, Dentry, DirFile, FileOps, Inode, Kind, ListEntry, Meta, OpenHow, Path, Superblock, makedev,
+};
+use std::any::Any;
+use std::sync::{Arc, Weak};
+
+const PROC_MAGIC: u64 = 0x9fa0;
+/// Inode numbers of process entries: this, the id and a number for the entry.
+const TASK_INO: u64 = 1 << 32;
+
+/// The root directory of a new /proc.
+pub fn root(kernel: &Arc<Kernel>) -> Arc<Dentry> {
+    let root = Root {
+        meta: Meta::new(Kind::Dir, next_ino(), 0o555),
+        kernel: Arc::downgrade(kernel),
+        fixed: fixed(kernel),
+    };
+    Dentry::root(&Superblock::volatile(makedev(0, 23), "proc", PROC_MAGIC), Arc::new(root), b"/")
+}
+
+fn fixed(kernel: &Arc<Kernel>) -> Vec<(&'static str, Arc<dyn Inode>)> {
+    let mut all = system::entries(kernel);
+    all.push(("self", Symlink::named(next_ino(), |caller| caller.pid.to_string().into_bytes())));
+    all.push((
+        "thread-self",
+        Symlink::named(next_ino(), |caller| format!("{}/task/{}", caller.pid, caller.tid).into_bytes()),
+    ));
+    all.push(("mounts", Symlink::named(next_ino(), |_| b"self/mounts".to_vec())));
+    all.push(("net", Symlink::named(next_ino(), |_| b"self/net".to_vec())));
+    all
+}
+
+struct Root {
+    meta: Meta,
+    kernel: Weak<Kernel>,
+    fixed: Vec<(&'static str, Arc<dyn Inode>)>,
+}
+
+/// A process or thread id, as a file name must spell it.
+fn parse_id(name: &[u8]) -> Option<i32> {
+    if name.is_empty() || name[0] == b'0' || name.len() > 9 || !name.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(name).ok()?.parse().ok()
+}
+
+impl Inode for Root {
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Option<Arc<dyn Inode>>> {
+        if let Some(id) = parse_id(name) {
+            let kernel = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
+            return Ok(task::process(&kernel, id));
+        }
+        Ok(self.fixed.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, inode)| inode.clone()))
+    }
+
+    fn list(&self) -> Result<Arc<[ListEntry]>> {
+        let mut all: Vec<ListEntry> =
+            self.fixed.iter().map(|(name, inode)| entry(name.as_bytes(), &**inode)).collect();
+        if let Some(kernel) = self.kernel.upgrade() {
+            for id in kernel.tree.lock().nodes().map(|(id, _)| *id) {
+                all.push(ListEntry {
+                    name: id.to_string().into_bytes().into(),
+                    ino: TASK_INO + ((id as u64) << 8),
+                    kind: Kind::Dir,
+                });
+            }
+        }
+        Ok(all.into())
+    }
+
+    fn open(self: Arc<Self>, path: &Path, _how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        Ok(DirFile::new(path))
+    }
+
+    fn readlink(&self, _caller: Caller) -> Result<Vec<u8>> {
+        Err(Errno::EINVAL)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,263 @@
+//! Building blocks of /proc and /sys: files whose text is made when they are read, fixed directories, links.
+
+use crate::abi::{Errno, Result};
+use crate::mm::{IoDst, IoSrc};
+use crate::sync::Lock;
+use crate::vfs::{Caller, DirFile, FileOps, Inode, Kind, Link, ListEntry, Meta, OpenHow, Path, Whence};
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Inode numbers of fixed entries; those of processes are made from their ids, far above.
+static NEXT_INO: AtomicU64 = AtomicU64::new(1);
+
+/// A number for a fixed entry.
+pub fn next_ino() -> u64 {
+    NEXT_INO.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Makes the text of a file.
+pub type Make = Box<dyn Fn(Caller) -> Result<Vec<u8>> + Send + Sync>;
+/// Takes what is written to one.
+pub type Store = Box<dyn Fn(&[u8]) -> Result<()> + Send + Sync>;
+
+/// A file whose text is made when it is first read.
+pub struct Text {
+    meta: Meta,
+    make: Make,
+    store: Option<Store>,
+}
+
+impl Text {
+    /// A read-only one.
+    pub fn new(ino: u64, make: impl Fn(Caller) -> Result<Vec<u8>> + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Text { meta: Meta::new(Kind::File, ino, 0o444), make: Box::new(make), store: None })
+    }
+
+    /// One with a text that never changes.
+    pub fn fixed(text: impl Into<Vec<u8>>) -> Arc<Self> {
+        let text = text.into();
+        Self::new(next_ino(), move |_| Ok(text.clone()))
+    }
+
+    /// One that can be written too.
+    pub fn writable(
+        ino: u64,
+        make: impl Fn(Caller) -> Result<Vec<u8>> + Send + Sync + 'static,
+        store: impl Fn(&[u8]) -> Result<()> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let meta = Meta::new(Kind::File, ino, 0o644);
+        Arc::new(Text { meta, make: Box::new(make), store: Some(Box::new(store)) })
+    }
+
+    /// The same with an owner and permissions.
+    pub fn with(self: Arc<Self>, perm: u32, uid: u32, gid: u32) -> Arc<Self> {
+        self.meta.perm.store(perm, Ordering::Relaxed);
+        self.meta.uid.store(uid, Ordering::Relaxed);
+        self.meta.gid.store(gid, Ordering::Relaxed);
+        self
+    }
+}
+
+impl Inode for Text {
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+    fn open(self: Arc<Self>, _path: &Path, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        Ok(Arc::new(TextFile { inode: self, caller: how.caller, text: Lock::new(None) }))
+    }
+    fn truncate(&self, _len: u64) -> Result<()> {
+        // `echo 1 > /proc/...` opens with O_TRUNC.
+        if self.store.is_some() { Ok(()) } else { Err(Errno::EACCES) }
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+struct TextFile {
+    inode: Arc<Text>,
+    caller: Caller,
+    text: Lock<Option<Arc<Vec<u8>>>>,
+}
+
+impl TextFile {
+    fn text(&self, offset: u64) -> Result<Arc<Vec<u8>>> {
+        let known = self.text.lock().clone();
+        match known {
+            Some(text) if offset > 0 => Ok(text),
+            _ => {
+                let text = Arc::new((self.inode.make)(self.caller)?);
+                *self.text.lock() = Some(text.clone());
+                Ok(text)
+            }
+        }
+    }
+}
+
+impl FileOps for TextFile {
+    fn positioned(&self) -> bool {
+        true
+    }
+    fn read(&self, dst: &mut IoDst<'_>, offset: Option<u64>) -> Result<usize> {
+        let offset = offset.unwrap_or(0);
+        let text = self.text(offset)?;
+        match text.get(offset as usize..) {
+            Some(rest) if !rest.is_empty() => dst.write_bytes(rest),
+            _ => Ok(0),
+        }
+    }
+    fn write(&self, src: &mut IoSrc<'_>, _offset: Option<u64>) -> Result<usize> {
+        let store = self.inode.store.as_ref().ok_or(Errno::EACCES)?;
+        let mut bytes = vec![0; src.remaining().min(4096)];
+        let count = src.read_bytes(&mut bytes)?;
+        store(&bytes[..count])?;
+        Ok(count)
+    }
+    fn append(&self, src: &mut IoSrc<'_>) -> Result<(usize, u64)> {
+        Ok((self.write(src, None)?, 0))
+    }
+    fn seek(&self, pos: u64, offset: i64, whence: Whence) -> Result<u64> {
+        let base = match whence {
+            Whence::Set => 0,
+            Whence::Current => pos as i64,
+            Whence::End | Whence::Data | Whence::Hole => return Err(Errno::EINVAL),
+        };
+        base.checked_add(offset).and_then(|n| u64::try_from(n).ok()).ok_or(Errno::EINVAL)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// A directory with the same entries always.
+pub struct Dir {
+    meta: Meta,
+    entries: BTreeMap<Vec<u8>, Arc<dyn Inode>>,
+}
+
+impl Dir {
+    /// One with these entries.
+    pub fn new(entries: Vec<(&str, Arc<dyn Inode>)>) -> Arc<Self> {
+        let meta = Meta::new(Kind::Dir, next_ino(), 0o555);
+        let entries: BTreeMap<_, _> =
+            entries.into_iter().map(|(n, inode)| (n.as_bytes().to_vec(), inode)).collect();
+        let dirs = entries.values().filter(|inode| inode.meta().kind == Kind::Dir).count();
+        meta.nlink.fetch_add(dirs as u32, Ordering::Relaxed);
+        Arc::new(Dir { meta, entries })
+    }
+}
+
+impl Inode for Dir {
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+    fn lookup(&self, name: &[u8]) -> Result<Option<Arc<dyn Inode>>> {
+        Ok(self.entries.get(name).cloned())
+    }
+    fn list(&self) -> Result<Arc<[ListEntry]>> {
+        Ok(self.entries.iter().map(|(name, inode)| entry(name, &**inode)).collect())
+    }
+    fn open(self: Arc<Self>, path: &Path, _how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        Ok(DirFile::new(path))
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// A directory entry for `inode`.
+pub fn entry(name: &[u8], inode: &dyn Inode) -> ListEntry {
+    ListEntry { name: name.into(), ino: inode.meta().ino, kind: inode.meta().kind }
+}
+
+/// A directory whose entries are found by functions.
+pub struct DynDir<F, L> {
+    meta: Meta,
+    find: F,
+    names: L,
+}
+
+impl<F, L> DynDir<F, L>
+where
+    F: Fn(&[u8]) -> Result<Option<Arc<dyn Inode>>> + Send + Sync + 'static,
+    L: Fn() -> Result<Vec<ListEntry>> + Send + Sync + 'static,
+{
+    /// One with that inode number, owned by `uid` and `gid`.
+    pub fn new(ino: u64, perm: u32, uid: u32, gid: u32, find: F, names: L) -> Arc<Self> {
+        Arc::new(DynDir { meta: Meta::new(Kind::Dir, ino, perm).owned(uid, gid), find, names })
+    }
+}
+
+impl<F, L> Inode for DynDir<F, L>
+where
+    F: Fn(&[u8]) -> Result<Option<Arc<dyn Inode>>> + Send + Sync + 'static,
+    L: Fn() -> Result<Vec<ListEntry>> + Send + Sync + 'static,
+{
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+    fn lookup(&self, name: &[u8]) -> Result<Option<Arc<dyn Inode>>> {
+        (self.find)(name)
+    }
+    fn list(&self) -> Result<Arc<[ListEntry]>> {
+        Ok((self.names)()?.into())
+    }
+    fn open(self: Arc<Self>, path: &Path, _how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        Ok(DirFile::new(path))
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Finds out where a link leads, and what readlink(2) says.
+type Target = Box<dyn Fn(Caller) -> Result<(Link, Vec<u8>)> + Send + Sync>;
+
+/// A symbolic link whose target is found when it is followed.
+pub struct Symlink {
+    meta: Meta,
+    target: Target,
+}
+
+impl Symlink {
+    /// One that leads wherever `target` says.
+    pub fn new(
+        ino: u64,
+        target: impl Fn(Caller) -> Result<(Link, Vec<u8>)> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Symlink { meta: Meta::new(Kind::Symlink, ino, 0o777), target: Box::new(target) })
+    }
+
+    /// One that is a name.
+    pub fn named(ino: u64, text: impl Fn(Caller) -> Vec<u8> + Send + Sync + 'static) -> Arc<Self> {
+        Self::new(ino, move |caller| {
+            let text = text(caller);
+            Ok((Link::Name(text.clone()), text))
+        })
+    }
+
+    /// The same with an owner and permissions.
+    pub fn with(self: Arc<Self>, perm: u32, uid: u32, gid: u32) -> Arc<Self> {
+        self.meta.perm.store(perm, Ordering::Relaxed);
+        self.meta.uid.store(uid, Ordering::Relaxed);
+        self.meta.gid.store(gid, Ordering::Relaxed);
+        self
+    }
+}
+
+impl Inode for Symlink {
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+    fn follow(&self, caller: Caller) -> Result<Link> {
+        Ok((self.target)(caller)?.0)
+    }
+    fn readlink(&self, caller: Caller) -> Result<Vec<u8>> {
+        Ok((self.target)(caller)?.1)
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,53 @@
+//! /sys: as much as programs look for (CPU lists, huge page settings).
+
+use super::pseudo::{Dir, Text};
+use crate::kernel::Kernel;
+use crate::vfs::{Dentry, Inode, Superblock, makedev};
+use std::sync::Arc;
+
+const SYSFS_MAGIC: u64 = 0x6265_6572;
+
+fn fixed(text: &str) -> Arc<dyn Inode> {
+    Text::fixed(format!("{text}\n"))
+}
+
+/// The root directory of a new /sys.
+pub fn root(kernel: &Arc<Kernel>) -> Arc<Dentry> {
+    let count = kernel.sched.worker_count();
+    let list = if count > 1 { format!("0-{}", count - 1) } else { "0".to_owned() };
+    let mut cpus: Vec<(String, Arc<dyn Inode>)> = vec![
+        ("online".to_owned(), fixed(&list)),
+        ("possible".to_owned(), fixed(&list)),
+        ("present".to_owned(), fixed(&list)),
+        ("offline".to_owned(), fixed("")),
+        ("kernel_max".to_owned(), fixed("8191")),
+    ];
+    for cpu in 0..count {
+        let id = cpu.to_string();
+        let topology = Dir::new(vec![
+            ("core_id", fixed(&id)),
+            ("physical_package_id", fixed("0")),
+            ("thread_siblings_list", fixed(&id)),
+            ("core_siblings_list", fixed(&list)),
+        ]);
+        cpus.push((format!("cpu{cpu}"), Dir::new(vec![("topology", topology), ("online", fixed("1"))])));
+    }
+    let cpus = Dir::new(cpus.iter().map(|(name, inode)| (name.as_str(), inode.clone())).collect());
+    let node0 = Dir::new(vec![("cpulist", fixed(&list)), ("distance", fixed("10"))]);
+    let node = Dir::new(vec![("online", fixed("0")), ("possible", fixed("0")), ("node0", node0)]);
+    let system = Dir::new(vec![("cpu", cpus), ("node", node)]);
+    let thp = Dir::new(vec![
+        ("enabled", fixed("always [madvise] never")),
+        ("defrag", fixed("always defer defer+madvise [madvise] never")),
+        ("hpage_pmd_size", fixed("2097152")),
+    ]);
+    let root = Dir::new(vec![
+        ("devices", Dir::new(vec![("system", system)])),
+        ("kernel", Dir::new(vec![("mm", Dir::new(vec![("transparent_hugepage", thp)]))])),
+        ("fs", Dir::new(vec![("cgroup", Dir::new(Vec::new()))])),
+        ("class", Dir::new(vec![("net", Dir::new(Vec::new())), ("block", Dir::new(Vec::new()))])),
+        ("block", Dir::new(Vec::new())),
+        ("bus", Dir::new(Vec::new())),
+    ]);
+    Dentry::root(&Superblock::volatile(makedev(0, 24), "sysfs", SYSFS_MAGIC), root, b"/")
+}

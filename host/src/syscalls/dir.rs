@@ -1,0 +1,69 @@
+//! getdents: directory listings.
+
+use super::Args;
+use crate::abi::{Errno, Result};
+use crate::kernel::Current;
+use crate::vfs::DirEntry;
+
+/// Most bytes gathered before they are copied out.
+const CHUNK: usize = 32 * 1024;
+
+/// Lays entries out one behind the other, and stops before the buffer overflows.
+fn list(cur: &Current, args: &Args, put: fn(&mut Vec<u8>, &DirEntry<'_>), header: usize) -> Result<u64> {
+    let file = cur.fds().get(args.fd(0))?;
+    let room = args.uint(2) as usize;
+    let mut out: Vec<u8> = Vec::with_capacity(room.min(CHUNK));
+    let mut full = false;
+    file.readdir(&mut |entry| {
+        let size = (header + entry.name.len() + 1).next_multiple_of(8);
+        if out.len() + size > room.min(CHUNK) {
+            full = true;
+            return false;
+        }
+        put(&mut out, entry);
+        true
+    })?;
+    if out.is_empty() && full {
+        return Err(Errno::EINVAL);
+    }
+    cur.mm().write(args.addr(1), &out)?;
+    Ok(out.len() as u64)
+}
+
+/// getdents64(2): `struct linux_dirent64` is inode, offset, size, type, name.
+pub(super) fn getdents64(cur: &mut Current, args: &Args) -> Result<u64> {
+    list(
+        cur,
+        args,
+        |out, entry| {
+            let start = out.len();
+            let size = (19 + entry.name.len() + 1).next_multiple_of(8);
+            out.extend_from_slice(&entry.ino.to_ne_bytes());
+            out.extend_from_slice(&entry.next.to_ne_bytes());
+            out.extend_from_slice(&(size as u16).to_ne_bytes());
+            out.push(entry.kind.dirent_type());
+            out.extend_from_slice(entry.name);
+            out.resize(start + size, 0);
+        },
+        19,
+    )
+}
+
+/// getdents(2): the old record, whose type is its last byte.
+pub(super) fn getdents(cur: &mut Current, args: &Args) -> Result<u64> {
+    list(
+        cur,
+        args,
+        |out, entry| {
+            let start = out.len();
+            let size = (19 + entry.name.len() + 1).next_multiple_of(8);
+            out.extend_from_slice(&entry.ino.to_ne_bytes());
+            out.extend_from_slice(&entry.next.to_ne_bytes());
+            out.extend_from_slice(&(size as u16).to_ne_bytes());
+            out.extend_from_slice(entry.name);
+            out.resize(start + size, 0);
+            out[start + size - 1] = entry.kind.dirent_type();
+        },
+        19,
+    )
+}

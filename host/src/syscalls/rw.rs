@@ -1,0 +1,341 @@
+//! read, write and their variants; lseek; truncate; sync.
+
+use super::Args;
+use super::names::{Names, only, path_arg, raise};
+use crate::abi::{Errno, Result};
+use crate::kernel::Current;
+use crate::kernel::signal::SIGPIPE;
+use crate::mm::io::MAX_RW;
+use crate::mm::{IoDst, IoSrc};
+use crate::vfs::{File, Kind, Resolve, Whence};
+use linux_raw_sys::general as c;
+use std::sync::Arc;
+
+/// Events that end a wait for something to read.
+pub(super) const READABLE: u32 = c::POLLIN | c::POLLRDNORM | c::POLLERR | c::POLLHUP | c::POLLRDHUP;
+/// Events that end a wait for room to write.
+pub(super) const WRITABLE: u32 = c::POLLOUT | c::POLLWRNORM | c::POLLERR | c::POLLHUP;
+
+/// read(2)
+pub(super) fn read(cur: &mut Current, args: &Args) -> Result<u64> {
+    let file = cur.fds().get(args.fd(0))?;
+    let (addr, len) = (args.addr(1), args.addr(2).min(MAX_RW));
+    match file.read(&mut IoDst::user(cur.mm(), addr, len)) {
+        Ok(count) => Ok(count as u64),
+        Err(Errno::EAGAIN) if !file.nonblocking() => {
+            let mm = cur.mm().clone();
+            read_slow(cur, &file, &mut IoDst::user(&mm, addr, len), None)
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Waits until a read gives something.
+#[cold]
+fn read_slow(cur: &mut Current, file: &Arc<File>, dst: &mut IoDst<'_>, offset: Option<u64>) -> Result<u64> {
+    let queue = file.ops().wait_queue().ok_or(Errno::EAGAIN)?;
+    let mut attempt = || {
+        let result = match offset {
+            None => file.read(dst),
+            Some(offset) => file.pread(dst, offset),
+        };
+        match result {
+            Err(Errno::EAGAIN) => None,
+            other => Some(other),
+        }
+    };
+    Ok(cur.wait_on(&[(queue, READABLE)], None, &mut attempt)?? as u64)
+}
+
+/// Reads, waiting unless the file or the call says not to.
+fn read_to(
+    cur: &mut Current,
+    file: &Arc<File>,
+    dst: &mut IoDst<'_>,
+    offset: Option<u64>,
+    nowait: bool,
+) -> Result<u64> {
+    let result = match offset {
+        None => file.read(dst),
+        Some(offset) => file.pread(dst, offset),
+    };
+    match result {
+        Ok(count) => Ok(count as u64),
+        Err(Errno::EAGAIN) if !nowait && !file.nonblocking() => read_slow(cur, file, dst, offset),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// write(2)
+pub(super) fn write(cur: &mut Current, args: &Args) -> Result<u64> {
+    let file = cur.fds().get(args.fd(0))?;
+    let (addr, len) = (args.addr(1), args.addr(2).min(MAX_RW));
+    let first = file.write(&mut IoSrc::user(cur.mm(), addr, len));
+    match first {
+        Ok(count) if count as u64 == len => Ok(len),
+        // A bounced host write may have taken less than was read off the source: start again behind what was taken.
+        Ok(count) if file.ops().wait_queue().is_some() && !file.nonblocking() && count > 0 => {
+            let mm = cur.mm().clone();
+            write_slow(
+                cur,
+                &file,
+                &mut IoSrc::user(&mm, addr + count as u64, len - count as u64),
+                None,
+                count,
+            )
+        }
+        Err(Errno::EAGAIN) if !file.nonblocking() => {
+            let mm = cur.mm().clone();
+            write_slow(cur, &file, &mut IoSrc::user(&mm, addr, len), None, 0)
+        }
+        result => finish_write(cur, result),
+    }
+}
+
+/// SIGPIPE goes with EPIPE.
+fn finish_write(cur: &mut Current, result: Result<usize>) -> Result<u64> {
+    match result {
+        Ok(count) => Ok(count as u64),
+        Err(Errno::EPIPE) => {
+            raise(cur, SIGPIPE);
+            Err(Errno::EPIPE)
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Writes everything, waiting for room; `done` was written before.
+#[cold]
+fn write_slow(
+    cur: &mut Current,
+    file: &Arc<File>,
+    src: &mut IoSrc<'_>,
+    offset: Option<u64>,
+    done: usize,
+) -> Result<u64> {
+    let Some(queue) = file.ops().wait_queue() else { return Err(Errno::EAGAIN) };
+    let mut done = done;
+    loop {
+        let mut attempt = || {
+            let result = match offset {
+                None => file.write(src),
+                Some(offset) => file.pwrite(src, offset + done as u64),
+            };
+            match result {
+                Err(Errno::EAGAIN) => None,
+                other => Some(other),
+            }
+        };
+        match cur.wait_on(&[(queue, WRITABLE)], None, &mut attempt).and_then(|result| result) {
+            Ok(count) => {
+                done += count;
+                if src.remaining() == 0 || count == 0 {
+                    return Ok(done as u64);
+                }
+            }
+            Err(Errno::EPIPE) => {
+                raise(cur, SIGPIPE);
+                return if done > 0 { Ok(done as u64) } else { Err(Errno::EPIPE) };
+            }
+            Err(_) if done > 0 => return Ok(done as u64),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Writes everything, waiting unless the file or the call says not to.
+fn write_from(
+    cur: &mut Current,
+    file: &Arc<File>,
+    src: &mut IoSrc<'_>,
+    offset: Option<u64>,
+    nowait: bool,
+) -> Result<u64> {
+    if !nowait && !file.nonblocking() && file.ops().wait_queue().is_some() {
+        return write_slow(cur, file, src, offset, 0);
+    }
+    let result = match offset {
+        None => file.write(src),
+        Some(offset) => file.pwrite(src, offset),
+    };
+    finish_write(cur, result)
+}
+
+fn position(offset: i64) -> Result<u64> {
+    u64::try_from(offset).map_err(|_| Errno::EINVAL)
+}
+
+/// pread64(2)
+pub(super) fn pread64(cur: &mut Current, args: &Args) -> Result<u64> {
+    let offset = position(args.offset(3))?;
+    let file = cur.fds().get(args.fd(0))?;
+    let mm = cur.mm().clone();
+    let mut dst = IoDst::user(&mm, args.addr(1), args.addr(2).min(MAX_RW));
+    read_to(cur, &file, &mut dst, Some(offset), false)
+}
+
+/// pwrite64(2)
+pub(super) fn pwrite64(cur: &mut Current, args: &Args) -> Result<u64> {
+    let offset = position(args.offset(3))?;
+    let file = cur.fds().get(args.fd(0))?;
+    let mm = cur.mm().clone();
+    let mut src = IoSrc::user(&mm, args.addr(1), args.addr(2).min(MAX_RW));
+    write_from(cur, &file, &mut src, Some(offset), false)
+}
+
+fn read_vector(cur: &mut Current, args: &Args, offset: Option<u64>, nowait: bool) -> Result<u64> {
+    let file = cur.fds().get(args.fd(0))?;
+    let mm = cur.mm().clone();
+    let iovecs = mm.read_iovecs(args.addr(1), args.addr(2))?;
+    read_to(cur, &file, &mut IoDst::user_iovecs(&mm, &iovecs), offset, nowait)
+}
+
+fn write_vector(cur: &mut Current, args: &Args, offset: Option<u64>, nowait: bool) -> Result<u64> {
+    let file = cur.fds().get(args.fd(0))?;
+    let mm = cur.mm().clone();
+    let iovecs = mm.read_iovecs(args.addr(1), args.addr(2))?;
+    write_from(cur, &file, &mut IoSrc::user_iovecs(&mm, &iovecs), offset, nowait)
+}
+
+/// readv(2)
+pub(super) fn readv(cur: &mut Current, args: &Args) -> Result<u64> {
+    read_vector(cur, args, None, false)
+}
+
+/// writev(2)
+pub(super) fn writev(cur: &mut Current, args: &Args) -> Result<u64> {
+    write_vector(cur, args, None, false)
+}
+
+/// preadv(2)
+pub(super) fn preadv(cur: &mut Current, args: &Args) -> Result<u64> {
+    let offset = position(args.offset(3))?;
+    read_vector(cur, args, Some(offset), false)
+}
+
+/// pwritev(2)
+pub(super) fn pwritev(cur: &mut Current, args: &Args) -> Result<u64> {
+    let offset = position(args.offset(3))?;
+    write_vector(cur, args, Some(offset), false)
+}
+
+/// The offset and flags of preadv2 and pwritev2: -1 is the file's position.
+fn second(args: &Args, known: u32) -> Result<(Option<u64>, bool)> {
+    let offset = if args.offset(3) == -1 { None } else { Some(position(args.offset(3))?) };
+    if args.uint(5) & !known != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    Ok((offset, args.uint(5) & c::RWF_NOWAIT != 0))
+}
+
+/// preadv2(2)
+pub(super) fn preadv2(cur: &mut Current, args: &Args) -> Result<u64> {
+    let (offset, nowait) = second(args, c::RWF_HIPRI | c::RWF_NOWAIT)?;
+    read_vector(cur, args, offset, nowait)
+}
+
+/// pwritev2(2)
+pub(super) fn pwritev2(cur: &mut Current, args: &Args) -> Result<u64> {
+    let (offset, nowait) = second(args, c::RWF_HIPRI | c::RWF_NOWAIT | c::RWF_SYNC | c::RWF_DSYNC)?;
+    write_vector(cur, args, offset, nowait)
+}
+
+/// lseek(2)
+pub(super) fn lseek(cur: &mut Current, args: &Args) -> Result<u64> {
+    let file = cur.fds().get(args.fd(0))?;
+    let whence = match args.uint(2) {
+        c::SEEK_SET => Whence::Set,
+        c::SEEK_CUR => Whence::Current,
+        c::SEEK_END => Whence::End,
+        c::SEEK_DATA => Whence::Data,
+        c::SEEK_HOLE => Whence::Hole,
+        _ => return Err(Errno::EINVAL),
+    };
+    file.seek(args.long(1), whence)
+}
+
+/// truncate(2)
+pub(super) fn truncate(cur: &mut Current, args: &Args) -> Result<u64> {
+    let len = position(args.long(1))?;
+    let name = path_arg(cur, args.addr(0))?;
+    let names = Names::of(cur);
+    let path = names.lookup().resolve(None, &name, Resolve::FOLLOW)?;
+    names.lookup().truncate(&path, len)?;
+    Ok(0)
+}
+
+/// ftruncate(2)
+pub(super) fn ftruncate(cur: &mut Current, args: &Args) -> Result<u64> {
+    let len = position(args.long(1))?;
+    let file = cur.fds().get(args.fd(0))?;
+    if !file.writable() {
+        return Err(Errno::EINVAL);
+    }
+    file.ops().truncate(len)?;
+    Ok(0)
+}
+
+/// fallocate(2)
+pub(super) fn fallocate(cur: &mut Current, args: &Args) -> Result<u64> {
+    let (offset, len) = (position(args.long(2))?, position(args.long(3))?);
+    if len == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = cur.fds().get(args.fd(0))?;
+    if !file.writable() {
+        return Err(Errno::EBADF);
+    }
+    file.ops().allocate(args.uint(1), offset, len)?;
+    Ok(0)
+}
+
+/// fsync(2), fdatasync(2)
+pub(super) fn fsync(cur: &mut Current, args: &Args) -> Result<u64> {
+    cur.fds().get(args.fd(0))?.ops().sync()?;
+    Ok(0)
+}
+
+/// sync_file_range(2): nothing is written late.
+pub(super) fn sync_file_range(cur: &mut Current, args: &Args) -> Result<u64> {
+    only(args.uint(3), 7)?;
+    let file = cur.fds().get(args.fd(0))?;
+    match Kind::from_mode(file.stat().mode) {
+        Some(Kind::File | Kind::Dir | Kind::Block | Kind::Symlink) => Ok(0),
+        _ => Err(Errno::ESPIPE),
+    }
+}
+
+/// sync(2)
+pub(super) fn sync(_cur: &mut Current, _args: &Args) -> Result<u64> {
+    Ok(0)
+}
+
+/// syncfs(2)
+pub(super) fn syncfs(cur: &mut Current, args: &Args) -> Result<u64> {
+    cur.fds().get(args.fd(0))?;
+    Ok(0)
+}
+
+/// readahead(2), and posix_fadvise(2) alike: advice that changes nothing.
+pub(super) fn fadvise64(cur: &mut Current, args: &Args) -> Result<u64> {
+    let file = cur.fds().get(args.fd(0))?;
+    if args.uint(3) > 5 || args.long(2) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    match Kind::from_mode(file.stat().mode) {
+        Some(Kind::Fifo) => Err(Errno::ESPIPE),
+        _ => Ok(0),
+    }
+}
+
+/// readahead(2)
+pub(super) fn readahead(cur: &mut Current, args: &Args) -> Result<u64> {
+    let file = cur.fds().get(args.fd(0))?;
+    if !file.readable() {
+        return Err(Errno::EBADF);
+    }
+    match Kind::from_mode(file.stat().mode) {
+        Some(Kind::File) => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
