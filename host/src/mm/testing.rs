@@ -164,3 +164,34 @@ pub(crate) fn alone(test: &str) -> bool {
     );
     false
 }
+
+/// A file in memory.
+pub(crate) struct Bytes {
+    size: u64,
+    pages: Vec<super::frames::Page>,
+}
+
+impl Bytes {
+    pub(crate) fn new(bytes: &[u8]) -> Arc<dyn super::Mappable> {
+        let page = |part: &[u8]| {
+            let page = super::frames::Page::new().expect("frames are plenty");
+            page.write(0, part);
+            page
+        };
+        Arc::new(Bytes { size: bytes.len() as u64, pages: bytes.chunks(4096).map(page).collect() })
+    }
+}
+
+impl super::Mappable for Bytes {
+    fn page(&self, index: u64, _write: bool) -> Result<Frame> {
+        Ok(self.pages.get(index as usize).ok_or(Errno::EFAULT)?.share())
+    }
+    fn size(&self) -> u64 {
+        self.size
+    }
+    fn ready(&self, first: u64, to: &mut [Option<Frame>]) {
+        for (slot, page) in to.iter_mut().zip(self.pages.iter().skip(first as usize)) {
+            *slot = Some(page.share());
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! Tests of `mm` as a whole, on a platform that only keeps books.
 
 mod basic;
+mod files;
 mod model;
 mod vmas;
