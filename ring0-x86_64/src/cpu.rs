@@ -78,6 +78,8 @@ pub struct Cpu {
     pub fp_mask: u64,
     /// An [`FpMode`].
     pub fp_mode: u64,
+    /// Whether the FSGSBASE instructions can be used (0 or 1); if not, the bases go through their MSRs.
+    pub fsgsbase: u64,
     /// MXCSR for kernel code.
     pub kernel_mxcsr: u64,
     /// The program's stack pointer, between entry and the first free register.
@@ -125,10 +127,11 @@ pub const CPU_STRIDE: u64 = (size_of::<Cpu>() as u64).next_multiple_of(4096);
 
 impl Cpu {
     /// Fills a zeroed block that lies at `self` (its low address).
-    pub fn init(&mut self, fp_mode: FpMode, fp_mask: u64) {
+    pub fn init(&mut self, fp_mode: FpMode, fp_mask: u64, fsgsbase: bool) {
         let high = core::ptr::from_ref(self) as u64 | KERNEL_HALF;
         self.fp_mask = fp_mask;
         self.fp_mode = fp_mode as u64;
+        self.fsgsbase = fsgsbase.into();
         self.kernel_mxcsr = crate::fp::INITIAL_MXCSR.into();
         let offset = |field: usize| high + field as u64 + STACK_SIZE as u64;
         self.tss = Tss::new([

@@ -39,6 +39,11 @@ const IOPL: u64 = 3 << 12;
 /// TF and RF: SYSRET does not restore them as wanted.
 const EXACT_FLAGS: u64 = 1 << 8 | 1 << 16;
 
+/// IA32_FS_BASE, IA32_GS_BASE and IA32_KERNEL_GS_BASE, for processors whose FSGSBASE instructions are hidden.
+const MSR_FS_BASE: u32 = 0xc000_0100;
+const MSR_GS_BASE: u32 = 0xc000_0101;
+const MSR_KERNEL_GS_BASE: u32 = 0xc000_0102;
+
 /// What [`switch_to_user`] returns when it was called natively and did nothing.
 pub const NATIVE: u64 = u64::MAX;
 
@@ -85,11 +90,14 @@ pub unsafe extern "C" fn switch_to_user(
         "jmp 5f",
         "4: fxrstor64 [r9]",
         "5:",
+        "cmp dword ptr [rdi + {fsgsbase}], 0",
+        "je 7f",
         "mov rax, [rsi + {fs_base}]",
         "wrfsbase rax",
         "swapgs",
         "mov rax, [rsi + {gs_base}]",
         "wrgsbase rax",
+        "8:",
         "mov rcx, [rsi + {rip}]",
         "mov r11, [rsi + {eflags}]",
         // SYSRET loads rip from rcx and rflags from r11: right only where the program's rcx and r11 hold just that.
@@ -123,11 +131,26 @@ pub unsafe extern "C" fn switch_to_user(
         "mov rdi, [rsi + {rdi}]", "mov r8, [rsi + {r8}]", "mov r9, [rsi + {r9}]", "mov r10, [rsi + {r10}]",
         "mov rsi, [rsi + {rsi}]",
         "iretq",
+        // Without FSGSBASE: the same through the registers' MSRs.
+        "7:",
+        "mov ecx, {msr_fs_base}",
+        "mov eax, [rsi + {fs_base}]",
+        "mov edx, [rsi + {fs_base} + 4]",
+        "wrmsr",
+        "mov ecx, {msr_kernel_gs_base}",
+        "mov eax, [rsi + {gs_base}]",
+        "mov edx, [rsi + {gs_base} + 4]",
+        "wrmsr",
+        "swapgs",
+        "jmp 8b",
         kernel_sp = const offset_of!(Cpu, kernel_sp),
         regs = const offset_of!(Cpu, regs),
         fp = const offset_of!(Cpu, fp),
         fp_mask = const offset_of!(Cpu, fp_mask),
         fp_mode = const offset_of!(Cpu, fp_mode),
+        fsgsbase = const offset_of!(Cpu, fsgsbase),
+        msr_fs_base = const MSR_FS_BASE,
+        msr_kernel_gs_base = const MSR_KERNEL_GS_BASE,
         fs_base = const offset_of!(UserRegs, fs_base),
         gs_base = const offset_of!(UserRegs, gs_base),
         rip = const offset_of!(UserRegs, rip),
@@ -299,12 +322,15 @@ global_asm!(
 
     // rdi = UserRegs, rbx = vector, GS = the block, general registers saved.
     "ring0_return_from_user:",
+    "cmp dword ptr gs:[{fsgsbase}], 0",
+    "je 13f",
     "rdfsbase rax",
     "mov [rdi + {fs_base}], rax",
     "swapgs", "rdgsbase rax", "swapgs",
     "mov [rdi + {gs_base}], rax",
     "mov rax, gs:[{kernel_fs_base}]",
     "wrfsbase rax",
+    "12:",
     "mov rcx, gs:[{cpu_fp}]",
     "mov eax, gs:[{fp_mask}]",
     "mov edx, gs:[{fp_mask} + 4]",
@@ -323,6 +349,21 @@ global_asm!(
     "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp",
     "ret",
 
+    // Without FSGSBASE. The program cannot write its bases then, but loading a selector changes them.
+    "13:",
+    "mov ecx, {msr_fs_base}",
+    "rdmsr",
+    "mov [rdi + {fs_base}], eax",
+    "mov [rdi + {fs_base} + 4], edx",
+    "mov eax, gs:[{kernel_fs_base}]",
+    "mov edx, gs:[{kernel_fs_base} + 4]",
+    "wrmsr",
+    "mov ecx, {msr_kernel_gs_base}",
+    "rdmsr",
+    "mov [rdi + {gs_base}], eax",
+    "mov [rdi + {gs_base} + 4], edx",
+    "jmp 12b",
+
     // A host call: `syscall` in kernel code. The host executes it again, natively, at the same instruction.
     "5:",
     "lfence",
@@ -330,12 +371,13 @@ global_asm!(
     "mov gs:[{x} + {x_rsi}], rsi", "mov gs:[{x} + {x_rdi}], rdi", "mov gs:[{x} + {x_rdx}], rdx",
     "sub rcx, 2",
     "mov gs:[{x} + {x_rip}], rcx",
+    "mov gs:[{x} + {x_rcx}], rcx",
     "mov gs:[{x} + {x_rflags}], r11",
     "mov gs:[{x} + {x_rsp}], rsp",
     "mov esi, {host_call}",
     "ring0_exit:",
-    // rax, rdx, rsi, rdi, rip, rflags and rsp are saved; rsi = the reason; GS = the block.
-    "mov gs:[{x} + {x_rbx}], rbx", "mov gs:[{x} + {x_rcx}], rcx", "mov gs:[{x} + {x_rbp}], rbp",
+    // rax, rcx, rdx, rsi, rdi, rip, rflags and rsp are saved; rsi = the reason; GS = the block.
+    "mov gs:[{x} + {x_rbx}], rbx", "mov gs:[{x} + {x_rbp}], rbp",
     "mov gs:[{x} + {x_r8}], r8", "mov gs:[{x} + {x_r9}], r9", "mov gs:[{x} + {x_r10}], r10",
     "mov gs:[{x} + {x_r11}], r11", "mov gs:[{x} + {x_r12}], r12", "mov gs:[{x} + {x_r13}], r13",
     "mov gs:[{x} + {x_r14}], r14", "mov gs:[{x} + {x_r15}], r15",
@@ -415,7 +457,17 @@ global_asm!(
     "mov rsi, [rsp + 32]", "mov [rax + {x} + {x_rflags}], rsi",
     "mov rsi, [rsp + 40]", "mov [rax + {x} + {x_rsp}], rsi",
     "mov rsi, cr2", "mov [rax + {exit_cr2}], rsi",
+    "mov [rax + {x} + {x_rcx}], rcx",
+    "cmp dword ptr [rax + {fsgsbase}], 0",
+    "je 14f",
     "wrgsbase rax",
+    "mov esi, {fault}",
+    "jmp ring0_exit",
+    "14:",
+    "mov rdx, rax",
+    "shr rdx, 32",
+    "mov ecx, {msr_gs_base}",
+    "wrmsr",
     "mov esi, {fault}",
     "jmp ring0_exit",
     // A debug exception in kernel code is one that the program left pending (MOV SS then SYSCALL): drop it.
@@ -456,6 +508,10 @@ global_asm!(
     mxcsr = const offset_of!(Cpu, kernel_mxcsr),
     kernel_sp = const offset_of!(Cpu, kernel_sp),
     kernel_fs_base = const offset_of!(Cpu, kernel_fs_base),
+    fsgsbase = const offset_of!(Cpu, fsgsbase),
+    msr_fs_base = const MSR_FS_BASE,
+    msr_gs_base = const MSR_GS_BASE,
+    msr_kernel_gs_base = const MSR_KERNEL_GS_BASE,
     trap_error = const offset_of!(Cpu, trap_error),
     trap_cr2 = const offset_of!(Cpu, trap_cr2),
     context_sp = const offset_of!(Cpu, context_sp),

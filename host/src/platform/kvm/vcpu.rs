@@ -73,6 +73,8 @@ pub(super) struct Worker {
     pub(super) cpu: *mut Cpu,
     pub(super) run: *mut kvm_run,
     fd: i32,
+    /// This worker's published count (see `WorkerState::entries`) while in kernel code: even.
+    entries: u64,
     /// Space and generation that the vCPU's root register and TLB are up to date with.
     loaded: (u64, u64),
     /// The same per process-context identifier.
@@ -142,6 +144,7 @@ pub(super) fn run_worker(shared: &Arc<Shared>, id: usize, body: &mut dyn FnMut()
         cpu,
         run,
         fd,
+        entries: shared.workers[id].entries.load(Ordering::Relaxed),
         loaded: (0, 0),
         contexts: [(0, 0); PCIDS],
         next_context: 0,
@@ -276,7 +279,8 @@ fn choose_root(worker: &mut Worker, space: &Space) -> u64 {
     if worker.loaded.0 != space.id {
         state.loaded.store(space.id, Ordering::SeqCst);
     }
-    state.entries.fetch_add(1, Ordering::SeqCst);
+    worker.entries += 2;
+    state.entries.store(worker.entries - 1, Ordering::SeqCst);
     let generation = space.generation.load(Ordering::SeqCst);
     if worker.loaded == (space.id, generation) {
         return 0;
@@ -372,6 +376,6 @@ fn run_user(worker: &mut Worker, space: &Space, regs: &mut UserRegs, fp: &mut Fp
     // SAFETY: the block is this vCPU's; `regs` and `fp` live on kernel stacks or the heap, in the arena, and were
     // sanitised; the root maps the shared part.
     let trap = unsafe { arch::switch_to_user(worker.cpu, regs, fp, opts, &worker.shared.counters.drops) };
-    worker.shared.workers[worker.id].entries.fetch_add(1, Ordering::Release);
+    worker.shared.workers[worker.id].entries.store(worker.entries, Ordering::Release);
     trap
 }

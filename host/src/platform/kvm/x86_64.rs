@@ -91,7 +91,6 @@ pub(super) fn check(kvm: &Kvm) -> Result<Features, Error> {
     for (have, name) in [
         (cpu.long_mode, "64-bit mode with SYSCALL and NX"),
         (cpu.smap, "SMAP (it keeps a program's memory from being read as the kernel's)"),
-        (cpu.fsgsbase, "FSGSBASE"),
         (cpu.physical_bits >= 39, "39 bits of guest-physical address space"),
         (kvm.check_extension(Cap::ImmediateExit), "KVM_CAP_IMMEDIATE_EXIT"),
     ] {
@@ -140,7 +139,7 @@ pub(super) fn init_cpu(id: usize, features: &Features) -> *mut Cpu {
     // SAFETY: the region is mapped, zeroed or left by an ended worker of this number, and each worker has its own block.
     unsafe {
         core::ptr::write_bytes(cpu, 0, 1);
-        (*cpu).init(mode, features.cpu.xcr0);
+        (*cpu).init(mode, features.cpu.xcr0, features.cpu.fsgsbase);
         entry::fill_idt(&mut *cpu);
         (*cpu).kernel_fs_base = hostsys::cpu::fs_base();
     }
