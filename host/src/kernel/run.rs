@@ -33,17 +33,15 @@ impl Current {
     /// User code and what it asks for, until the task has to end.
     fn run(&mut self) -> WaitStatus {
         loop {
-            if self.task.work.load(Ordering::SeqCst) != 0
-                && let Some(status) = self.do_work()
-            {
-                return status;
-            }
             let worker = self.kernel.sched.before_user();
             let task = &self.task;
             // Published before the check: who sets a bit after it sees the worker and kicks it.
             task.in_user.store(worker + 1, Ordering::SeqCst);
             if task.work.load(Ordering::SeqCst) != 0 {
                 task.in_user.store(0, Ordering::Relaxed);
+                if let Some(status) = self.do_work() {
+                    return status;
+                }
                 continue;
             }
             let Some(space) = &self.space else {
