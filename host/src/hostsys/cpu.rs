@@ -61,14 +61,3 @@ pub fn thread_pointer() -> u64 {
     };
     value
 }
-
-/// The virtual counter.
-#[cfg(target_arch = "aarch64")]
-pub fn counter() -> u64 {
-    let value: u64;
-    // SAFETY: reads a register that Linux opens to user code; the barrier keeps the read in its place.
-    unsafe {
-        core::arch::asm!("isb", "mrs {}, cntvct_el0", out(reg) value, options(nostack, preserves_flags))
-    };
-    value
-}

@@ -6,7 +6,6 @@
 
 use super::super::{FaultInfo, SignalInfo, Trap};
 use super::WorkerState;
-use super::emulate::{self, IdRegisters};
 use super::machine::{Error, Machine, failed};
 use super::space::Space;
 use super::tables::{Pool, Template, UserTables};
@@ -27,6 +26,10 @@ use ring0_aarch64::trap::class;
 use ring0_aarch64::{entry, tlb, trap};
 use std::os::fd::AsRawFd;
 
+mod counter;
+mod emulate;
+
+pub(super) use emulate::IdRegisters;
 pub(super) use entry::enter_guest;
 pub(super) use pagetables::Aarch64 as Format;
 pub(super) use ring0_aarch64::cpu::{Cpu, KERNEL_HALF};
@@ -57,13 +60,12 @@ const PHYSICAL_BITS: u32 = 39;
 /// The guest-physical space that TCR_EL1 is set up for, if the host can.
 const IPA_BITS: u32 = 40;
 
-/// KVM's ids (Documentation/virt/kvm/api.rst, KVM_SET_ONE_REG): 64-bit system registers, core registers by their offset
-/// in `struct kvm_regs`, and the virtual counter.
+/// KVM's ids (Documentation/virt/kvm/api.rst, KVM_SET_ONE_REG): 64-bit system registers, and core registers by their
+/// offset in `struct kvm_regs`.
 const SYSTEM_REGISTER: u64 = 0x6030_0000_0013_0000;
 const CORE_PC: u64 = 0x6030_0000_0010_0000 | 256 / 4;
 const CORE_PSTATE: u64 = 0x6030_0000_0010_0000 | 264 / 4;
 const CORE_SP_EL1: u64 = 0x6030_0000_0010_0000 | 272 / 4;
-const TIMER_COUNT: u64 = 0x6030_0000_0013_df1a;
 
 /// What KVM offers here.
 pub(super) struct Features {
@@ -98,6 +100,24 @@ pub(super) fn create_vm(kvm: &Kvm, features: &Features) -> Result<VmFd, Error> {
     kvm.create_vm_with_type(kind).map_err(failed("KVM_CREATE_VM"))
 }
 
+/// Makes all vCPUs at once: making one resets the counter of the others (Linux before 6.4).
+pub(super) fn create_vcpus(vm: &VmFd, count: usize) -> Result<Vec<VcpuFd>, Error> {
+    let mut target = kvm_vcpu_init::default();
+    vm.get_preferred_target(&mut target).map_err(failed("KVM_ARM_PREFERRED_TARGET"))?;
+    target.features[0] |= VCPU_PSCI_0_2;
+    let vcpus = (0..count as u64)
+        .map(|id| {
+            let vcpu = vm.create_vcpu(id).map_err(failed("KVM_CREATE_VCPU"))?;
+            vcpu.vcpu_init(&target).map_err(failed("KVM_ARM_VCPU_INIT"))?;
+            Ok(vcpu)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    if let Some(first) = vcpus.first() {
+        counter::synchronise(vm, first)?;
+    }
+    Ok(vcpus)
+}
+
 /// The largest page the arena is mapped with.
 pub(super) fn largest_page() -> PageSize {
     PageSize::Size1G
@@ -128,15 +148,11 @@ pub(super) fn init_cpu(id: usize, _: &Features) -> *mut Cpu {
 
 /// Loads a vCPU's first state: EL1, at the point where it continues the context in its block.
 pub(super) fn init_vcpu(
-    machine: &Machine,
+    _: &Machine,
     vcpu: &VcpuFd,
     cpu: *mut Cpu,
     roots: super::image::Roots,
 ) -> Result<(), Error> {
-    let mut target = kvm_vcpu_init::default();
-    machine.vm().get_preferred_target(&mut target).map_err(failed("KVM_ARM_PREFERRED_TARGET"))?;
-    target.features[0] |= VCPU_PSCI_0_2;
-    vcpu.vcpu_init(&target).map_err(failed("KVM_ARM_VCPU_INIT"))?;
     let mut mmfr0 = [0; 8];
     vcpu.get_one_reg(SYSTEM_REGISTER | u64::from(init::ID_AA64MMFR0_EL1), &mut mmfr0)
         .map_err(failed("KVM_GET_ONE_REG"))?;
@@ -156,13 +172,8 @@ pub(super) fn init_vcpu(
     unsafe { (*cpu).init(roots.lower, EXIT_PAGE) };
     let system =
         init::registers(&start).map(|(register, value)| (SYSTEM_REGISTER | u64::from(register), value));
-    let core = [
-        (CORE_PC, entry::resume()),
-        (CORE_PSTATE, init::PSTATE),
-        (CORE_SP_EL1, cpu as u64 | KERNEL_HALF),
-        // The guest's counter is the host's; the clock checks how closely.
-        (TIMER_COUNT, cpu::counter()),
-    ];
+    let core =
+        [(CORE_PC, entry::resume()), (CORE_PSTATE, init::PSTATE), (CORE_SP_EL1, cpu as u64 | KERNEL_HALF)];
     for (id, value) in system.into_iter().chain(core) {
         vcpu.set_one_reg(id, &value.to_le_bytes()).map_err(failed("KVM_SET_ONE_REG"))?;
     }

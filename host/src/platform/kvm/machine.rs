@@ -2,6 +2,7 @@
 
 use super::arch;
 use crate::abi::Errno;
+use crate::sync::Lock;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use ring0::layout::{ARENA_BASE, ARENA_END};
@@ -45,14 +46,16 @@ pub(super) fn failed(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> Error 
 /// An open VM with image and arena as its memory.
 pub(super) struct Machine {
     vm: VmFd,
+    /// vCPUs made in advance, until their workers take them.
+    ready: Lock<Vec<Option<VcpuFd>>>,
     features: arch::Features,
     /// Where kernel code can be resumed: the image's text and the host's vDSO.
     pub(super) code: [(u64, u64); 2],
 }
 
 impl Machine {
-    /// Opens the device, checks it, makes the VM and gives it its memory.
-    pub(super) fn new(device: &Path) -> Result<Self, Error> {
+    /// Opens the device, checks it, makes the VM for up to `workers` vCPUs and gives it its memory.
+    pub(super) fn new(device: &Path, workers: usize) -> Result<Self, Error> {
         let kvm = open(device)?;
         let features = arch::check(&kvm)?;
         let vm = arch::create_vm(&kvm, &features)?;
@@ -69,11 +72,20 @@ impl Machine {
             // this process's kernel code does.
             unsafe { vm.set_user_memory_region(region) }.map_err(failed("KVM_SET_USER_MEMORY_REGION"))?;
         }
-        Ok(Machine { vm, features, code: [super::image::text_bounds(), super::image::vdso_bounds()] })
+        let ready = arch::create_vcpus(&vm, workers)?.into_iter().map(Some).collect();
+        Ok(Machine {
+            vm,
+            ready: Lock::new(ready),
+            features,
+            code: [super::image::text_bounds(), super::image::vdso_bounds()],
+        })
     }
 
     /// Makes vCPU `id`.
     pub(super) fn create_vcpu(&self, id: usize) -> Result<VcpuFd, Error> {
+        if let Some(vcpu) = self.ready.lock().get_mut(id).and_then(Option::take) {
+            return Ok(vcpu);
+        }
         self.vm.create_vcpu(id as u64).map_err(failed("KVM_CREATE_VCPU"))
     }
 
@@ -87,9 +99,13 @@ impl Machine {
     }
 }
 
+/// The image, rounded to the largest host page: memory slots consist of whole ones.
 fn image_bounds() -> (u64, u64) {
+    const HOST_PAGE: u64 = 64 << 10;
     let segments = super::image::segments();
-    segments.iter().fold((u64::MAX, 0), |(low, high), s| (low.min(s.start), high.max(s.end)))
+    let (low, high) =
+        segments.iter().fold((u64::MAX, 0), |(low, high), s| (low.min(s.start), high.max(s.end)));
+    (low & !(HOST_PAGE - 1), high.next_multiple_of(HOST_PAGE))
 }
 
 fn open(device: &Path) -> Result<Kvm, Error> {

@@ -13,7 +13,6 @@
 //! | `vcpu` | a worker's vCPU, its host loop, switching to user code |
 //! | `x86_64`, `aarch64` | vCPU set-up and what differs |
 //! | `kick` | x86_64: the signal that brings a worker back from user code |
-//! | `emulate` | aarch64: instructions that Linux emulates for programs |
 //!
 //! # The flush protocol (traps.md's rule 6)
 //! Whoever lowers or removes a translation bumps the space's generation *after* editing the table. A worker
@@ -50,9 +49,6 @@ use x86_64 as arch;
 #[cfg(target_arch = "aarch64")]
 #[expect(unsafe_code, reason = "vCPU set-up and entry code")]
 mod aarch64;
-#[cfg(target_arch = "aarch64")]
-#[expect(unsafe_code, reason = "reads ID registers and a program's instruction")]
-mod emulate;
 #[cfg(target_arch = "aarch64")]
 use aarch64 as arch;
 
@@ -134,7 +130,7 @@ impl Kvm {
     /// One named reason; see [`Error`].
     pub fn new(device: &std::path::Path, workers: usize) -> Result<Self, Error> {
         crate::arena::ensure();
-        let machine = machine::Machine::new(device)?;
+        let machine = machine::Machine::new(device, workers)?;
         crate::arena::region::advise_huge_frames();
         let pool = tables::Pool::new();
         let kernel = image::build(&pool).map_err(|_| Error::OutOfTables)?;

@@ -53,7 +53,7 @@ impl Space {
 
     /// What a program reads from the CPU's ID registers.
     #[cfg(target_arch = "aarch64")]
-    pub(super) fn id_registers(&self) -> &super::emulate::IdRegisters {
+    pub(super) fn id_registers(&self) -> &arch::IdRegisters {
         &self.shared.machine.features().id
     }
 

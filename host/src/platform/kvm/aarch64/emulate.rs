@@ -4,8 +4,8 @@
 //! The values are those the host shows to its own programs, less what ring 0 does not save and restore: a program must
 //! not find SVE and then fault on it.
 
-use super::space::Space;
 use crate::arch::UserRegs;
+use crate::platform::kvm::space::Space;
 use crate::platform::{AddressSpace, Frame, Prot};
 use core::arch::asm;
 
@@ -17,7 +17,7 @@ const HWCAP_CPUID: u64 = 1 << 11;
 
 /// Values by CRm and op2.
 #[derive(Clone, Copy)]
-pub(super) struct IdRegisters([[u64; 8]; 8]);
+pub(in crate::platform::kvm) struct IdRegisters([[u64; 8]; 8]);
 
 macro_rules! read {
     ($crm:literal, $($op2:literal)*) => {
