@@ -167,6 +167,10 @@ impl<F: Format, A: TableAlloc> Tree<F, A> {
         gone: &mut impl FnMut(Mapping),
         flush: &mut Flush,
     ) -> Result<(), Error> {
+        if level == 0 {
+            clear_pages::<F>(node, in_use, (first, last), gone, flush);
+            return Ok(());
+        }
         for (va, piece_last) in pieces(first, last, level) {
             let slot = node.slot(index(va, level));
             let entry = read(slot);
@@ -235,6 +239,10 @@ impl<F: Format, A: TableAlloc> Tree<F, A> {
         flush: &mut Flush,
     ) -> Result<(), Error> {
         let bits = F::leaf(attrs, level);
+        if level == 0 {
+            update_pages::<F>(node, (first, last), (attrs, bits), flush);
+            return Ok(());
+        }
         for (va, piece_last) in pieces(first, last, level) {
             let slot = node.slot(index(va, level));
             let entry = read(slot);
@@ -259,6 +267,65 @@ impl<F: Format, A: TableAlloc> Tree<F, A> {
             self.update(self.table(read(slot)), level - 1, (va, piece_last), attrs, flush)?;
         }
         Ok(())
+    }
+}
+
+/// The innermost loop of `clear`: whole pages in one table.
+#[inline]
+fn clear_pages<F: Format>(
+    table: Node<'_>,
+    in_use: &mut u64,
+    (first, last): (u64, u64),
+    gone: &mut impl FnMut(Mapping),
+    flush: &mut Flush,
+) {
+    let mut touched = (u64::MAX, 0);
+    for page in index(first, 0)..=index(last, 0) {
+        let slot = table.slot(page);
+        let entry = read(slot);
+        if entry == 0 || entry & F::FROZEN != 0 {
+            continue;
+        }
+        write(slot, 0);
+        touched = (touched.0.min(page), page);
+        gone(mapping::<F>(page << shift(0), entry, 0));
+        *in_use -= 1;
+        if *in_use == 0 {
+            break;
+        }
+    }
+    add_pages(flush, touched);
+}
+
+/// The innermost loop of `update`.
+#[inline]
+fn update_pages<F: Format>(
+    table: Node<'_>,
+    (first, last): (u64, u64),
+    (attrs, bits): (Attrs, u64),
+    flush: &mut Flush,
+) {
+    let mut touched = (u64::MAX, 0);
+    for page in index(first, 0)..=index(last, 0) {
+        let slot = table.slot(page);
+        let entry = read(slot);
+        if entry == 0 || entry & F::FROZEN != 0 {
+            continue;
+        }
+        let new = entry & F::ADDRESS | bits;
+        if new != entry {
+            if !attrs.contains(F::attrs(entry)) {
+                touched = (touched.0.min(page), page);
+            }
+            write(slot, new);
+        }
+    }
+    add_pages(flush, touched);
+}
+
+fn add_pages(flush: &mut Flush, (first, last): (u64, u64)) {
+    if first <= last {
+        flush.add(first << shift(0), (last - first + 1) << shift(0));
     }
 }
 

@@ -31,6 +31,15 @@ impl<F: Format, A: TableAlloc> Tree<F, A> {
     }
 
     fn visit(&self, node: Node<'_>, level: u32, (first, last): (u64, u64), each: &mut impl FnMut(Mapping)) {
+        if level == 0 {
+            for page in index(first, 0)..=index(last, 0) {
+                let entry = read(node.slot(page));
+                if entry != 0 && entry & F::FROZEN == 0 {
+                    each(mapping::<F>(page << shift(0), entry, 0));
+                }
+            }
+            return;
+        }
         for (va, piece_last) in pieces(first, last, level) {
             let entry = read(node.slot(index(va, level)));
             if entry == 0 || entry & F::FROZEN != 0 {
