@@ -5,6 +5,8 @@
 //! descriptors through.
 
 pub mod dev;
+pub mod epoll;
+pub mod eventfd;
 pub mod host;
 #[expect(unsafe_code, reason = "host calls on pinned user pages and page caches")]
 pub mod hostio;
@@ -13,5 +15,7 @@ pub mod memfd;
 pub mod pipe;
 pub mod proc;
 pub mod pseudo;
+pub mod signalfd;
 pub mod sysfs;
+pub mod timerfd;
 pub mod world;

@@ -50,6 +50,7 @@ impl Mm {
 }
 
 /// A position in a list of user buffers.
+#[derive(Clone, Copy)]
 struct UserIo<'a> {
     mm: &'a Mm,
     first: Iovec,
@@ -330,6 +331,14 @@ impl<'a> IoSrc<'a> {
     /// Bytes of the kernel.
     pub fn kernel(bytes: &'a [u8]) -> Self {
         IoSrc(Source::Kernel(bytes))
+    }
+
+    /// The same bytes again: reading from the copy takes nothing off this one.
+    pub fn peek(&self) -> IoSrc<'a> {
+        IoSrc(match &self.0 {
+            Source::User(io) => Source::User(*io),
+            Source::Kernel(bytes) => Source::Kernel(bytes),
+        })
     }
 
     /// Bytes that are left.

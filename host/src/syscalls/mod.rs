@@ -16,6 +16,7 @@ mod args_time;
 mod clone;
 mod cred;
 mod dir;
+mod event;
 mod exec;
 mod exit;
 mod fd;

@@ -3,6 +3,7 @@
 use super::Args;
 use super::names::{Names, only, path_arg, raise};
 use crate::abi::{Errno, Result};
+use crate::fs::signalfd::SignalFd;
 use crate::kernel::Current;
 use crate::kernel::signal::SIGPIPE;
 use crate::mm::io::MAX_RW;
@@ -22,6 +23,10 @@ pub(super) fn read(cur: &mut Current, args: &Args) -> Result<u64> {
     let (addr, len) = (args.addr(1), args.addr(2).min(MAX_RW));
     match file.read(&mut IoDst::user(cur.mm(), addr, len)) {
         Ok(count) => Ok(count as u64),
+        Err(Errno::EAGAIN) if file.downcast::<SignalFd>().is_some() => {
+            let mm = cur.mm().clone();
+            read_to(cur, &file, &mut IoDst::user(&mm, addr, len), None, false)
+        }
         Err(Errno::EAGAIN) if !file.nonblocking() => {
             let mm = cur.mm().clone();
             read_slow(cur, &file, &mut IoDst::user(&mm, addr, len), None)
@@ -55,6 +60,9 @@ fn read_to(
     offset: Option<u64>,
     nowait: bool,
 ) -> Result<u64> {
+    if let Some(signals) = file.downcast::<SignalFd>() {
+        return super::event::read_signals(cur, file, signals, dst);
+    }
     let result = match offset {
         None => file.read(dst),
         Some(offset) => file.pread(dst, offset),

@@ -14,6 +14,8 @@
 pub mod content;
 mod file;
 pub mod lower;
+#[cfg(test)]
+mod tests;
 
 use crate::abi::{Errno, Result};
 use crate::fs::dev::Devices;

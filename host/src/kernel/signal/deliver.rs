@@ -326,8 +326,7 @@ impl Current {
 
     /// Signals pending for this thread, blocked ones included.
     pub fn pending_signals(&self) -> SigSet {
-        let state = self.task.group.state.lock();
-        self.task.pending.lock().set().or(state.pending.set())
+        self.task.pending_signals()
     }
 
     /// Takes a pending signal out of `set`, blocked or not (sigwait, signalfd).
@@ -335,6 +334,14 @@ impl Current {
         let mut state = self.task.group.state.lock();
         let own = self.task.pending.lock().take(set);
         own.or_else(|| state.pending.take(set))
+    }
+}
+
+impl Task {
+    /// Signals pending for this thread, blocked ones included.
+    pub fn pending_signals(&self) -> SigSet {
+        let state = self.group.state.lock();
+        self.pending.lock().set().or(state.pending.set())
     }
 }
 
