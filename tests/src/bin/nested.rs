@@ -32,6 +32,9 @@ struct Cli {
     /// CPUs of the guest.
     #[arg(long, default_value_t = 2)]
     smp: u32,
+    /// CPU model of the guest, in the emulator's words (`EPYC,-fsgsbase`)
+    #[arg(long)]
+    cpu: Option<String>,
     /// Memory of the guest in MiB.
     #[arg(long, default_value_t = 2048)]
     mem: u32,
@@ -70,6 +73,7 @@ fn run(cli: &Cli) -> Result<u8, Box<dyn std::error::Error>> {
     let options = Options {
         icount: cli.icount,
         smp: cli.smp,
+        cpu: cli.cpu.clone(),
         memory: cli.mem,
         timeout: Duration::from_secs(cli.timeout),
         verbose: cli.verbose,

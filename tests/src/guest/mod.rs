@@ -40,6 +40,8 @@ pub struct Options {
     pub icount: bool,
     /// CPUs.
     pub smp: u32,
+    /// The emulator's CPU model, if not the default one.
+    pub cpu: Option<String>,
     /// Memory in MiB.
     pub memory: u32,
     /// Give up after this long without the end in sight (real time).
@@ -50,7 +52,14 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { icount: false, smp: 2, memory: 2048, timeout: Duration::from_secs(600), verbose: false }
+        Self {
+            icount: false,
+            smp: 2,
+            cpu: None,
+            memory: 2048,
+            timeout: Duration::from_secs(600),
+            verbose: false,
+        }
     }
 }
 

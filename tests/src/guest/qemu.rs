@@ -36,14 +36,15 @@ pub(super) fn command(
     let mut append = vec!["quiet", "panic=-1", "mitigations=off", "nokaslr"];
     match arch {
         Arch::X86_64 => {
-            qemu.args(["-cpu", "EPYC,+svm"]);
+            qemu.args(["-cpu", options.cpu.as_deref().unwrap_or("EPYC,+svm")]);
             append.extend(["console=ttyS0", "no_timer_check"]);
             if !options.icount {
                 append.push("tsc_early_khz=2445000");
             }
         }
         Arch::Aarch64 => {
-            qemu.args(["-M", "virt,virtualization=on,gic-version=2", "-cpu", "cortex-a72"]);
+            qemu.args(["-M", "virt,virtualization=on,gic-version=2"]);
+            qemu.args(["-cpu", options.cpu.as_deref().unwrap_or("cortex-a72")]);
             append.extend(["console=ttyAMA0", "kpti=off"]);
         }
     }
