@@ -4,7 +4,7 @@
 //! sense is ENOEXEC. Addresses are the address space's business, which refuses what is out of bounds or in the
 //! kernel's windows (ENOMEM).
 
-use super::ExecError;
+use super::{ExecError, Opener};
 use crate::abi::{Errno, Result};
 use crate::mm::{Layout, MapFlags, MapRequest, Mappable, Mm, MmLimits, PAGE_SIZE, VmFlags};
 use crate::platform::Prot;
@@ -123,7 +123,7 @@ pub(super) fn load(
     mm: &Mm,
     file: &Arc<dyn Mappable>,
     places: &mut Places,
-    open: &mut dyn FnMut(&[u8]) -> Result<Arc<dyn Mappable>>,
+    open: &mut Opener<'_>,
 ) -> Result<Image, ExecError> {
     let program = parse(&**file)?;
     let linker = match interpreter(&**file, &program)? {

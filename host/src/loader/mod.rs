@@ -31,6 +31,9 @@ const MAX_DEPTH: usize = 5;
 /// Bytes of a file that decide what it is (BINPRM_BUF_SIZE).
 const PROBE: usize = 256;
 
+/// Opens a file for execution by its path.
+pub type Opener<'a> = dyn FnMut(&[u8]) -> Result<Arc<dyn Mappable>> + 'a;
+
 /// What to run, and as whom.
 pub struct ExecRequest<'a> {
     /// Where it will run.
@@ -54,7 +57,7 @@ pub struct ExecRequest<'a> {
     /// Fills a buffer with random bytes.
     pub random: &'a mut dyn FnMut(&mut [u8]),
     /// Opens an interpreter (of a script, or PT_INTERP) for execution, checking permissions.
-    pub open: &'a mut dyn FnMut(&[u8]) -> Result<Arc<dyn Mappable>>,
+    pub open: &'a mut Opener<'a>,
 }
 
 /// The identity that the auxiliary vector tells.

@@ -68,7 +68,7 @@ impl World {
     }
 
     fn add(&mut self, path: &str, bytes: &[u8]) {
-        self.files.insert(path.into(), Bytes::new(bytes));
+        self.files.insert(path.into(), Bytes::file(bytes));
     }
 
     fn run(&self, path: &str, argv: &[&str], randomize: bool) -> Result<Program, ExecError> {

@@ -55,6 +55,8 @@ struct Fetched {
     object: Arc<dyn Mappable>,
     index: u64,
     write: bool,
+    /// [`State::forgotten`] before.
+    forgotten: u64,
     frame: Frame,
 }
 
@@ -97,7 +99,13 @@ impl Mm {
         }
         let mut fetched = None;
         loop {
-            let step = self.step(&mut self.state.lock(), page, access, &mut fetched)?;
+            let (step, forgotten) = {
+                let mut state = self.state.lock();
+                if fetched.as_ref().is_some_and(|f: &Fetched| f.forgotten != state.forgotten) {
+                    fetched = None;
+                }
+                (self.step(&mut state, page, access, &mut fetched)?, state.forgotten)
+            };
             match step {
                 Step::Done => return Ok(()),
                 Step::Replaced(old) => {
@@ -108,7 +116,7 @@ impl Mm {
                 Step::Again => {}
                 Step::Fetch { object, index, write } => {
                     let frame = object.page(index, write).map_err(FaultSignal::from_errno)?;
-                    fetched = Some(Fetched { object, index, write, frame });
+                    fetched = Some(Fetched { object, index, write, forgotten, frame });
                 }
             }
         }

@@ -21,18 +21,31 @@ impl Mm {
     /// ENOMEM.
     pub fn fork(&self) -> Result<Arc<Mm>> {
         let space = self.platform.new_space()?;
-        let mut child = State::default();
-        // Lowered rights must hold everywhere before anybody sees the child.
-        let result = self.edit(|state, deferred| {
-            child.layout = state.layout.clone();
-            child.brk = state.brk;
+        let child = Arc::new_cyclic(|this| Mm {
+            this: this.clone(),
+            platform: self.platform.clone(),
+            space,
+            caps: self.caps,
+            limits: super::MmLimits::default(),
+            state: Lock::default(),
+        });
+        child.limits.copy_from(&self.limits);
+        // Lowered rights must hold everywhere before anybody sees the child. If it fails half-way, what the child has
+        // got goes with it.
+        self.edit(|state, deferred| {
+            // Nobody holds a child's lock and waits for its parent's.
+            let copy = &mut *child.state.lock();
+            copy.layout = state.layout.clone();
+            copy.brk = state.brk;
             for vma in state.vmas.iter().filter(|vma| !vma.flags.contains(VmFlags::DONT_FORK)) {
-                let copy = Vma { flags: vma.flags - VmFlags::LOCKED, ..vma.clone() };
-                super::map::account(&mut child, &copy, true);
-                child.vmas.insert(copy);
+                let inherited = Vma { flags: vma.flags - VmFlags::LOCKED, ..vma.clone() };
+                super::map::account(copy, &inherited, true);
+                if let Backing::Object { object, .. } = &inherited.backing {
+                    object.mapped(&child.this);
+                }
+                copy.vmas.insert(inherited);
                 if vma.is_private() && !vma.flags.contains(VmFlags::WIPE_ON_FORK) {
-                    // The child may fail half-way: what it has got is dropped with it.
-                    deferred.sync |= self.share_pages(&*space, &mut child, vma)?;
+                    deferred.sync |= self.share_pages(&*child.space, copy, vma)?;
                 }
             }
             for (&va, &frame) in &state.stash {
@@ -41,21 +54,12 @@ impl Mm {
                 };
                 if state.vmas.find(va).is_some_and(shares) {
                     frames::get_ref(frame);
-                    child.stash.insert(va, frame);
+                    copy.stash.insert(va, frame);
                 }
             }
             Ok(())
-        });
-        // From here on dropping it gives its frames back, so build it before looking at the result.
-        let child = Arc::new(Mm {
-            platform: self.platform.clone(),
-            space,
-            caps: self.caps,
-            limits: super::MmLimits::default(),
-            state: Lock::new(child),
-        });
-        child.limits.copy_from(&self.limits);
-        result.map(|()| child)
+        })?;
+        Ok(child)
     }
 
     /// Gives the child the pages of a private area; true if this space lost rights by it.
@@ -68,7 +72,8 @@ impl Mm {
         let mut lowered = false;
         if !self.caps.cheap_map {
             self.space.for_each(vma.start, vma.len(), &mut |va, frame, now| {
-                if !(refault && frames::is_host_file(frame)) && !frames::is_zero(frame) {
+                let again = frames::is_zero(frame) || refault && frames::is_host_file(frame);
+                if !again {
                     frames::get_ref(frame);
                     child.stash.insert(va, frame);
                     lowered |= now.contains(Prot::WRITE);

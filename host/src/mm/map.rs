@@ -173,6 +173,9 @@ impl Mm {
         if replaced != 0 {
             self.remove_range(state, start, end, deferred);
         }
+        if let Backing::Object { object, .. } = &vma.backing {
+            object.mapped(&self.this);
+        }
         account(state, &vma, true);
         let locked = vma.flags.contains(VmFlags::LOCKED);
         state.vmas.insert(vma);

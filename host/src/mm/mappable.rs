@@ -1,10 +1,12 @@
 //! What can be mapped: the contract between `mm` and whatever has pages (files, shared anonymous memory).
 
 use super::frames::{self, Page};
+use super::{Forget, Mappers, Mm};
 use crate::abi::{Errno, Result};
 use crate::platform::Frame;
 use crate::sync::Lock;
 use std::collections::BTreeMap;
+use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Something with pages that address spaces can map.
@@ -32,6 +34,12 @@ pub trait Mappable: Send + Sync {
     /// Identity of what is mapped: the same from every open file of one inode (futex keys are made of it).
     fn identity(&self) -> usize {
         std::ptr::from_ref(self).cast::<()>() as usize
+    }
+
+    /// An address space maps it from now on. Objects whose pages can change their meaning (truncation, host pages
+    /// that are written) embed a [`Mappers`](super::Mappers) and call its `add` here. Called with `mm` locks held.
+    fn mapped(&self, mm: &Weak<Mm>) {
+        let _ = mm;
     }
 
     /// What `/proc/PID/maps` says about it.
@@ -93,6 +101,7 @@ pub struct SharedMemory {
     size: u64,
     name: &'static [u8],
     ino: u64,
+    mappers: Mappers,
     pages: Lock<BTreeMap<u64, Page>>,
 }
 
@@ -103,7 +112,7 @@ impl SharedMemory {
     /// `size` bytes of zeroes, named `name` in `/proc/PID/maps`.
     pub fn new(size: u64, name: &'static [u8]) -> Self {
         let ino = NEXT_INO.fetch_add(1, Ordering::Relaxed);
-        SharedMemory { size, name, ino, pages: Lock::default() }
+        SharedMemory { size, name, ino, mappers: Mappers::default(), pages: Lock::default() }
     }
 }
 
@@ -144,7 +153,13 @@ impl Mappable for SharedMemory {
         for index in gone {
             pages.remove(&index);
         }
+        drop(pages);
+        self.mappers.forget(self.identity(), first, end, Forget::Originals);
         Ok(())
+    }
+
+    fn mapped(&self, mm: &Weak<Mm>) {
+        self.mappers.add(mm);
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`vma`] | the interval map of areas |
 //! | [`mappable`] | what files offer to be mapped |
 //! | [`filecache`] | pages of host files, on either platform |
+//! | `mappers` | taking pages out again that are no longer an object's |
 //! | `fault` | demand paging, copy-on-write, stack growth |
 //! | `map`, `protect`, `remap`, `brk`, `advise` | the system calls' work |
 //! | `fork` | copying an address space |
@@ -41,6 +42,7 @@ pub mod io;
 mod layout;
 mod map;
 pub mod mappable;
+mod mappers;
 mod protect;
 #[expect(unsafe_code, reason = "bytes of page frames, which are shared with running programs")]
 mod raw;
@@ -59,6 +61,7 @@ pub use io::{IoDst, IoSrc, Iovec, Pinned};
 pub use layout::{Layout, MmLimits};
 pub use map::{MapFlags, MapRequest};
 pub use mappable::{MapInfo, Mappable, SharedMemory};
+pub use mappers::{Forget, Mappers};
 pub use raw::fixup;
 pub use usermem::Pod;
 pub use vma::{Backing, VmFlags, Vma};
@@ -67,7 +70,7 @@ use crate::abi::Result;
 use crate::platform::{AddressSpace, Capabilities, Frame, Platform, Prot};
 use crate::sync::Lock;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use vma::VmaMap;
 
 /// Bytes per page.
@@ -75,6 +78,8 @@ pub const PAGE_SIZE: u64 = 4096;
 
 /// The address space of a program.
 pub struct Mm {
+    /// What objects keep of it ([`Mappable::mapped`]).
+    this: Weak<Mm>,
     platform: Arc<dyn Platform>,
     space: Arc<dyn AddressSpace>,
     caps: Capabilities,
@@ -97,6 +102,8 @@ struct State {
     locked: u64,
     /// mlockall(MCL_FUTURE).
     lock_future: bool,
+    /// Counts calls of `forget_object`: pages fetched before one may be out of date.
+    forgotten: u64,
     hole: map::HoleHint,
     sequence: fault::Sequence,
 }
@@ -116,9 +123,11 @@ impl Mm {
     /// # Errors
     /// ENOMEM.
     pub fn new(platform: &Arc<dyn Platform>) -> Result<Arc<Mm>> {
-        Ok(Arc::new(Mm {
+        let space = platform.new_space()?;
+        Ok(Arc::new_cyclic(|this| Mm {
+            this: this.clone(),
             platform: platform.clone(),
-            space: platform.new_space()?,
+            space,
             caps: platform.capabilities(),
             limits: MmLimits::default(),
             state: Lock::default(),

@@ -172,7 +172,7 @@ pub(crate) struct Bytes {
 }
 
 impl Bytes {
-    pub(crate) fn new(bytes: &[u8]) -> Arc<dyn super::Mappable> {
+    pub(crate) fn file(bytes: &[u8]) -> Arc<dyn super::Mappable> {
         let page = |part: &[u8]| {
             let page = super::frames::Page::new().expect("frames are plenty");
             page.write(0, part);

@@ -194,7 +194,7 @@ impl World {
             _ => {}
         }
         self.check(who);
-        if kind % 4 == 0 {
+        if kind.is_multiple_of(4) {
             (0..self.processes.len()).for_each(|who| self.check(who));
         }
     }
