@@ -9,7 +9,7 @@ use crate::abi::{Errno, Result};
 use crate::fs::hostio;
 use crate::mm::filecache::FileCache;
 use crate::mm::frames::Page;
-use crate::mm::{IoDst, IoSrc};
+use crate::mm::{Forget, IoDst, IoSrc, Mappers};
 use crate::platform::{Capabilities, Frame};
 use crate::sync::Lock;
 use crate::vfs::Whence;
@@ -31,6 +31,10 @@ struct State {
     /// Size of the host file when it was found.
     lower_size: u64,
     pages: BTreeMap<u64, Page>,
+    /// Pages of the host's were handed out to be mapped.
+    handed_out: bool,
+    /// Written to: from then on every page that is mapped is one of ours, so that all see the writes.
+    written: bool,
 }
 
 /// What a regular file holds.
@@ -41,6 +45,8 @@ pub struct Content {
     shared: Option<FileCache>,
     /// Serialises appends.
     appending: Lock<()>,
+    /// Who maps it.
+    mappers: Mappers,
 }
 
 /// Where the next bytes of a read come from.
@@ -65,8 +71,21 @@ impl Content {
     }
 
     fn new(lower: Option<Arc<Opened>>, size: u64) -> Self {
-        let state = State { size, lower_end: size, lower_size: size, pages: BTreeMap::new() };
-        Content { state: Lock::new(state), lower, shared: None, appending: Lock::new(()) }
+        let state = State {
+            size,
+            lower_end: size,
+            lower_size: size,
+            pages: BTreeMap::new(),
+            handed_out: false,
+            written: false,
+        };
+        Content {
+            state: Lock::new(state),
+            lower,
+            shared: None,
+            appending: Lock::new(()),
+            mappers: Mappers::default(),
+        }
     }
 
     /// Size in bytes.
@@ -238,19 +257,48 @@ impl Content {
         if !write && let Some(frame) = self.host_page(index)? {
             return Ok(frame);
         }
+        if write {
+            self.stop_sharing();
+        }
         Ok(self.page_for(index)?.into_frame())
+    }
+
+    /// What mappings of it have in common: see [`Mappable::identity`](crate::mm::Mappable::identity).
+    pub fn identity(&self) -> usize {
+        core::ptr::from_ref(self) as usize
+    }
+
+    /// Who maps it.
+    pub fn mappers(&self) -> &Mappers {
+        &self.mappers
+    }
+
+    /// Before the first write: takes the host's pages out of every mapping, where they would hide it.
+    fn stop_sharing(&self) {
+        let handed_out = {
+            let mut state = self.state.lock();
+            if state.written {
+                return;
+            }
+            state.written = true;
+            state.handed_out
+        };
+        if handed_out {
+            self.mappers.forget(self.identity(), 0, u64::MAX, Forget::Originals);
+        }
     }
 
     /// The host's own page at `index`, where it can be used and nothing was written there.
     fn host_page(&self, index: u64) -> Result<Option<Frame>> {
         let Some(shared) = &self.shared else { return Ok(None) };
         {
-            let state = self.state.lock();
+            let mut state = self.state.lock();
             // A page cut short by truncation would show the host's bytes behind the end.
             let cut = state.lower_end < state.size.max(state.lower_size) && index >= state.lower_end / PAGE;
-            if cut || index * PAGE >= state.lower_end || state.pages.contains_key(&index) {
+            if cut || state.written || index * PAGE >= state.lower_end || state.pages.contains_key(&index) {
                 return Ok(None);
             }
+            state.handed_out = true;
         }
         let fd = self.lower_fd()?;
         shared.page(fd.borrow(), self.state.lock().lower_size, index).map(Some)
@@ -258,7 +306,7 @@ impl Content {
 
     /// Pages that are there already.
     pub fn ready(&self, first: u64, to: &mut [Option<Frame>]) {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         let end = first.saturating_add(to.len() as u64).min(state.size.div_ceil(PAGE)).max(first);
         for (&index, page) in state.pages.range(first..end) {
             to[(index - first) as usize] = Some(page.share());
@@ -266,7 +314,9 @@ impl Content {
         if let Some(shared) = &self.shared
             && state.lower_end == state.lower_size
             && state.pages.is_empty()
+            && !state.written
         {
+            state.handed_out = true;
             shared.ready(state.lower_size, first, to);
         }
     }
@@ -282,6 +332,7 @@ impl Content {
         if offset >= MAX_SIZE {
             return Err(Errno::EFBIG);
         }
+        self.stop_sharing();
         let mut at = offset;
         let mut done = 0;
         while src.remaining() > 0 && at < MAX_SIZE {
@@ -326,9 +377,12 @@ impl Content {
             return Err(Errno::EFBIG);
         }
         let gone;
+        let shrunk;
+        self.stop_sharing();
         {
             let mut state = self.state.lock();
-            if len < state.size {
+            shrunk = len < state.size;
+            if shrunk {
                 gone = state.pages.split_off(&len.div_ceil(PAGE));
                 let tail = (len % PAGE) as usize;
                 if tail > 0
@@ -343,6 +397,9 @@ impl Content {
             state.size = len;
         }
         drop(gone);
+        if shrunk {
+            self.mappers.forget(self.identity(), len.div_ceil(PAGE), u64::MAX, Forget::Everything);
+        }
         Ok(())
     }
 
@@ -352,6 +409,7 @@ impl Content {
     /// ENOMEM, EFBIG.
     pub fn punch(&self, offset: u64, len: u64) -> Result<()> {
         let end = offset.saturating_add(len).min(self.size());
+        self.stop_sharing();
         let mut at = offset;
         while at < end {
             let index = at / PAGE;
@@ -364,6 +422,10 @@ impl Content {
                 drop(gone);
             }
             at += part;
+        }
+        if offset < end {
+            let (first, end) = (offset.div_ceil(PAGE), end / PAGE);
+            self.mappers.forget(self.identity(), first, end.max(first), Forget::Originals);
         }
         Ok(())
     }

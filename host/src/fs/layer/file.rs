@@ -2,13 +2,13 @@
 
 use super::Node;
 use crate::abi::{Errno, Result};
-use crate::mm::{IoDst, IoSrc, MapInfo, Mappable};
+use crate::mm::{IoDst, IoSrc, MapInfo, Mappable, Mm};
 use crate::platform::Frame;
 use crate::vfs::{FileOps, Inode, Ioctl, Path, Whence};
 use linux_raw_sys::general as c;
 use linux_raw_sys::ioctl::FIONREAD;
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// An open regular file; also what is mapped.
 pub(super) struct NodeFile {
@@ -126,7 +126,13 @@ impl Mappable for NodeFile {
     }
 
     fn identity(&self) -> usize {
-        Arc::as_ptr(&self.node) as usize
+        self.node.content().map_or(0, super::Content::identity)
+    }
+
+    fn mapped(&self, mm: &Weak<Mm>) {
+        if let Some(content) = self.node.content() {
+            content.mappers().add(mm);
+        }
     }
 
     fn describe(&self) -> MapInfo {

@@ -344,3 +344,22 @@ fn sequential_faults_map_ahead_and_stop_at_what_is_there() {
     assert_eq!(mm.read_val(at + 20 * PAGE_SIZE), Ok(9u8));
     assert_eq!(mm.resident(), 64 * PAGE_SIZE);
 }
+
+#[test]
+fn a_hole_in_shared_memory_is_one_for_all() {
+    let mm = space();
+    let shared = MapRequest { vm: VmFlags::SHARED, ..MapRequest::anonymous(0x4000, RW) };
+    let at = mm.mmap(shared).unwrap();
+    mm.write(at, &[5; 0x4000]).unwrap();
+    let child = mm.fork().unwrap();
+    assert_eq!(child.read_val(at + 0x1000), Ok(5u8));
+    child.mprotect(at + 0x2000, 0x1000, Prot::empty()).unwrap();
+    mm.madvise(at + 0x1000, 0x2000, Advice::Remove).unwrap();
+    child.mprotect(at + 0x2000, 0x1000, Prot::READ).unwrap();
+    for mm in [&mm, &child] {
+        let seen: Vec<_> = (0..4).map(|page| mm.read_val::<u8>(at + page * PAGE_SIZE).unwrap()).collect();
+        assert_eq!(seen, [5, 0, 0, 5]);
+    }
+    child.write_val(at + 0x1000, &7u8).unwrap();
+    assert_eq!(mm.read_val(at + 0x1000), Ok(7u8));
+}
