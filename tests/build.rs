@@ -2,7 +2,7 @@
 //! address is taken there, by Pillbox.
 
 /// The binaries under programs/.
-const PROGRAMS: &[&str] = &["mb"];
+const PROGRAMS: &[&str] = &["abi", "mb"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -3,7 +3,6 @@
 //! ChaCha20 keyed once from the host. After every request the generator's output replaces its key ("fast key
 //! erasure"), so that bytes handed out earlier cannot be recomputed from memory that leaks later.
 
-use crate::abi::Result;
 use crate::hostsys::cpu;
 use crate::sync::Lock;
 use rand_chacha::ChaCha20Rng;
@@ -18,12 +17,12 @@ pub struct Random(Lock<ChaCha20Rng>);
 impl Random {
     /// A generator seeded from the host.
     ///
-    /// # Errors
-    /// What the host's getrandom(2) returns.
-    pub fn from_host() -> Result<Self> {
+    /// # Panics
+    /// If the host has no getrandom(2): nothing may run with predictable keys.
+    pub fn from_host() -> Self {
         let mut seed = [0; 32];
-        cpu::random_bytes(&mut seed)?;
-        Ok(Random(Lock::new(ChaCha20Rng::from_seed(seed))))
+        cpu::random_bytes(&mut seed).expect("getrandom(2), which Linux has since 3.17");
+        Random(Lock::new(ChaCha20Rng::from_seed(seed)))
     }
 
     /// Fills `buffer`.
@@ -51,7 +50,7 @@ mod tests {
 
     #[test]
     fn output_never_repeats() {
-        let random = Random::from_host().expect("the host has random numbers");
+        let random = Random::from_host();
         let (mut one, mut two) = ([0; 1000], [0; 1000]);
         random.fill(&mut one);
         random.fill(&mut two);

@@ -45,6 +45,12 @@ pub trait Registers: Copy + Default {
     fn tls(&self) -> u64;
     /// Sets the thread pointer.
     fn set_tls(&mut self, tls: u64);
+    /// The second thread pointer that x86_64 has (gs base); 0 elsewhere.
+    fn second_tls(&self) -> u64 {
+        0
+    }
+    /// Sets the second thread pointer.
+    fn set_second_tls(&mut self, _tls: u64) {}
     /// Number of the system call being made; meaningful after `Trap::Syscall`.
     fn syscall_number(&self) -> u64;
     /// The six arguments, as they were on entry.

@@ -72,6 +72,12 @@ impl super::Registers for UserRegs {
     fn set_tls(&mut self, tls: u64) {
         self.fs_base = tls;
     }
+    fn second_tls(&self) -> u64 {
+        self.gs_base
+    }
+    fn set_second_tls(&mut self, tls: u64) {
+        self.gs_base = tls;
+    }
     fn syscall_number(&self) -> u64 {
         self.orig_rax
     }

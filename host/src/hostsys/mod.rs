@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod fault;
 pub mod file;
 pub mod futex;
+pub mod identity;
 pub mod mem;
 pub mod poll;
 pub mod process;

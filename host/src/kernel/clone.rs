@@ -95,6 +95,7 @@ impl Current {
             let limits = *group.limits.lock();
             let new = ThreadGroup::new(tid, self.actions_for(&parent_state, flags), limits);
             *new.exe.lock() = group.exe.lock().clone();
+            new.personality.store(group.personality.load(Ordering::Relaxed), Ordering::Relaxed);
             new
         };
         let policy = inherited(&self.task.policy.lock());

@@ -6,7 +6,7 @@ use super::signal::{Actions, Pending};
 use super::timers::ProcessTimers;
 use crate::sync::{Lock, WaitQueue};
 use crate::vfs::Path;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
 /// How a process ended or changed, in the encoding of wait(2).
@@ -132,6 +132,8 @@ pub struct ThreadGroup {
     dead: AtomicBool,
     /// prctl(PR_SET_DUMPABLE).
     pub dumpable: AtomicU64,
+    /// personality(2).
+    pub personality: AtomicU32,
 }
 
 impl ThreadGroup {
@@ -157,6 +159,7 @@ impl ThreadGroup {
             dead_usage: Lock::new(Usage::default()),
             dead: AtomicBool::new(false),
             dumpable: AtomicU64::new(1),
+            personality: AtomicU32::new(0),
         })
     }
 

@@ -34,7 +34,6 @@ pub mod group;
 mod jobs;
 pub mod limits;
 pub mod poller;
-mod random;
 mod run;
 #[expect(unsafe_code, reason = "switches stacks")]
 pub mod sched;
@@ -58,6 +57,7 @@ use crate::cred::Cred;
 use crate::metrics::Metrics;
 use crate::mm::Mm;
 use crate::platform::Platform;
+use crate::random::Random;
 use crate::sync::Lock;
 use crate::vfs::{FdTable, FsContext, Path};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -129,6 +129,7 @@ pub struct Kernel {
     pub futexes: Futexes,
     /// uname(2).
     pub uts: Lock<Uts>,
+    random: Random,
     /// CLOCK_MONOTONIC at boot: CLOCK_BOOTTIME and `/proc/uptime` count from here.
     pub boot_ns: u64,
     options: Options,
@@ -136,7 +137,6 @@ pub struct Kernel {
     /// How init ended. 0 = running; set once.
     ended: Lock<Option<WaitStatus>>,
     ended_word: AtomicU32,
-    random: Lock<random::Pool>,
     me: Weak<Kernel>,
 }
 
@@ -153,14 +153,19 @@ impl Kernel {
             tree: Lock::default(),
             futexes: Futexes::new(),
             uts: Lock::new(uts),
+            random: Random::from_host(),
             boot_ns: crate::time::monotonic_ns(),
             options,
             poller: OnceLock::new(),
             ended: Lock::new(None),
             ended_word: AtomicU32::new(0),
-            random: Lock::default(),
             me: me.clone(),
         })
+    }
+
+    /// Fills `out` with random bytes.
+    pub fn random(&self, out: &mut [u8]) {
+        self.random.fill(out);
     }
 
     /// Arms a timer; see [`Scheduler::add_timer`].

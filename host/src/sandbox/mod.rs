@@ -2,11 +2,14 @@
 
 mod cpus;
 mod error;
+mod program;
 mod report;
 mod spec;
+mod start;
 
 pub use error::Error;
 pub use spec::{PlatformChoice, Spec};
+pub use start::run;
 
 /// How the program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +26,4 @@ pub struct Done {
     pub ended: Ended,
     /// The counters as text; empty unless asked for.
     pub stats: String,
-}
-
-/// Runs a specification to its end.
-///
-/// # Errors
-/// Why it did not start.
-pub fn run(spec: Spec) -> Result<Done, Error> {
-    let _cpus = cpus::granted(spec.cpus, spec.cpus_from_quota);
-    let _ = report::text("", &[], &crate::metrics::Metrics::default());
-    Err(Error::Host("not built yet".to_owned()))
 }

@@ -5,13 +5,18 @@ use crate::syscalls;
 use std::fmt::Write;
 
 /// The report: the platform's counters, the kernel's, and the system calls, most frequent first.
-pub(super) fn text(platform: &str, platform_stats: &[(&'static str, u64)], metrics: &Metrics) -> String {
+pub(super) fn text(
+    platform: &str,
+    platform_stats: &[(&'static str, u64)],
+    switches: u64,
+    metrics: &Metrics,
+) -> String {
     let mut text = format!("pillbox statistics ({platform})\n");
     for (name, value) in platform_stats {
         row(&mut text, name, *value);
     }
     row(&mut text, "page faults", metrics.page_faults.value());
-    row(&mut text, "task switches", metrics.task_switches.value());
+    row(&mut text, "task switches", switches);
     row(&mut text, "kicks", metrics.kicks.value());
     row(&mut text, "signals delivered", metrics.signals.value());
     calls(&mut text, metrics);

@@ -27,6 +27,7 @@ mod ioctl;
 mod limits;
 mod link;
 mod madvise;
+pub(crate) mod misc;
 mod mmap;
 mod names;
 mod open;

@@ -14,7 +14,7 @@ use super::format::ArgFormat::{
     OutTimeSpec, OutTimeVal, Path, PollFds, Ptr, Rlimit, SigAction, SigSet, Signal, Size, SockAddr,
     SocketType, Stat, Str, TimeSpec, TimeVal, Uint,
 };
-use super::{Handler, clone, cred, exec, exit, futex, limits, sched, signal, time, timer, wait};
+use super::{Handler, clone, cred, exec, exit, futex, limits, misc, sched, signal, time, timer, wait};
 use super::{dir, event, fd, ioctl, link, madvise, mmap, open, pipe, poll, rw, stat, xattr};
 
 /// How much of a call works.
@@ -146,7 +146,7 @@ pub const ROWS: &[Row] = &[
     row(60, 93, "exit", full(exit::exit), &[Int]),
     row(61, 260, "wait4", full(wait::wait4), &[Int, OutStatus, Flags(WAIT), Ptr]),
     row(62, 129, "kill", full(signal::kill), &[Int, Signal]),
-    row(63, 160, "uname", NONE, &[Ptr]),
+    row(63, 160, "uname", full(misc::uname), &[Ptr]),
     row(64, 190, "semget", NONE, &[Hex, Int, Hex]),
     row(65, 193, "semop", NONE, &[Int, Ptr, Uint]),
     row(66, 191, "semctl", NONE, &[Int, Int, Int, Ptr]),
@@ -182,11 +182,11 @@ pub const ROWS: &[Row] = &[
     row(96, 169, "gettimeofday", full(time::gettimeofday), &[OutTimeVal, Ptr]),
     row(97, 163, "getrlimit", full(limits::getrlimit), &[Enum(RLIMIT), OutRlimit]),
     row(98, 165, "getrusage", partial(limits::getrusage, "system time is counted as user time"), &[Int, Ptr]),
-    row(99, 179, "sysinfo", NONE, &[Ptr]),
+    row(99, 179, "sysinfo", full(misc::sysinfo), &[Ptr]),
     row(100, 153, "times", partial(time::times, "system time is counted as user time"), &[Ptr]),
     row(101, 117, "ptrace", NONE, &[Int, Int, Ptr, Ptr]),
     row(102, 174, "getuid", full(cred::getuid), &[]),
-    row(103, 116, "syslog", NONE, &[Int, Ptr, Int]),
+    row(103, 116, "syslog", partial(misc::syslog, "the log is always empty"), &[Int, Ptr, Int]),
     row(104, 176, "getgid", full(cred::getgid), &[]),
     row(105, 146, "setuid", full(cred::setuid), &[Int]),
     row(106, 144, "setgid", full(cred::setgid), &[Int]),
@@ -218,7 +218,7 @@ pub const ROWS: &[Row] = &[
     row(132, NA, "utime", full(link::utime), &[Path, Ptr]),
     row(133, NA, "mknod", full(link::mknod), &[Path, Mode, Hex]),
     row(134, NA, "uselib", NONE, &[Path]),
-    row(135, 92, "personality", NONE, &[Hex]),
+    row(135, 92, "personality", full(misc::personality), &[Hex]),
     row(136, NA, "ustat", NONE, &[Hex, Ptr]),
     row(137, 43, "statfs", full(stat::statfs), &[Path, Ptr]),
     row(138, 44, "fstatfs", full(stat::fstatfs), &[Fd, Ptr]),
@@ -253,8 +253,8 @@ pub const ROWS: &[Row] = &[
     row(167, 224, "swapon", NONE, &[Path, Hex]),
     row(168, 225, "swapoff", NONE, &[Path]),
     row(169, 142, "reboot", NONE, &[Hex, Hex, Hex, Ptr]),
-    row(170, 161, "sethostname", NONE, &[InBuf(1), Size]),
-    row(171, 162, "setdomainname", NONE, &[InBuf(1), Size]),
+    row(170, 161, "sethostname", full(misc::sethostname), &[InBuf(1), Size]),
+    row(171, 162, "setdomainname", full(misc::setdomainname), &[InBuf(1), Size]),
     row(172, NA, "iopl", NONE, &[Int]),
     row(173, NA, "ioperm", NONE, &[Uint, Uint, Int]),
     row(174, NA, "create_module", NONE, &[Ptr, Size]),
@@ -401,7 +401,7 @@ pub const ROWS: &[Row] = &[
     row(315, 275, "sched_getattr", full(sched::sched_getattr), &[Int, Ptr, Uint, Hex]),
     row(316, 276, "renameat2", full(link::renameat2), &[DirFd, Path, DirFd, Path, Hex]),
     row(317, 277, "seccomp", NONE, &[Int, Hex, Ptr]),
-    row(318, 278, "getrandom", NONE, &[Ptr, Size, Hex]),
+    row(318, 278, "getrandom", full(misc::getrandom), &[Ptr, Size, Hex]),
     row(319, 279, "memfd_create", full(open::memfd_create), &[Str, Hex]),
     row(320, 294, "kexec_file_load", NONE, &[Fd, Fd, Size, Str, Hex]),
     row(321, 280, "bpf", NONE, &[Int, Ptr, Uint]),

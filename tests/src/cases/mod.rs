@@ -4,6 +4,7 @@
 //! natively and in the sandbox, on the same kernel, in the same boot. A [`Place`] says how to start the
 //! sandbox there; [`Place::run_here`] runs cases on this machine, [`run_in_guest`] in a nested guest.
 
+mod abi;
 mod basics;
 
 use std::process::{Command, Stdio};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use crate::arch::Arch;
 use crate::guest::{Guest, Outcome, Step};
 
+pub use abi::abi;
 pub use basics::{SCRIPT, SCRIPT_TEXT, debian, here, small};
 
 /// Judges the outcomes of a case's steps; `Err` says what is wrong.

@@ -1,0 +1,198 @@
+//! What belongs to no family: names of the system, its load, random numbers, personality.
+
+use super::Args;
+use crate::abi::{Errno, Result};
+use crate::arch::{MACHINE, Registers};
+use crate::cred::Caps;
+use crate::kernel::{Current, Uts};
+use crate::mm::frames;
+use crate::time::monotonic_ns;
+use core::sync::atomic::Ordering;
+use linux_raw_sys::general as c;
+use zerocopy::{Immutable, IntoBytes};
+
+/// Length of a name in `struct new_utsname`, its NUL included.
+const UTS_FIELD: usize = 65;
+/// The kernel that programs are told they run on: what they may expect of system calls.
+pub(crate) const RELEASE: &str = "6.12.0";
+/// What `uname -v` says.
+pub(crate) const VERSION: &str = "#1 SMP Pillbox";
+/// Longest host name.
+const HOST_NAME_MAX: usize = 64;
+/// Bytes of random numbers made at a time.
+const RANDOM_CHUNK: usize = 4096;
+const NANOSECONDS: u64 = 1_000_000_000;
+
+/// uname(2)
+pub(super) fn uname(cur: &mut Current, args: &Args) -> Result<u64> {
+    let uts = cur.kernel.uts.lock().clone();
+    let fields: [&[u8]; 6] = [
+        b"Linux",
+        &uts.hostname,
+        RELEASE.as_bytes(),
+        VERSION.as_bytes(),
+        MACHINE.as_bytes(),
+        &uts.domainname,
+    ];
+    let mut text = [0; 6 * UTS_FIELD];
+    for (field, value) in text.chunks_mut(UTS_FIELD).zip(fields) {
+        let len = value.len().min(UTS_FIELD - 1);
+        field[..len].copy_from_slice(&value[..len]);
+    }
+    cur.mm().write(args.addr(0), &text)?;
+    Ok(0)
+}
+
+/// Sets one of the names.
+fn set_name(cur: &mut Current, args: &Args, set: fn(&mut Uts, Vec<u8>)) -> Result<u64> {
+    if !cur.cred().has(Caps::SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let len = args.int(1);
+    let len = usize::try_from(len).ok().filter(|len| *len <= HOST_NAME_MAX).ok_or(Errno::EINVAL)?;
+    let mut name = vec![0; len];
+    cur.mm().read(args.addr(0), &mut name)?;
+    set(&mut cur.kernel.uts.lock(), name);
+    Ok(0)
+}
+
+/// sethostname(2)
+pub(super) fn sethostname(cur: &mut Current, args: &Args) -> Result<u64> {
+    set_name(cur, args, |uts, name| uts.hostname = name)
+}
+
+/// setdomainname(2)
+pub(super) fn setdomainname(cur: &mut Current, args: &Args) -> Result<u64> {
+    set_name(cur, args, |uts, name| uts.domainname = name)
+}
+
+/// `struct sysinfo` on 64-bit machines.
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct SysInfo {
+    uptime: u64,
+    loads: [u64; 3],
+    total_ram: u64,
+    free_ram: u64,
+    shared_ram: u64,
+    buffer_ram: u64,
+    total_swap: u64,
+    free_swap: u64,
+    procs: u16,
+    pad: [u16; 3],
+    total_high: u64,
+    free_high: u64,
+    unit: u32,
+    tail: u32,
+}
+
+/// sysinfo(2)
+pub(super) fn sysinfo(cur: &mut Current, args: &Args) -> Result<u64> {
+    let total = frames::limit_bytes();
+    let info = SysInfo {
+        // Rounded up, as Linux does: never 0.
+        uptime: (monotonic_ns() - cur.kernel.boot_ns) / NANOSECONDS + 1,
+        loads: [0; 3],
+        total_ram: total,
+        free_ram: total - frames::used_bytes().min(total),
+        shared_ram: 0,
+        buffer_ram: 0,
+        total_swap: 0,
+        free_swap: 0,
+        procs: u16::try_from(cur.kernel.tree.lock().task_count()).unwrap_or(u16::MAX),
+        pad: [0; 3],
+        total_high: 0,
+        free_high: 0,
+        unit: 1,
+        tail: 0,
+    };
+    cur.mm().write_val(args.addr(0), &info)?;
+    Ok(0)
+}
+
+/// getrandom(2)
+pub(super) fn getrandom(cur: &mut Current, args: &Args) -> Result<u64> {
+    let flags = args.uint(2);
+    let known = c::GRND_NONBLOCK | c::GRND_RANDOM | c::GRND_INSECURE;
+    let both = c::GRND_RANDOM | c::GRND_INSECURE;
+    if flags & !known != 0 || flags & both == both {
+        return Err(Errno::EINVAL);
+    }
+    // MAX_RW_COUNT: no call moves more.
+    let len = args.size(1).min(0x7fff_f000);
+    let mut chunk = [0; RANDOM_CHUNK];
+    let mut done = 0;
+    while done < len {
+        let part = &mut chunk[..RANDOM_CHUNK.min(len - done)];
+        cur.kernel.random(part);
+        match cur.mm().write(args.addr(0).wrapping_add(done as u64), part) {
+            Ok(()) => done += part.len(),
+            Err(_) if done > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(done as u64)
+}
+
+/// personality(2)
+pub(super) fn personality(cur: &mut Current, args: &Args) -> Result<u64> {
+    let old = &cur.task.group.personality;
+    Ok(u64::from(match args.uint(0) {
+        u32::MAX => old.load(Ordering::Relaxed),
+        new => old.swap(new, Ordering::Relaxed),
+    }))
+}
+
+/// syslog(2): a kernel log that is always empty, and that only root may look at.
+pub(super) fn syslog(cur: &mut Current, args: &Args) -> Result<u64> {
+    if !cur.cred().has(Caps::SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    match args.int(0) {
+        // Close and open; console on, off and its level.
+        0 | 1 | 6 | 7 | 8 => Ok(0),
+        // Reading, destructively or not; clearing; the unread size and the buffer's.
+        2..=5 | 9 | 10 => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+const ARCH_SET_GS: u32 = 0x1001;
+const ARCH_SET_FS: u32 = 0x1002;
+const ARCH_GET_FS: u32 = 0x1003;
+const ARCH_GET_GS: u32 = 0x1004;
+const ARCH_GET_CPUID: u32 = 0x1011;
+const ARCH_SET_CPUID: u32 = 0x1012;
+
+/// arch_prctl(2), which only x86_64 has.
+pub(super) fn arch_prctl(cur: &mut Current, args: &Args) -> Result<u64> {
+    let value = args.addr(1);
+    let task_size = cur.mm().task_size();
+    match args.uint(0) {
+        ARCH_SET_FS | ARCH_SET_GS if value >= task_size => Err(Errno::EPERM),
+        ARCH_SET_FS => {
+            cur.regs.set_tls(value);
+            Ok(0)
+        }
+        ARCH_SET_GS => {
+            cur.regs.set_second_tls(value);
+            Ok(0)
+        }
+        ARCH_GET_FS => {
+            let tls = cur.regs.tls();
+            cur.mm().write_val(value, &tls)?;
+            Ok(0)
+        }
+        ARCH_GET_GS => {
+            let tls = cur.regs.second_tls();
+            cur.mm().write_val(value, &tls)?;
+            Ok(0)
+        }
+        // CPUID cannot be made to fault here, as on most hosts.
+        ARCH_GET_CPUID => Ok(1),
+        ARCH_SET_CPUID => Err(Errno::ENODEV),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+const _: () = assert!(size_of::<SysInfo>() == 112);

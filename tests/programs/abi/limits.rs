@@ -1,0 +1,106 @@
+//! Resource limits.
+
+use crate::Case;
+use crate::sys::{self, in_child, open, report};
+
+pub(crate) const CASES: &[Case] = &[
+    ("limit_descriptors", descriptors),
+    ("limit_file_size", file_size),
+    ("limit_memory", memory),
+    ("limit_get_set", get_set),
+];
+
+fn set(kind: u32, soft: u64, hard: u64) -> i64 {
+    let limit = [soft, hard];
+    sys!(libc::SYS_prlimit64, 0, kind, limit.as_ptr(), 0)
+}
+
+fn get(kind: u32) -> [u64; 2] {
+    let mut limit = [0; 2];
+    sys!(libc::SYS_prlimit64, 0, kind, 0, limit.as_mut_ptr());
+    limit
+}
+
+fn descriptors() {
+    sys!(libc::SYS_close_range, 3, u32::MAX, 0);
+    report("set", set(libc::RLIMIT_NOFILE, 10, 20));
+    let last = (0..20).map(|_| open("/dev/null", 0, 0)).find(|fd| *fd < 0).unwrap_or(0);
+    report("too many", last);
+    report("pipe", {
+        let mut fds = [0_i32; 2];
+        sys!(libc::SYS_pipe2, fds.as_mut_ptr(), 0)
+    });
+    report("dup3 above", sys!(libc::SYS_dup3, 0, 15, 0));
+    report("F_DUPFD above", sys!(libc::SYS_fcntl, 0, libc::F_DUPFD, 12));
+    sys::close(5);
+    report("one free", open("/dev/null", 0, 0));
+    report("raise", set(libc::RLIMIT_NOFILE, 20, 20));
+    report("room", open("/dev/null", 0, 0));
+    println!("inherited {}", {
+        let pid = sys::fork(|| get(libc::RLIMIT_NOFILE)[0] as i32);
+        sys::wait(pid)
+    });
+}
+
+fn file_size() {
+    sys::scratch("fsize");
+    in_child("killed", || {
+        set(libc::RLIMIT_CORE, 0, 0);
+        set(libc::RLIMIT_FSIZE, 1000, 1000);
+        let fd = open("f", libc::O_CREAT | libc::O_RDWR, 0o600);
+        sys::write(fd, &[0; 600]);
+        sys::report("partly", sys::write(fd, &[0; 600]));
+        sys::flush();
+        sys::write(fd, &[0; 600]);
+        0
+    });
+    in_child("told", || {
+        sys::action(libc::SIGXFSZ, libc::SIG_IGN, 0, &[]);
+        set(libc::RLIMIT_FSIZE, 1000, 1000);
+        let fd = open("f", libc::O_RDWR | libc::O_TRUNC, 0o600);
+        report("write", sys::write(fd, &[0; 1200]));
+        report("more", sys::write(fd, &[0; 1]));
+        report("truncate", sys!(libc::SYS_ftruncate, fd, 2000));
+        0
+    });
+    sys::unscratch();
+}
+
+fn memory() {
+    in_child("address space", || {
+        set(libc::RLIMIT_AS, 64 << 20, 64 << 20);
+        report("too much", sys::mmap(0, 128 << 20, 3, 0x22, -1, 0));
+        report("a little", sys::mmap(0, 1 << 20, 3, 0x22, -1, 0).min(0));
+        0
+    });
+    in_child("data", || {
+        let start = sys!(libc::SYS_brk, 0);
+        set(libc::RLIMIT_DATA, 32 << 20, 32 << 20);
+        println!("brk refused {}", sys!(libc::SYS_brk, start + (64 << 20)) == start);
+        0
+    });
+}
+
+fn get_set() {
+    report("bad kind", sys!(libc::SYS_prlimit64, 0, 99, 0, 0));
+    report("soft above hard", set(libc::RLIMIT_NOFILE, 100, 50));
+    report("set", set(libc::RLIMIT_CPU, 100, 200));
+    println!("{:?}", get(libc::RLIMIT_CPU));
+    report("nobody", sys!(libc::SYS_prlimit64, 4_000_000, libc::RLIMIT_CPU, 0, 0));
+    in_child("without privilege", || {
+        sys!(libc::SYS_setresuid, 1000, 1000, 1000);
+        report("lower", set(libc::RLIMIT_CPU, 50, 100));
+        report("raise", set(libc::RLIMIT_CPU, 50, 150));
+        0
+    });
+    in_child("of a child", || {
+        let pid = sys::fork(|| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            get(libc::RLIMIT_CPU)[0] as i32
+        });
+        let limit = [33_u64, 200];
+        report("set", sys!(libc::SYS_prlimit64, pid, libc::RLIMIT_CPU, limit.as_ptr(), 0));
+        println!("{}", sys::wait(pid));
+        0
+    });
+}

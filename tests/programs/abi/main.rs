@@ -1,0 +1,92 @@
+//! One program, many named cases: each makes system calls and prints what came of it.
+//!
+//! The harness runs every case natively and in a sandbox and compares output and exit status byte for byte, so a case
+//! prints nothing that differs from run to run: no pids, addresses or times, only what it concludes from them.
+//!
+//! `abi --list` prints the names, `abi NAME...` runs cases, `abi --family FAMILY` each of a family in a process of its
+//! own; `abi --child WORD...` is what cases execute.
+
+#[macro_use]
+#[expect(unsafe_code, reason = "system calls are the subject of this program")]
+mod sys;
+
+mod child;
+mod credentials;
+mod events;
+#[expect(unsafe_code, reason = "faults are provoked with bad pointers and instructions")]
+mod exceptions;
+mod files;
+mod limits;
+mod memory;
+mod misc;
+mod names;
+mod pipes;
+mod process;
+mod signals;
+mod sockets;
+mod threads;
+mod time;
+
+/// A named case.
+type Case = (&'static str, fn());
+
+const FAMILIES: &[(&str, &[Case])] = &[
+    ("process", process::CASES),
+    ("signals", signals::CASES),
+    ("exceptions", exceptions::CASES),
+    ("memory", memory::CASES),
+    ("files", files::CASES),
+    ("names", names::CASES),
+    ("pipes", pipes::CASES),
+    ("events", events::CASES),
+    ("sockets", sockets::CASES),
+    ("threads", threads::CASES),
+    ("time", time::CASES),
+    ("limits", limits::CASES),
+    ("credentials", credentials::CASES),
+    ("misc", misc::CASES),
+];
+
+/// Seconds after which a case that hangs is killed.
+const PATIENCE: u32 = 20;
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    let cases = || FAMILIES.iter().flat_map(|(_, cases)| cases.iter());
+    match words.as_slice() {
+        ["--list"] => cases().for_each(|(name, _)| println!("{name}")),
+        ["--families"] => FAMILIES.iter().for_each(|(name, _)| println!("{name}")),
+        ["--family", family] => match FAMILIES.iter().find(|(name, _)| name == family) {
+            Some((_, cases)) => cases.iter().for_each(|(name, _)| separately(name)),
+            None => unknown(family),
+        },
+        ["--child", rest @ ..] => child::run(rest),
+        names => {
+            for name in names {
+                match cases().find(|(n, _)| n == name) {
+                    Some((_, run)) => run(),
+                    None => unknown(name),
+                }
+            }
+        }
+    }
+}
+
+/// Runs a case in a program of its own: whatever becomes of it, the next one runs.
+fn separately(name: &str) {
+    println!("== {name}");
+    let pid = sys::fork(|| {
+        sys!(libc::SYS_setitimer, libc::ITIMER_REAL, [0_i64, 0, i64::from(PATIENCE), 0].as_ptr(), 0);
+        -process::execute(process::SELF, &["abi", name], &[]) as i32
+    });
+    match sys::wait(pid).as_str() {
+        "exited 0" => {}
+        end => println!("== {end}"),
+    }
+}
+
+fn unknown(name: &str) {
+    eprintln!("abi: there is no {name}");
+    std::process::exit(2);
+}

@@ -1,0 +1,131 @@
+//! Clocks, sleeping, timers.
+
+use crate::Case;
+use crate::sys::{self, report};
+use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+pub(crate) const CASES: &[Case] = &[
+    ("time_clocks", clocks),
+    ("time_sleep", sleep),
+    ("time_posix_timer", posix_timer),
+    ("time_cpu", cpu),
+    ("time_times", times),
+];
+
+fn now(clock: i32) -> (i64, [i64; 2]) {
+    let mut time = [0_i64; 2];
+    let result = sys!(libc::SYS_clock_gettime, clock, time.as_mut_ptr());
+    (result, time)
+}
+
+fn clocks() {
+    for clock in [0, 1, 2, 3, 4, 5, 6, 7, 11] {
+        let (result, first) = now(clock);
+        let (_, second) = now(clock);
+        println!(
+            "{clock}: {} forward {} fraction {}",
+            sys::show(result),
+            second >= first,
+            first[1] < 1_000_000_000
+        );
+    }
+    for clock in [10, 12, 99, -1] {
+        println!("{clock}: {}", sys::show(now(clock).0));
+    }
+    println!("this century {}", now(libc::CLOCK_REALTIME).1[0] > 1_700_000_000);
+    let mut resolution = [9_i64; 2];
+    report("getres", sys!(libc::SYS_clock_getres, libc::CLOCK_MONOTONIC, resolution.as_mut_ptr()));
+    println!("{resolution:?}");
+    let mut day = [0_i64; 2];
+    report("gettimeofday", sys!(libc::SYS_gettimeofday, day.as_mut_ptr(), 0));
+    println!("agrees {}", (day[0] - now(libc::CLOCK_REALTIME).1[0]).abs() <= 1);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(5) {
+        std::hint::spin_loop();
+    }
+    println!("runs {}", start.elapsed() < Duration::from_secs(5));
+}
+
+fn sleep() {
+    let start = Instant::now();
+    let time = [0_i64, 15_000_000];
+    report("nanosleep", sys!(libc::SYS_nanosleep, time.as_ptr(), 0));
+    println!("long enough {}", start.elapsed() >= Duration::from_millis(15));
+    let mut until = now(libc::CLOCK_MONOTONIC).1;
+    until[1] += 10_000_000;
+    if until[1] >= 1_000_000_000 {
+        until = [until[0] + 1, until[1] - 1_000_000_000];
+    }
+    report("until", sys!(libc::SYS_clock_nanosleep, 1, libc::TIMER_ABSTIME, until.as_ptr(), 0));
+    println!("reached {}", now(libc::CLOCK_MONOTONIC).1 >= until);
+    report("past", sys!(libc::SYS_clock_nanosleep, 1, libc::TIMER_ABSTIME, [0_i64, 0].as_ptr(), 0));
+    report("nothing", sys!(libc::SYS_nanosleep, [0_i64, 0].as_ptr(), 0));
+    report("bad", sys!(libc::SYS_nanosleep, [0_i64, 1_000_000_000].as_ptr(), 0));
+    report("negative", sys!(libc::SYS_nanosleep, [-1_i64, 0].as_ptr(), 0));
+    report("nowhere", sys!(libc::SYS_nanosleep, 8, 0));
+    report("bad clock", sys!(libc::SYS_clock_nanosleep, 99, 0, time.as_ptr(), 0));
+    report("own CPU time", sys!(libc::SYS_clock_nanosleep, 3, 0, time.as_ptr(), 0));
+}
+
+fn posix_timer() {
+    static COUNT: AtomicI32 = AtomicI32::new(0);
+    static CODE: AtomicI32 = AtomicI32::new(0);
+    static VALUE: AtomicI32 = AtomicI32::new(0);
+    extern "C" fn tick(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+        CODE.store(sys::info_fields(info).1, SeqCst);
+        VALUE.store(sys::info_fields(info).4 as i32, SeqCst);
+        COUNT.fetch_add(1, SeqCst);
+    }
+    sys::handle(libc::SIGUSR1, tick, 0);
+    // sigevent: value, signo, notify.
+    let mut event = [0_u64; 8];
+    event[0] = 77;
+    event[1] = libc::SIGUSR1 as u64;
+    let mut id = -1_i32;
+    report("create", sys!(libc::SYS_timer_create, 1, event.as_ptr(), &raw mut id));
+    let set = |interval: i64, first: i64| {
+        let time = [0, interval, 0, first];
+        sys!(libc::SYS_timer_settime, id, 0, time.as_ptr(), 0)
+    };
+    report("once", set(0, 5_000_000));
+    while COUNT.load(SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    println!("code {} value {}", CODE.load(SeqCst), VALUE.load(SeqCst));
+    report("periodic", set(2_000_000, 2_000_000));
+    while COUNT.load(SeqCst) < 5 {
+        std::thread::yield_now();
+    }
+    let mut left = [0_i64; 4];
+    report("gettime", sys!(libc::SYS_timer_gettime, id, left.as_mut_ptr()));
+    println!("interval {}", left[1]);
+    report("delete", sys!(libc::SYS_timer_delete, id));
+    report("again", sys!(libc::SYS_timer_delete, id));
+    report("bad clock", sys!(libc::SYS_timer_create, 99, 0, &raw mut id));
+}
+
+fn cpu() {
+    let start = now(libc::CLOCK_PROCESS_CPUTIME_ID).1;
+    let wall = Instant::now();
+    while wall.elapsed() < Duration::from_millis(50) {
+        std::hint::spin_loop();
+    }
+    let used = now(libc::CLOCK_PROCESS_CPUTIME_ID).1;
+    println!("counted {}", used > start);
+    let before = now(libc::CLOCK_THREAD_CPUTIME_ID).1;
+    std::thread::sleep(Duration::from_millis(30));
+    let after = now(libc::CLOCK_THREAD_CPUTIME_ID).1;
+    let slept = (after[0] - before[0]) * 1_000_000_000 + after[1] - before[1];
+    println!("sleep is not {}", slept < 25_000_000);
+}
+
+fn times() {
+    let mut words = [0_i64; 4];
+    println!("times {}", sys!(libc::SYS_times, words.as_mut_ptr()) != 0);
+    println!("{}", words.iter().all(|w| *w >= 0));
+    let mut usage = [0_i64; 18];
+    report("getrusage", sys!(libc::SYS_getrusage, 0, usage.as_mut_ptr()));
+    report("children", sys!(libc::SYS_getrusage, -1, usage.as_mut_ptr()));
+    report("bad", sys!(libc::SYS_getrusage, 5, usage.as_mut_ptr()));
+}

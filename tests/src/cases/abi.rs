@@ -1,0 +1,29 @@
+//! The `abi` program's families: what each system call does, natively and in the sandbox.
+
+use super::{Case, Place};
+
+/// The program's families, as `abi --families` prints them.
+const FAMILIES: &[&str] = &[
+    "process",
+    "signals",
+    "exceptions",
+    "memory",
+    "files",
+    "names",
+    "pipes",
+    "events",
+    "sockets",
+    "threads",
+    "time",
+    "limits",
+    "credentials",
+    "misc",
+];
+
+/// One case per family: the program says the same in both worlds.
+pub fn abi(place: &Place) -> Vec<Case> {
+    let program = place.program("abi");
+    let case =
+        |family: &&str| place.same(&format!("system calls: {family}"), &[&program, "--family", family]);
+    FAMILIES.iter().map(case).collect()
+}
