@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
 
+mod bench;
 mod run;
 mod selftest;
 mod syscalls;
@@ -35,6 +36,8 @@ struct Cli {
 enum Verb {
     /// Run a command in a new sandbox
     Do(run::Args),
+    /// Measure small operations natively and in the sandbox
+    Bench(bench::Args),
     /// List the system calls and how well each is supported
     Syscalls(syscalls::Args),
     /// Try the kvm platform on this machine, step by step
@@ -50,6 +53,7 @@ pub fn main() -> ExitCode {
     };
     match cli.verb {
         Verb::Do(args) => run::main(args),
+        Verb::Bench(args) => bench::main(&args),
         Verb::Syscalls(args) => syscalls::main(&args),
         Verb::SelfTest(args) => selftest::main(&args),
     }

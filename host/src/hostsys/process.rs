@@ -14,6 +14,17 @@ pub fn thread_id() -> i32 {
     unsafe { syscall(libc::SYS_gettid, [0; 6]) }.unwrap_or(0) as i32
 }
 
+/// CPU time of all children waited for so far, in nanoseconds.
+pub fn children_cpu_ns() -> u64 {
+    // struct rusage begins with the two timevals; the rest is not looked at.
+    let mut usage = [0_i64; 18];
+    let who = libc::RUSAGE_CHILDREN as i64 as u64;
+    // SAFETY: the buffer is as long as struct rusage.
+    let _ = unsafe { syscall(libc::SYS_getrusage, [who, usage.as_mut_ptr() as u64, 0, 0, 0, 0]) };
+    let [user_s, user_us, system_s, system_us, ..] = usage;
+    ((user_s + system_s) * 1_000_000_000 + (user_us + system_us) * 1000).cast_unsigned()
+}
+
 /// Lets other host threads run.
 pub fn yield_now() {
     // SAFETY: takes no pointers.

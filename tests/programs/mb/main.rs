@@ -1,8 +1,9 @@
 //! The micro-benchmarks: the same binary runs natively and in the sandbox, and checks what it gets.
 //!
-//! `mb [--n N] NAME...` prints one line per operation: name, operations, nanoseconds in all. It warms up
+//! `mb [--hold] [--n N] NAME...` prints one line per operation: name, operations, nanoseconds in all. It warms up
 //! first; the clock is `CLOCK_MONOTONIC`, which under instruction counting counts instructions. VM exits
-//! per operation are found from outside, by running it with two values of N and comparing the counters.
+//! per operation are found from outside, by running it with two values of N and comparing the counters, or
+//! with `--hold`, which waits for a byte before and after the timed part. `mb now` prints the clock.
 
 #[expect(unsafe_code, reason = "bare system calls are what is measured")]
 mod sys;
@@ -40,12 +41,18 @@ const OPERATIONS: &[Operation] = &[
 
 fn main() -> ExitCode {
     let mut times = None;
+    let mut hold = false;
     let mut names = Vec::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             // What `exec` executes.
             "true" => return ExitCode::from(sys::TRUE_STATUS),
+            "now" => {
+                println!("{}", sys::now());
+                return ExitCode::SUCCESS;
+            }
+            "--hold" => hold = true,
             "--n" => times = arguments.next().and_then(|n| n.parse::<u64>().ok()),
             "--list" => {
                 for operation in OPERATIONS {
@@ -69,9 +76,18 @@ fn main() -> ExitCode {
         }
         let times = times.unwrap_or(operation.times).max(1);
         let warm_up = (operation.times / 20).max(2);
-        let measured = (operation.run)(warm_up).and_then(|_| (operation.run)(times));
-        match measured {
-            Ok(ns) => println!("{} {times} {ns}", operation.name),
+        let warm = (operation.run)(warm_up);
+        if hold {
+            println!("ready");
+            sys::read(&std::io::stdin(), &mut [0]);
+        }
+        match warm.and_then(|_| (operation.run)(times)) {
+            Ok(ns) => {
+                println!("{} {times} {ns}", operation.name);
+                if hold {
+                    sys::read(&std::io::stdin(), &mut [0]);
+                }
+            }
             Err(error) => {
                 eprintln!("mb: {}: {error}", operation.name);
                 status = ExitCode::FAILURE;
