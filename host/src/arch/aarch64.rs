@@ -1,7 +1,5 @@
 //! aarch64: registers by Linux's system-call convention (syscall(2), "Architecture calling conventions").
 
-use crate::abi::{Errno, Result};
-
 pub use ring0_aarch64::stack::{prepare as prepare_stack, switch as switch_stacks};
 pub use ring0_aarch64::{fp::FpState, regs::UserRegs};
 
@@ -13,14 +11,6 @@ pub const CLONE_BACKWARDS: bool = true;
 pub const RESTART_SYSCALL: u64 = 128;
 /// Which number column of the system call table is ours.
 pub const SYSCALL_COLUMN: usize = 1;
-
-/// arch_prctl(2) is not an arm64 call.
-///
-/// # Errors
-/// ENOSYS.
-pub fn arch_prctl(_regs: &mut UserRegs, _code: i32, _addr: u64) -> Result<Option<u64>> {
-    Err(Errno::ENOSYS)
-}
 
 impl super::Registers for UserRegs {
     fn start(ip: u64, sp: u64) -> Self {

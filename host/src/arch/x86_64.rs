@@ -1,7 +1,5 @@
 //! x86_64: registers by Linux's system-call convention (syscall(2), "Architecture calling conventions").
 
-use crate::abi::{Errno, Result};
-
 pub use ring0_x86_64::stack::{prepare as prepare_stack, switch as switch_stacks};
 pub use ring0_x86_64::{fp::FpState, regs::UserRegs};
 
@@ -18,29 +16,6 @@ const USER_CS: u64 = 0x33;
 const USER_SS: u64 = 0x2b;
 /// IF and the always-one bit.
 const INITIAL_FLAGS: u64 = 0x202;
-
-/// arch_prctl(2): what it changes in the registers; a value to store at the address for the codes that ask.
-///
-/// # Errors
-/// EINVAL for an unknown code, EPERM for an address no program can have.
-pub fn arch_prctl(regs: &mut UserRegs, code: i32, addr: u64) -> Result<Option<u64>> {
-    const ARCH_SET_GS: i32 = 0x1001;
-    const ARCH_SET_FS: i32 = 0x1002;
-    const ARCH_GET_FS: i32 = 0x1003;
-    const ARCH_GET_GS: i32 = 0x1004;
-    let base = match code {
-        ARCH_GET_FS => return Ok(Some(regs.fs_base)),
-        ARCH_GET_GS => return Ok(Some(regs.gs_base)),
-        ARCH_SET_FS => &mut regs.fs_base,
-        ARCH_SET_GS => &mut regs.gs_base,
-        _ => return Err(Errno::EINVAL),
-    };
-    if addr >> 47 != 0 {
-        return Err(Errno::EPERM);
-    }
-    *base = addr;
-    Ok(None)
-}
 
 impl super::Registers for UserRegs {
     fn start(ip: u64, sp: u64) -> Self {

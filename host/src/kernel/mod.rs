@@ -33,6 +33,7 @@ pub mod futex;
 pub mod group;
 mod jobs;
 pub mod limits;
+mod panic;
 pub mod poller;
 mod run;
 #[expect(unsafe_code, reason = "switches stacks")]
@@ -48,6 +49,7 @@ pub use clone_flags::CloneFlags;
 pub use current::{Current, Restart};
 pub use exec::Program;
 pub use group::{ThreadGroup, Usage, WaitStatus};
+pub use panic::install_hook as install_panic_hook;
 pub use task::{RunState, Task};
 pub use tree::Tree;
 pub use wait::{WaitFor, WaitOptions, Waited};

@@ -13,20 +13,17 @@ impl Current {
         let status = loop {
             match catch_unwind(AssertUnwindSafe(|| self.run())) {
                 Ok(status) => break status,
-                // The hook has printed where and why. The program ends as if killed; the loop goes on to see to it.
-                Err(_) => {
-                    let name = self.task.comm();
-                    self.kernel.metrics.debug(&format!(
-                        "kernel panic while serving {} (pid {}): killed",
-                        String::from_utf8_lossy(&name),
-                        self.task.tgid()
-                    ));
+                // The program ends as if killed; the loop goes on to see to it.
+                Err(payload) => {
+                    self.report_panic(&*payload);
                     self.exit_group(WaitStatus::killed(super::signal::SIGKILL, false));
                 }
             }
         };
         // A panic here has released its locks like any other; the rest of the task's life is skipped.
-        let _ = catch_unwind(AssertUnwindSafe(|| self.finish(status)));
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.finish(status))) {
+            self.report_panic(&*payload);
+        }
         self.release();
     }
 

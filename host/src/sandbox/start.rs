@@ -28,6 +28,7 @@ const KVM_DEVICE: &str = "/dev/kvm";
 pub fn run(spec: Spec) -> Result<Done, Error> {
     // Signals that the poller forwards must be blocked in every thread: before there is a second one.
     poller::block_forwarded_signals();
+    crate::kernel::install_panic_hook();
     let workers = cpus::granted(spec.cpus, spec.cpus_from_quota);
     let metrics = metrics(&spec)?;
     let platform = platform(spec.platform, workers)?;

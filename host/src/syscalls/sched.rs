@@ -50,13 +50,6 @@ pub(super) fn set_tid_address(cur: &mut Current, args: &Args) -> Result<u64> {
     Ok(cur.task.tid() as u64)
 }
 
-pub(super) fn arch_prctl(cur: &mut Current, args: &Args) -> Result<u64> {
-    if let Some(value) = crate::arch::arch_prctl(&mut cur.regs, args.int(0), args.addr(1))? {
-        cur.mm().write_val(args.addr(1), &value)?;
-    }
-    Ok(0)
-}
-
 pub(super) fn sched_yield(cur: &mut Current, _args: &Args) -> Result<u64> {
     cur.yield_now();
     Ok(0)

@@ -241,7 +241,7 @@ pub const ROWS: &[Row] = &[
     row(155, 41, "pivot_root", NONE, &[Path, Path]),
     row(156, NA, "_sysctl", NONE, &[Ptr]),
     row(157, 167, "prctl", partial(cred::prctl, "the common operations"), &[Enum(PRCTL), Hex, Hex, Hex, Hex]),
-    row(158, NA, "arch_prctl", full(sched::arch_prctl), &[Enum(ARCH_PRCTL), Ptr]),
+    row(158, NA, "arch_prctl", full(misc::arch_prctl), &[Enum(ARCH_PRCTL), Ptr]),
     row(159, 171, "adjtimex", NONE, &[Ptr]),
     row(160, 164, "setrlimit", full(limits::setrlimit), &[Enum(RLIMIT), Rlimit]),
     row(161, 51, "chroot", full(open::chroot), &[Path]),
