@@ -43,11 +43,28 @@ impl FaultSignal {
     }
 }
 
-/// Where the last fault in anonymous memory was: one right behind it maps more pages than that did.
+/// Where recent faults in anonymous memory ended: one that begins there maps more pages than the last did. A few,
+/// because threads take turns.
 #[derive(Default)]
-pub(super) struct Sequence {
-    next: u64,
-    run: usize,
+pub(super) struct Sequences {
+    recent: [(u64, usize); 4],
+    oldest: usize,
+}
+
+impl Sequences {
+    /// How many pages to map at `page`, at least `first` and at most `max`; `Self::note` must follow.
+    fn run(&mut self, page: u64, first: usize, max: usize) -> (usize, usize) {
+        if let Some(slot) = self.recent.iter().position(|&(next, _)| next == page) {
+            return (slot, (self.recent[slot].1 * 2).min(max));
+        }
+        let slot = self.oldest;
+        self.oldest = (slot + 1) % self.recent.len();
+        (slot, first)
+    }
+
+    fn note(&mut self, slot: usize, next: u64, run: usize) {
+        self.recent[slot] = (next, run);
+    }
 }
 
 /// A page got from an object without the lock.
@@ -68,8 +85,8 @@ impl Drop for Fetched {
 
 enum Step {
     Done,
-    /// Replaced this frame: done once no worker uses its translation.
-    Replaced(Frame),
+    /// Replaced this frame, so many times: done once no worker uses its translations.
+    Replaced(Frame, usize),
     Again,
     Fetch {
         object: Arc<dyn Mappable>,
@@ -108,9 +125,11 @@ impl Mm {
             };
             match step {
                 Step::Done => return Ok(()),
-                Step::Replaced(old) => {
+                Step::Replaced(old, times) => {
                     self.space.sync();
-                    frames::put_ref(old);
+                    for _ in 0..times {
+                        frames::put_ref(old);
+                    }
                     return Ok(());
                 }
                 Step::Again => {}
@@ -166,7 +185,7 @@ impl Mm {
     #[expect(clippy::too_many_arguments, reason = "one step's whole context; a struct would be used once")]
     fn fault_present(
         &self,
-        state: &State,
+        state: &mut State,
         area: Area,
         page: u64,
         frame: Frame,
@@ -196,20 +215,49 @@ impl Mm {
                 return Ok(Step::Fetch { object: object.clone(), index, write: true });
             };
             self.map(page, &[new], wanted)?;
-            return Ok(Step::Replaced(frame));
+            return Ok(Step::Replaced(frame, 1));
         }
         if frames::is_sole(frame) {
             self.space.protect(page, self.sole_run(area, page), wanted);
             return Ok(Step::Done);
         }
-        let new = if frames::is_zero(frame) { frames::alloc() } else { frames::alloc_dirty() }
-            .map_err(FaultSignal::from_errno)?;
-        if !frames::is_zero(frame) && raw::copy_page(new.0, frame.0).is_err() {
+        if frames::is_zero(frame) {
+            return self.fill_zeroes(state, area, page, frame);
+        }
+        let new = frames::alloc_dirty().map_err(FaultSignal::from_errno)?;
+        if raw::copy_page(new.0, frame.0).is_err() {
             frames::put_ref(new);
             return Err(FaultSignal::BEYOND_END);
         }
+        if wanted.contains(Prot::EXEC) {
+            raw::sync_code(new.0);
+        }
         self.map(page, &[new], wanted)?;
-        Ok(Step::Replaced(frame))
+        Ok(Step::Replaced(frame, 1))
+    }
+
+    /// A write to a page that had only been read: it and, in a sequence, those like it behind it get frames.
+    fn fill_zeroes(
+        &self,
+        state: &mut State,
+        area: Area,
+        page: u64,
+        zero: Frame,
+    ) -> Result<Step, FaultSignal> {
+        let (slot, run) = state.sequences.run(page, 1, AROUND);
+        let limit = (page + run as u64 * PAGE_SIZE).min(area.end);
+        let mut end = page;
+        self.space.for_each(page, limit - page, &mut |va, frame, _| {
+            if va == end && frame == zero {
+                end += PAGE_SIZE;
+            }
+        });
+        let mut frames = [Frame(0); AROUND];
+        let len = (((end - page) / PAGE_SIZE) as usize).max(1);
+        let len = frames::alloc_many(&mut frames[..len]).map_err(FaultSignal::from_errno)?;
+        self.map(page, &frames[..len], hardware(area.prot))?;
+        state.sequences.note(slot, page + len as u64 * PAGE_SIZE, run);
+        Ok(Step::Replaced(zero, len))
     }
 
     /// Bytes from `page` on whose pages all belong to this space alone: they can become writable together (the
@@ -260,21 +308,24 @@ impl Mm {
         access: Access,
     ) -> Result<Step, FaultSignal> {
         let wanted = hardware(area.prot);
-        if access != Access::Write {
-            let zero = frames::zero().map_err(FaultSignal::from_errno)?;
-            self.map(page, &[zero], wanted - Prot::WRITE)?;
-            return Ok(Step::Done);
-        }
         let (first, max) = if self.caps.cheap_map { (1, 16) } else { (4, MAX_RUN) };
-        let run = if page == state.sequence.next { (state.sequence.run * 2).min(max) } else { first };
+        let (slot, run) = state.sequences.run(page, first, max);
         let mut len = run.min(((area.end - page) / PAGE_SIZE) as usize);
         if len > 1 {
             len = self.absent_run(state, page, len);
         }
         let mut frames = [Frame(0); MAX_RUN];
-        len = frames::alloc_many(&mut frames[..len]).map_err(FaultSignal::from_errno)?;
-        self.map(page, &frames[..len], wanted)?;
-        state.sequence = Sequence { next: page + len as u64 * PAGE_SIZE, run };
+        // What is read first is usually written next: where faults are dear, that is one fault, not two.
+        if access == Access::Write || (!self.caps.cheap_map && wanted.contains(Prot::WRITE)) {
+            len = frames::alloc_many(&mut frames[..len]).map_err(FaultSignal::from_errno)?;
+            self.map(page, &frames[..len], wanted)?;
+        } else {
+            for frame in &mut frames[..len] {
+                *frame = frames::zero().map_err(FaultSignal::from_errno)?;
+            }
+            self.map(page, &frames[..len], wanted - Prot::WRITE)?;
+        }
+        state.sequences.note(slot, page + len as u64 * PAGE_SIZE, run);
         Ok(Step::Done)
     }
 

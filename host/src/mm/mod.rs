@@ -105,7 +105,7 @@ struct State {
     /// Counts calls of `forget_object`: pages fetched before one may be out of date.
     forgotten: u64,
     hole: map::HoleHint,
-    sequence: fault::Sequence,
+    sequences: fault::Sequences,
 }
 
 /// What must wait for [`AddressSpace::sync`] before it is dropped.
