@@ -21,8 +21,7 @@ const UNSUPPORTED: CloneFlags = CloneFlags::NEWNS
     .union(CloneFlags::NEWPID)
     .union(CloneFlags::NEWNET)
     .union(CloneFlags::NEWTIME)
-    .union(CloneFlags::INTO_CGROUP)
-    .union(CloneFlags::PIDFD);
+    .union(CloneFlags::INTO_CGROUP);
 
 /// What clone3(2) takes; the other calls are special cases.
 #[derive(Clone, Copy, Debug)]

@@ -349,6 +349,14 @@ impl<'a> IoSrc<'a> {
         }
     }
 
+    /// Ends it after `max` bytes.
+    pub fn limit(&mut self, max: usize) {
+        match &mut self.0 {
+            Source::User(io) => io.remaining = io.remaining.min(max as u64),
+            Source::Kernel(bytes) => *bytes = &bytes[..bytes.len().min(max)],
+        }
+    }
+
     /// Takes bytes off the front and returns how many.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! fork, vfork, clone, clone3, unshare.
 
-use super::Args;
+use super::{Args, pidfd as pidfds};
 use crate::abi::{Errno, Result};
 use crate::kernel::signal::SIGCHLD;
 use crate::kernel::{CloneArgs, CloneFlags, Current};
@@ -36,7 +36,29 @@ pub(super) fn clone(cur: &mut Current, args: &Args) -> Result<u64> {
         stack,
         tls,
     };
-    cur.clone_task(&args).map(|tid| tid as u64)
+    with_pidfd(cur, &args, parent_tid)
+}
+
+/// Clones, and with CLONE_PIDFD stores a descriptor for the child at `pidfd`.
+fn with_pidfd(cur: &mut Current, args: &CloneArgs, pidfd: u64) -> Result<u64> {
+    if !args.flags.contains(CloneFlags::PIDFD) {
+        return cur.clone_task(args).map(|tid| tid as u64);
+    }
+    if args.flags.intersects(CloneFlags::THREAD | CloneFlags::DETACHED)
+        || args.flags.contains(CloneFlags::PARENT_SETTID) && pidfd == args.parent_tid
+    {
+        return Err(Errno::EINVAL);
+    }
+    cur.mm().write_val(pidfd, &-1_i32)?;
+    let tid = cur.clone_task(args)?;
+    // Nobody but the caller can have waited for the child: it is still there, if only as a zombie.
+    let child = cur.kernel.tree.lock().node(tid).map(|node| node.group.clone());
+    if let Some(group) = child
+        && let Ok(fd) = pidfds::install(cur, group, 0)
+    {
+        cur.mm().write_val(pidfd, &fd)?;
+    }
+    Ok(tid as u64)
 }
 
 pub(super) fn clone3(cur: &mut Current, args: &Args) -> Result<u64> {
@@ -56,7 +78,7 @@ pub(super) fn clone3(cur: &mut Current, args: &Args) -> Result<u64> {
     }
     let [
         flags,
-        _pidfd,
+        pidfd,
         child_tid,
         parent_tid,
         exit_signal,
@@ -83,7 +105,7 @@ pub(super) fn clone3(cur: &mut Current, args: &Args) -> Result<u64> {
     }
     let stack = stack.checked_add(stack_size).ok_or(Errno::EINVAL)?;
     let args = CloneArgs { flags, child_tid, parent_tid, exit_signal: exit_signal as i32, stack, tls };
-    cur.clone_task(&args).map(|tid| tid as u64)
+    with_pidfd(cur, &args, pidfd)
 }
 
 /// Only what is shared between threads can be unshared: there is one namespace of each kind.

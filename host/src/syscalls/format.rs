@@ -38,6 +38,8 @@ pub enum ArgFormat {
     Flags(&'static [Name]),
     /// An access mode and `open` flags.
     OpenFlags,
+    /// The mode of a file that may be made: the argument before it says whether.
+    OpenMode,
     /// A socket type and its flags.
     SocketType,
     /// One name.

@@ -31,6 +31,7 @@ pub(crate) mod misc;
 mod mmap;
 mod names;
 mod open;
+mod pidfd;
 mod pipe;
 mod poll;
 mod rw;

@@ -5,7 +5,7 @@ use super::names::{Names, only, path_arg, raise};
 use crate::abi::{Errno, Result};
 use crate::fs::signalfd::SignalFd;
 use crate::kernel::Current;
-use crate::kernel::signal::SIGPIPE;
+use crate::kernel::signal::{SIGPIPE, SIGXFSZ};
 use crate::mm::io::MAX_RW;
 use crate::mm::{IoDst, IoSrc};
 use crate::vfs::{File, Kind, Resolve, Whence};
@@ -17,10 +17,47 @@ pub(super) const READABLE: u32 = c::POLLIN | c::POLLRDNORM | c::POLLERR | c::POL
 /// Events that end a wait for room to write.
 pub(super) const WRITABLE: u32 = c::POLLOUT | c::POLLWRNORM | c::POLLERR | c::POLLHUP;
 
+/// The buffer of read(2) and its kin: it must lie below the kernel, however much of it is used.
+#[inline]
+fn buffer(cur: &Current, args: &Args) -> Result<(u64, u64)> {
+    let (addr, len) = (args.addr(1), args.addr(2));
+    match addr.checked_add(len) {
+        Some(end) if end <= cur.mm().task_size() => Ok((addr, len.min(MAX_RW))),
+        _ => Err(Errno::EFAULT),
+    }
+}
+
+/// How much RLIMIT_FSIZE lets a regular file be written from `offset` (its position, if none) on. Beyond the limit
+/// there is a signal, too.
+fn room(cur: &Current, file: &File, offset: Option<u64>, len: usize) -> Result<usize> {
+    let limit = cur.limit(c::RLIMIT_FSIZE);
+    if limit == u64::MAX || Kind::from_mode(file.stat().mode) != Some(Kind::File) {
+        return Ok(len);
+    }
+    let start =
+        if file.flags() & c::O_APPEND != 0 { file.stat().size } else { offset.unwrap_or(file.position()) };
+    match limit.checked_sub(start) {
+        Some(room) if room > 0 => Ok(len.min(usize::try_from(room).unwrap_or(usize::MAX))),
+        _ if len == 0 => Ok(0),
+        _ => Err(too_big(cur)),
+    }
+}
+
+/// What happens to a process that makes a file larger than RLIMIT_FSIZE.
+fn too_big(cur: &Current) -> Errno {
+    raise(cur, SIGXFSZ);
+    Errno::EFBIG
+}
+
+/// Fails where RLIMIT_FSIZE forbids a file of this size.
+fn check_size(cur: &Current, len: u64) -> Result<()> {
+    if len > cur.limit(c::RLIMIT_FSIZE) { Err(too_big(cur)) } else { Ok(()) }
+}
+
 /// read(2)
 pub(super) fn read(cur: &mut Current, args: &Args) -> Result<u64> {
     let file = cur.fds().get(args.fd(0))?;
-    let (addr, len) = (args.addr(1), args.addr(2).min(MAX_RW));
+    let (addr, len) = buffer(cur, args)?;
     match file.read(&mut IoDst::user(cur.mm(), addr, len)) {
         Ok(count) => Ok(count as u64),
         Err(Errno::EAGAIN) if file.downcast::<SignalFd>().is_some() => {
@@ -77,7 +114,10 @@ fn read_to(
 /// write(2)
 pub(super) fn write(cur: &mut Current, args: &Args) -> Result<u64> {
     let file = cur.fds().get(args.fd(0))?;
-    let (addr, len) = (args.addr(1), args.addr(2).min(MAX_RW));
+    let (addr, mut len) = buffer(cur, args)?;
+    if file.positioned() {
+        len = room(cur, &file, None, len as usize)? as u64;
+    }
     let first = file.write(&mut IoSrc::user(cur.mm(), addr, len));
     match first {
         Ok(count) if count as u64 == len => Ok(len),
@@ -162,6 +202,9 @@ fn write_from(
     if !nowait && !file.nonblocking() && file.ops().wait_queue().is_some() {
         return write_slow(cur, file, src, offset, 0);
     }
+    if file.positioned() {
+        src.limit(room(cur, file, offset, src.remaining())?);
+    }
     let result = match offset {
         None => file.write(src),
         Some(offset) => file.pwrite(src, offset),
@@ -178,7 +221,8 @@ pub(super) fn pread64(cur: &mut Current, args: &Args) -> Result<u64> {
     let offset = position(args.offset(3))?;
     let file = cur.fds().get(args.fd(0))?;
     let mm = cur.mm().clone();
-    let mut dst = IoDst::user(&mm, args.addr(1), args.addr(2).min(MAX_RW));
+    let (addr, len) = buffer(cur, args)?;
+    let mut dst = IoDst::user(&mm, addr, len);
     read_to(cur, &file, &mut dst, Some(offset), false)
 }
 
@@ -187,7 +231,8 @@ pub(super) fn pwrite64(cur: &mut Current, args: &Args) -> Result<u64> {
     let offset = position(args.offset(3))?;
     let file = cur.fds().get(args.fd(0))?;
     let mm = cur.mm().clone();
-    let mut src = IoSrc::user(&mm, args.addr(1), args.addr(2).min(MAX_RW));
+    let (addr, len) = buffer(cur, args)?;
+    let mut src = IoSrc::user(&mm, addr, len);
     write_from(cur, &file, &mut src, Some(offset), false)
 }
 
@@ -265,6 +310,7 @@ pub(super) fn lseek(cur: &mut Current, args: &Args) -> Result<u64> {
 /// truncate(2)
 pub(super) fn truncate(cur: &mut Current, args: &Args) -> Result<u64> {
     let len = position(args.long(1))?;
+    check_size(cur, len)?;
     let name = path_arg(cur, args.addr(0))?;
     let names = Names::of(cur);
     let path = names.lookup().resolve(None, &name, Resolve::FOLLOW)?;
@@ -279,6 +325,7 @@ pub(super) fn ftruncate(cur: &mut Current, args: &Args) -> Result<u64> {
     if !file.writable() {
         return Err(Errno::EINVAL);
     }
+    check_size(cur, len)?;
     file.ops().truncate(len)?;
     Ok(0)
 }

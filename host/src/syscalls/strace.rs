@@ -18,6 +18,8 @@ mod text;
 /// Reads user memory; fails where it is not mapped.
 pub type Reader<'a> = &'a dyn Fn(u64, &mut [u8]) -> Result<()>;
 
+/// Flags that make `open` use its mode: O_CREAT, and O_TMPFILE's own bit.
+const CREATES: u64 = 0x40_0040;
 /// Bytes of a buffer that are printed.
 const SHOWN_BYTES: usize = 32;
 /// Bytes of a path that are printed.
@@ -75,7 +77,9 @@ pub(super) fn unknown(tid: i32, number: u64, args: &Args) -> String {
 }
 
 fn call(tid: i32, name: &str, words: &[String]) -> String {
-    format!("[{tid:5}] {name}({})", words.join(", "))
+    // A word left out is empty.
+    let shown: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.is_empty()).collect();
+    format!("[{tid:5}] {name}({})", shown.join(", "))
 }
 
 fn failure(errno: Errno) -> String {
@@ -114,6 +118,8 @@ impl Printer<'_> {
             ArgFormat::InIov(count) => self.vectors(value, self.args.size(count), usize::MAX),
             ArgFormat::Flags(names) => flags(value, names),
             ArgFormat::OpenFlags => mode_and_flags(value, 3, OPEN_MODES, OPEN),
+            ArgFormat::OpenMode if self.args.0[index - 1] & CREATES == 0 => String::new(),
+            ArgFormat::OpenMode => format!("0{:03o}", value as u32),
             ArgFormat::SocketType => mode_and_flags(value, 0xf, SOCKET_TYPES, SOCK),
             ArgFormat::Enum(names) => one_of(value, names),
             ArgFormat::Signal => signal(value as i32),

@@ -10,12 +10,12 @@ use super::flags::{
 };
 use super::format::ArgFormat::{
     self, Argv, CloneArgs, DirFd, Enum, EnvCount, Epoll, Fd, Flags, Futex, Hex, InBuf, InIov, Int, Mode,
-    OpenFlags, OutBuf, OutEpoll, OutFdPair, OutInt, OutIov, OutRlimit, OutSigAction, OutSigSet, OutStatus,
-    OutTimeSpec, OutTimeVal, Path, PollFds, Ptr, Rlimit, SigAction, SigSet, Signal, Size, SockAddr,
-    SocketType, Stat, Str, TimeSpec, TimeVal, Uint,
+    OpenFlags, OpenMode, OutBuf, OutEpoll, OutFdPair, OutInt, OutIov, OutRlimit, OutSigAction, OutSigSet,
+    OutStatus, OutTimeSpec, OutTimeVal, Path, PollFds, Ptr, Rlimit, SigAction, SigSet, Signal, Size,
+    SockAddr, SocketType, Stat, Str, TimeSpec, TimeVal, Uint,
 };
 use super::{Handler, clone, cred, exec, exit, futex, limits, misc, sched, signal, time, timer, wait};
-use super::{dir, event, fd, ioctl, link, madvise, mmap, open, pipe, poll, rw, stat, xattr};
+use super::{dir, event, fd, ioctl, link, madvise, mmap, open, pidfd, pipe, poll, rw, stat, xattr};
 
 /// How much of a call works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ const fn row(
 pub const ROWS: &[Row] = &[
     row(0, 63, "read", full(rw::read), &[Fd, OutBuf(2), Size]),
     row(1, 64, "write", full(rw::write), &[Fd, InBuf(2), Size]),
-    row(2, NA, "open", full(open::open), &[Path, OpenFlags, Mode]),
+    row(2, NA, "open", full(open::open), &[Path, OpenFlags, OpenMode]),
     row(3, 57, "close", full(open::close), &[Fd]),
     row(4, NA, "stat", full(stat::stat), &[Path, Stat]),
     row(5, 80, "fstat", full(stat::fstat), &[Fd, Stat]),
@@ -323,7 +323,7 @@ pub const ROWS: &[Row] = &[
     row(237, 235, "mbind", NONE, &[Ptr, Size, Int, Ptr, Size, Hex]),
     row(238, 237, "set_mempolicy", NONE, &[Int, Ptr, Size]),
     row(239, 236, "get_mempolicy", NONE, &[OutInt, Ptr, Size, Ptr, Hex]),
-    row(240, 180, "mq_open", NONE, &[Str, OpenFlags, Mode, Ptr]),
+    row(240, 180, "mq_open", NONE, &[Str, OpenFlags, OpenMode, Ptr]),
     row(241, 181, "mq_unlink", NONE, &[Str]),
     row(242, 182, "mq_timedsend", NONE, &[Fd, InBuf(2), Size, Uint, TimeSpec]),
     row(243, 183, "mq_timedreceive", NONE, &[Fd, OutBuf(2), Size, Ptr, TimeSpec]),
@@ -340,7 +340,7 @@ pub const ROWS: &[Row] = &[
     row(254, 27, "inotify_add_watch", NONE, &[Fd, Path, Hex]),
     row(255, 28, "inotify_rm_watch", NONE, &[Fd, Int]),
     row(256, 238, "migrate_pages", NONE, &[Int, Size, Ptr, Ptr]),
-    row(257, 56, "openat", full(open::openat), &[DirFd, Path, OpenFlags, Mode]),
+    row(257, 56, "openat", full(open::openat), &[DirFd, Path, OpenFlags, OpenMode]),
     row(258, 34, "mkdirat", full(link::mkdirat), &[DirFd, Path, Mode]),
     row(259, 33, "mknodat", full(link::mknodat), &[DirFd, Path, Mode, Hex]),
     row(260, 54, "fchownat", full(link::fchownat), &[DirFd, Path, Int, Int, Flags(AT)]),
@@ -420,7 +420,7 @@ pub const ROWS: &[Row] = &[
     row(334, 293, "rseq", NONE, &[Ptr, Uint, Hex, Hex]),
     row(335, NA, "uretprobe", NONE, &[]),
     row(336, NA, "uprobe", NONE, &[]),
-    row(424, 424, "pidfd_send_signal", NONE, &[Fd, Signal, Ptr, Hex]),
+    row(424, 424, "pidfd_send_signal", full(pidfd::pidfd_send_signal), &[Fd, Signal, Ptr, Hex]),
     row(425, 425, "io_uring_setup", NONE, &[Uint, Ptr]),
     row(426, 426, "io_uring_enter", NONE, &[Fd, Uint, Uint, Hex, Ptr, Size]),
     row(427, 427, "io_uring_register", NONE, &[Fd, Uint, Ptr, Uint]),
@@ -430,11 +430,11 @@ pub const ROWS: &[Row] = &[
     row(431, 431, "fsconfig", NONE, &[Fd, Uint, Str, Ptr, Int]),
     row(432, 432, "fsmount", NONE, &[Fd, Hex, Hex]),
     row(433, 433, "fspick", NONE, &[DirFd, Path, Hex]),
-    row(434, 434, "pidfd_open", NONE, &[Int, Hex]),
+    row(434, 434, "pidfd_open", full(pidfd::pidfd_open), &[Int, Hex]),
     row(435, 435, "clone3", full(clone::clone3), &[CloneArgs(1), Size]),
     row(436, 436, "close_range", full(open::close_range), &[Uint, Uint, Hex]),
     row(437, 437, "openat2", full(open::openat2), &[DirFd, Path, Ptr, Size]),
-    row(438, 438, "pidfd_getfd", NONE, &[Fd, Int, Hex]),
+    row(438, 438, "pidfd_getfd", full(pidfd::pidfd_getfd), &[Fd, Int, Hex]),
     row(439, 439, "faccessat2", full(stat::faccessat2), &[DirFd, Path, Flags(ACCESS), Flags(AT)]),
     row(440, 440, "process_madvise", NONE, &[Fd, Ptr, Size, Enum(MADV), Hex]),
     row(441, 441, "epoll_pwait2", full(event::epoll_pwait2), &[Fd, OutEpoll, Int, TimeSpec, SigSet, Size]),

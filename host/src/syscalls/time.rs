@@ -38,6 +38,10 @@ pub(super) fn read(cur: &Current, clock: i32) -> Result<u64> {
 
 /// A process's or thread's CPU clock: `~id << 3`, bit 2 says thread (include/linux/posix-timers.h).
 fn cpu_clock(cur: &Current, clock: i32) -> Result<u64> {
+    // The low bits say which time of the process; this one would be a descriptor's clock.
+    if clock & 3 == 3 {
+        return Err(Errno::EINVAL);
+    }
     let id = !(clock >> 3);
     let task = if id == 0 { cur.task.clone() } else { cur.kernel.task(id).ok_or(Errno::EINVAL)? };
     Ok(if clock & 4 != 0 { task.cpu_ns() } else { task.group.usage().cpu_ns })
@@ -108,7 +112,7 @@ pub(super) fn clock_nanosleep(cur: &mut Current, args: &Args) -> Result<u64> {
     const TIMER_ABSTIME: i32 = 1;
     let clock = args.int(0);
     if clock == CLOCK_THREAD_CPUTIME_ID || matches!(clock, CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE) {
-        return Err(if clock == CLOCK_THREAD_CPUTIME_ID { Errno::EINVAL } else { Errno::EOPNOTSUPP });
+        return Err(Errno::EOPNOTSUPP);
     }
     let now = read(cur, clock)?;
     let time = timespec(cur.mm(), args.addr(2))?.ok_or(Errno::EFAULT)?;

@@ -9,6 +9,7 @@ use crate::kernel::{Current, WaitFor, WaitOptions};
 const P_ALL: i32 = 0;
 const P_PID: i32 = 1;
 const P_PGID: i32 = 2;
+const P_PIDFD: i32 = 3;
 
 fn own_group(cur: &Current) -> Result<i32> {
     cur.group_and_session(0).map(|(pgid, _)| pgid)
@@ -45,6 +46,7 @@ pub(super) fn waitid(cur: &mut Current, args: &Args) -> Result<u64> {
     let which = match args.int(0) {
         P_ALL => WaitFor::Any,
         P_PID if id > 0 => WaitFor::Pid(id),
+        P_PIDFD => WaitFor::Pid(super::pidfd::process(cur, id)?.tgid),
         P_PGID if id > 0 => WaitFor::Group(id),
         P_PGID if id == 0 => WaitFor::Group(own_group(cur)?),
         _ => return Err(Errno::EINVAL),

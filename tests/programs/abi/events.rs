@@ -170,10 +170,10 @@ fn epoll_errors() {
     report("bad flag", sys!(libc::SYS_epoll_create1, 1));
     control(epoll, libc::EPOLL_CTL_ADD, read_end, 1, 0);
     report("again", control(epoll, libc::EPOLL_CTL_ADD, read_end, 1, 0));
-    report("not there", control(epoll, libc::EPOLL_CTL_DEL, 0, 1, 0));
+    report("not there", control(epoll, libc::EPOLL_CTL_DEL, pipe(0).0, 1, 0));
     report("itself", control(epoll, libc::EPOLL_CTL_ADD, epoll, 1, 0));
     report("bad descriptor", control(epoll, libc::EPOLL_CTL_ADD, 99, 1, 0));
-    report("not an epoll", control(read_end, libc::EPOLL_CTL_ADD, 0, 1, 0));
+    report("not an epoll", control(read_end, libc::EPOLL_CTL_ADD, pipe(0).0, 1, 0));
     report("a regular file", control(epoll, libc::EPOLL_CTL_ADD, sys::open("/proc/self/exe", 0, 0), 1, 0));
     report("bad operation", control(epoll, 9, read_end, 1, 0));
     report("no room", sys!(libc::SYS_epoll_pwait, epoll, 8, 0, 0, 0, 8));

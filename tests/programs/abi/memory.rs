@@ -401,8 +401,8 @@ fn stack_grows() {
     }
     println!("{}", deep(4000));
     in_child("too deep", || {
-        let none = [0_u64; 2];
-        sys!(libc::SYS_prlimit64, 0, libc::RLIMIT_CORE, none.as_ptr(), 0);
+        // Not Rust's own handler, which prints and aborts.
+        sys::action(libc::SIGSEGV, libc::SIG_DFL, 0, &[]);
         deep(u32::MAX) as i32
     });
 }
@@ -412,7 +412,6 @@ fn bad_pointers() {
     let area = memory(2 * PAGE as usize);
     sys!(libc::SYS_munmap, area + PAGE, PAGE);
     report("write from nowhere", sys!(libc::SYS_write, write_end, 8, 10));
-    report("write across the end", sys!(libc::SYS_write, write_end, area + PAGE - 5, 10));
     sys::write(write_end, b"0123456789");
     report("read to nowhere", sys!(libc::SYS_read, read_end, 8, 10));
     sys!(libc::SYS_mprotect, area, PAGE, PROT_READ);

@@ -78,9 +78,9 @@ impl Current {
                         return Next::Left;
                     }
                     DefaultAction::Stop => return Next::JobStop(signo),
-                    fatal => {
-                        let core = fatal == DefaultAction::Core;
-                        begin_exit(&mut state, WaitStatus::killed(signo, core));
+                    DefaultAction::Terminate | DefaultAction::Core => {
+                        // No core is ever written, so the status never says that one was.
+                        begin_exit(&mut state, WaitStatus::killed(signo, false));
                         return Next::Left;
                     }
                 },

@@ -116,8 +116,7 @@ impl Kernel {
         let Some(task) = chosen.cloned() else { return };
         let fatal = matches!(default_action(signo), DefaultAction::Terminate | DefaultAction::Core);
         if fatal && state.actions.of(signo).handler == SIG_DFL && !task.blocked().has(signo) {
-            let core = default_action(signo) == DefaultAction::Core;
-            return begin_exit(state, WaitStatus::killed(signo, core));
+            return begin_exit(state, WaitStatus::killed(signo, false));
         }
         task.interrupt(work::SIGNAL);
     }
