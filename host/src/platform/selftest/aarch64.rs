@@ -18,6 +18,7 @@ pub(super) enum Program {
 global_asm!(
     ".pushsection .rodata.selftest, \"a\", %progbits",
     ".balign 16",
+    ".globl selftest_code, selftest_code_end",
     "selftest_code:",
     "svc #0",
     "udf #0",
