@@ -156,6 +156,18 @@ pub fn debian_disk(cache: &Cache, arch: Arch) -> Result<PathBuf, Error> {
     Ok(image)
 }
 
+/// Returns gVisor's runsc in the newest version on offer.
+pub fn runsc(cache: &Cache) -> Result<PathBuf, Error> {
+    let dir = cache.dir().join("runsc");
+    cache.once(&dir, "runsc", |dir| {
+        let apt = Apt::new(cache)?;
+        let newest = apt.version("runsc", |_| true)?;
+        let package = newest.map_or_else(|| "runsc".to_owned(), |version| format!("runsc={version}"));
+        apt.unpack(&[package], dir)
+    })?;
+    Ok(dir.join("usr/bin/runsc"))
+}
+
 /// Makes sure that the emulator for `arch` is installed.
 pub fn qemu(cache: &Cache, arch: Arch) -> Result<(), Error> {
     install(cache, arch.qemu(), &[arch.qemu_package()])
