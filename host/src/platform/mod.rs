@@ -169,5 +169,5 @@ pub trait Context: Send {
 
 /// Whether the calling kernel code runs inside the VM (always false where there is none).
 pub fn in_guest() -> bool {
-    false
+    kvm::in_guest()
 }

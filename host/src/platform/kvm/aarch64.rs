@@ -398,3 +398,8 @@ pub(super) fn exception(
     let info = FaultInfo { trapno: 0, err: exception.code };
     Some(Trap::Signal(SignalInfo { signo, code, addr, info }))
 }
+
+/// Whether the calling code runs inside the guest.
+pub(super) fn in_guest() -> bool {
+    vcpu::current_cpu().is_some_and(entry::in_guest)
+}

@@ -117,6 +117,11 @@ impl Shared {
     }
 }
 
+/// Whether the calling code runs inside the guest.
+pub fn in_guest() -> bool {
+    arch::in_guest()
+}
+
 /// The platform.
 pub struct Kvm {
     shared: Arc<Shared>,

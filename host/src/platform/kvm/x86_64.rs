@@ -28,7 +28,7 @@ use ring0_x86_64::tables::{GDT_LIMIT, IDT_LIMIT, TSS_LIMIT, selector};
 use ring0_x86_64::{entry, init, trap};
 use std::os::fd::AsRawFd;
 
-pub(super) use entry::enter_guest;
+pub(super) use entry::{enter_guest, in_guest};
 pub(super) use pagetables::X86_64 as Format;
 pub(super) use ring0_x86_64::cpu::{Cpu, KERNEL_HALF};
 
