@@ -9,6 +9,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 mod bench;
+mod doctor;
 mod run;
 mod selftest;
 mod syscalls;
@@ -38,9 +39,11 @@ enum Verb {
     Do(run::Args),
     /// Measure small operations natively and in the sandbox
     Bench(bench::Args),
+    /// Say what this machine offers, which platforms work, and what to do about the rest
+    Doctor(doctor::Args),
     /// List the system calls and how well each is supported
     Syscalls(syscalls::Args),
-    /// Try the kvm platform on this machine, step by step
+    /// Try a platform on this machine, step by step
     #[command(hide = true)]
     SelfTest(selftest::Args),
 }
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
     match cli.verb {
         Verb::Do(args) => run::main(args),
         Verb::Bench(args) => bench::main(&args),
+        Verb::Doctor(args) => doctor::main(&args),
         Verb::Syscalls(args) => syscalls::main(&args),
         Verb::SelfTest(args) => selftest::main(&args),
     }

@@ -1,7 +1,7 @@
 //! `pillbox self-test`: tries a platform on this machine, step by step. What `doctor` runs in a child.
 
 use super::EXIT_OURS;
-use crate::platform::{Platform, kvm, selftest};
+use crate::platform::{Platform, choose, kvm, selftest};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// Arguments of `pillbox self-test`.
 #[derive(clap::Args)]
 pub(super) struct Args {
+    /// The platform to try
+    #[arg(long, default_value = "kvm", value_parser = ["kvm", "systrap"])]
+    platform: String,
     /// The KVM device to try
     #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
     kvm_device: PathBuf,
@@ -18,10 +21,16 @@ pub(super) struct Args {
     crash: Option<selftest::Crash>,
 }
 
-/// Runs the kvm self-test, one line per step as it ends.
+/// Runs a self-test, one line per step as it ends.
 pub(super) fn main(args: &Args) -> ExitCode {
-    let platform: Arc<dyn Platform> = match kvm::Kvm::new(&args.kvm_device, 1) {
-        Ok(kvm) => Arc::new(kvm),
+    let platform = match args.platform.as_str() {
+        "kvm" => kvm::Kvm::new(&args.kvm_device, 1)
+            .map(|kvm| Arc::new(kvm) as Arc<dyn Platform>)
+            .map_err(|error| error.to_string()),
+        _ => choose::systrap(),
+    };
+    let platform = match platform {
+        Ok(platform) => platform,
         Err(error) => {
             println!("open\tfailed\t{error}");
             return EXIT_OURS.into();

@@ -56,6 +56,12 @@ pub fn memory_barrier() {
     let _ = unsafe { syscall(libc::SYS_membarrier, [1, 0, 0, 0, 0, 0]) };
 }
 
+/// A value of the auxiliary vector (getauxval(3)), 0 if it is not there.
+pub fn auxiliary(key: u64) -> u64 {
+    // SAFETY: no pointers.
+    unsafe { libc::getauxval(key) }
+}
+
 /// `value` in decimal, formatted into `buffer`.
 pub fn decimal(mut value: u64, buffer: &mut [u8; 20]) -> &str {
     let mut at = buffer.len();

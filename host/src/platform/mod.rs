@@ -10,6 +10,7 @@ use crate::abi::Result;
 use crate::arch::{FpState, UserRegs};
 use std::sync::Arc;
 
+pub mod choose;
 pub mod kvm;
 pub mod local;
 pub mod selftest;

@@ -10,16 +10,12 @@ use crate::kernel::limits::{self, Limit, Limits};
 use crate::kernel::{Init, Kernel, Options, WaitStatus, poller};
 use crate::metrics::{Log, Metrics};
 use crate::mm::MmLimits;
-use crate::platform::Platform;
-use crate::platform::kvm::Kvm;
-use crate::platform::systrap::Systrap;
+use crate::platform::{Platform, choose};
 use crate::vfs::{Caller, FsContext, Kind, Lookup, Resolve};
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The device that kvm means.
-const KVM_DEVICE: &str = "/dev/kvm";
 
 /// Runs a specification to its end.
 ///
@@ -80,24 +76,19 @@ fn metrics(spec: &Spec) -> Result<Metrics, Error> {
 }
 
 fn platform(choice: PlatformChoice, workers: usize) -> Result<Arc<dyn Platform>, Error> {
+    let device = Path::new(choose::DEVICE);
+    let failed = |name| move |reason| Error::Platform { name, reason };
     match choice {
-        PlatformChoice::Kvm => kvm(workers),
-        PlatformChoice::Systrap => systrap(),
-        PlatformChoice::Auto => kvm(workers).or_else(|_| systrap()),
-    }
-}
-
-fn kvm(workers: usize) -> Result<Arc<dyn Platform>, Error> {
-    match Kvm::new(Path::new(KVM_DEVICE), workers) {
-        Ok(kvm) => Ok(Arc::new(kvm)),
-        Err(error) => Err(Error::Platform { name: "kvm", reason: error.to_string() }),
-    }
-}
-
-fn systrap() -> Result<Arc<dyn Platform>, Error> {
-    match Systrap::new() {
-        Ok(systrap) => Ok(Arc::new(systrap)),
-        Err(errno) => Err(Error::Platform { name: "systrap", reason: errno.to_string() }),
+        PlatformChoice::Kvm => choose::kvm(device, workers).map_err(failed("kvm")),
+        PlatformChoice::Systrap => choose::systrap().map_err(failed("systrap")),
+        PlatformChoice::Auto => {
+            let (platform, line) = choose::auto(device, workers).map_err(failed("auto"))?;
+            if let Some(line) = line {
+                // Nobody is left to tell when stderr is gone.
+                let _closed = writeln!(std::io::stderr(), "pillbox: {line}");
+            }
+            Ok(platform)
+        }
     }
 }
 

@@ -38,7 +38,6 @@ program!(divide, "xor edx, edx", "xor ecx, ecx", "mov eax, 1", "div ecx");
 program!(breakpoint, "int3");
 program!(int80, "mov eax, 1", "int 0x80");
 program!(noncanonical, "mov rax, 0x8000000000000000", "mov rbx, [rax]");
-program!(jump_rax, "jmp rax");
 program!(call_rax, "2:", "call rax", "syscall", "jmp 2b");
 // Every register into the next, so that all of them must arrive and leave.
 program!(
@@ -84,4 +83,21 @@ program!(
     "cmp rcx, rdx",
     "jb 2b",
     "jmp 3b"
+);
+// One call to stop at, then a jump with all registers as given.
+program!(jump_r15, "syscall", "jmp r15");
+// Copies a page from rsi to rdi.
+program!(read_text, "mov ecx, 512", "rep movsq", "syscall");
+program!(
+    compat,
+    "push 0x23",
+    "lea rax, [rip + 2f]",
+    "push rax",
+    ".byte 0x48, 0xcb",
+    "2:",
+    "mov eax, 20",
+    "syscall",
+    "mov eax, 20",
+    "int 0x80",
+    "ud2",
 );

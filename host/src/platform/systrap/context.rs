@@ -1,13 +1,15 @@
 //! A task's stub thread, and the switch into the program and back.
 
 use super::Shares;
-use super::layout::{TURN_KERNEL, TURN_STUB};
+use super::layout::{Control, TURN_KERNEL, TURN_STUB};
+use super::pace::{Pace, SPINS};
 use super::process::{KICK, Process, Thread, slot_address, slot_offset};
 use super::space::Space;
 use super::worker;
 use crate::arch::{FpState, Registers, UserRegs};
 use crate::hostsys::stub;
 use crate::platform::{AddressSpace, Context, Trap};
+use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -20,22 +22,23 @@ pub(super) struct StubContext {
     at: Option<(Arc<Process>, Thread)>,
     /// Where `mm` was last asked to resolve a fault: what it mapped there is wanted at once.
     asked: Option<u64>,
+    pace: Pace,
 }
 
 impl StubContext {
     pub(super) fn new(shares: Arc<Shares>) -> Self {
-        StubContext { shares, at: None, asked: None }
+        StubContext { shares, at: None, asked: None, pace: Pace::new() }
     }
 
     /// The thread in `space`'s process, made or moved to if necessary.
-    fn thread(&mut self, space: &Space) -> Option<&mut Thread> {
+    fn thread(&mut self, space: &Space) -> Option<()> {
         let here = self.at.as_ref().is_some_and(|(process, _)| Arc::ptr_eq(process, &space.process));
         if !here {
             self.release();
             let thread = space.thread().ok()?;
             self.at = Some((space.process.clone(), thread));
         }
-        self.at.as_mut().map(|(_, thread)| thread)
+        Some(())
     }
 
     fn release(&mut self) {
@@ -60,7 +63,10 @@ impl Context for StubContext {
         if let Some(addr) = self.asked.take() {
             space.hint(addr);
         }
-        let Some(thread) = self.thread(space) else { return Trap::Dead };
+        if self.thread(space).is_none() {
+            return Trap::Dead;
+        }
+        let Some((_, thread)) = self.at.as_mut() else { return Trap::Dead };
         if fresh {
             // The first things a program touches.
             space.hint(regs.ip());
@@ -69,29 +75,52 @@ impl Context for StubContext {
         let process = &space.process;
         let nursery = &shares.nursery;
         let Some(frames) = nursery.frames.get() else { return Trap::Dead };
-        if let Some(worker) = worker.as_ref().filter(|worker| worker.cpu != thread.cpu) {
-            stub::pin(thread.tid, worker.cpu);
-            thread.cpu = worker.cpu;
+        let other = worker.as_ref().and_then(|worker| worker.other_cpu).filter(|_| self.pace.spread());
+        if let Some(cpu) = other.or(worker.as_ref().map(|worker| worker.cpu)).filter(|cpu| *cpu != thread.cpu)
+        {
+            stub::pin(thread.tid, cpu);
+            thread.cpu = cpu;
         }
+        let spins = if other.is_some() { SPINS } else { 0 };
         let (slot, address) = (slot_offset(thread.slot), slot_address(thread.slot));
         let turn = nursery.turn(thread.slot);
-        let tid = thread.tid;
+        let (tid, index) = (thread.tid, thread.slot);
+        let kernel_sleeps = nursery.control(index, offset_of!(Control, kernel_sleeps));
+        let stub_sleeps = nursery.control(index, offset_of!(Control, stub_sleeps));
+        nursery.control(index, offset_of!(Control, spin)).store(spins, Ordering::Relaxed);
         frames.write(&nursery.slots, slot, address, shares.mask, regs, fp);
         let mut patience = PATIENCE;
         loop {
-            space.flush();
             if process.is_dead() {
                 return Trap::Dead;
             }
-            if worker.as_ref().is_some_and(|worker| !worker.enter(process.pid, tid)) {
+            if worker.as_ref().is_some_and(|worker| !worker.enter(process.pid, tid, index)) {
                 return Trap::Kick;
             }
             shares.switches.add();
+            kernel_sleeps.store(u32::from(spins == 0), Ordering::Relaxed);
             turn.store(TURN_STUB, Ordering::SeqCst);
-            stub::wake_shared(turn);
-            while turn.load(Ordering::SeqCst) != TURN_KERNEL && !process.is_dead() {
-                stub::wait_shared(turn, TURN_STUB);
+            if !space.flush_and_wake(index) && stub_sleeps.load(Ordering::SeqCst) != 0 {
+                stub::wake_shared(turn);
             }
+            let mut left = spins;
+            while left > 0 && turn.load(Ordering::SeqCst) != TURN_KERNEL {
+                core::hint::spin_loop();
+                left -= 1;
+            }
+            if turn.load(Ordering::SeqCst) != TURN_KERNEL {
+                kernel_sleeps.store(1, Ordering::SeqCst);
+                while turn.load(Ordering::SeqCst) != TURN_KERNEL && !process.is_dead() {
+                    stub::wait_shared(turn, TURN_STUB);
+                }
+                if spins != 0 {
+                    self.pace.missed();
+                }
+            }
+            if spins != 0 {
+                shares.spread.add();
+            }
+            self.pace.switched();
             if process.is_dead() {
                 worker.as_ref().inspect(|worker| worker.leave(false));
                 return Trap::Dead;

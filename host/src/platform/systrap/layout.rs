@@ -39,7 +39,12 @@ pub(super) const FD_ORDERS: u64 = 2;
 pub(super) struct Control {
     /// Whose turn it is: [`TURN_STUB`] or [`TURN_KERNEL`]. A futex.
     pub(super) turn: u32,
-    pub(super) pad: u32,
+    /// The worker sleeps (or is about to): who gives it the turn has to wake it.
+    pub(super) kernel_sleeps: u32,
+    /// The same of the stub thread.
+    pub(super) stub_sleeps: u32,
+    /// How often the stub thread looks for its turn before it sleeps.
+    pub(super) spin: u32,
     /// Stack pointer in the handler. Read only before any program has run.
     pub(super) frame_sp: u64,
     /// FS base (x86), TPIDR_EL0 (arm64).
@@ -73,7 +78,8 @@ pub(super) struct Orders {
     pub(super) ack_value: u32,
     /// Written by a new thread once it needs the orders no more. A futex.
     pub(super) ack: u32,
-    pub(super) pad: u32,
+    /// Somebody sleeps on `done` (or is about to).
+    pub(super) waiting: u32,
     /// Offsets of `done` and `ack` in the order file.
     pub(super) done_offset: u64,
     pub(super) ack_offset: u64,
@@ -83,7 +89,10 @@ pub(super) struct Orders {
     pub(super) stack_sp: u64,
     pub(super) stack_flags: u64,
     pub(super) stack_size: u64,
-    pub(super) pad2: [u64; 4],
+    /// Address of a program thread's `turn` to wake after a batch, so that it needs no hand-over to the kernel in
+    /// between; or 0.
+    pub(super) wake: u64,
+    pub(super) pad2: [u64; 3],
     /// The orders.
     pub(super) list: [Order; ORDER_COUNT],
 }

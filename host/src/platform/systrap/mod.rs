@@ -13,7 +13,7 @@
 //! | `shared` | memory that the stubs write too |
 //! | `process` | the zygote, stub processes, orders, the keeper |
 //! | `runs`, `space` | address spaces: what is wanted, what is mirrored |
-//! | `worker`, `context` | CPUs, kicks, the switch |
+//! | `worker`, `pace`, `context` | CPUs, kicks, the switch |
 //!
 //! **What a program can do to us.** It can jump to any instruction of the stub with registers of its choice and write
 //! to its slots. So: its threads' filter lets through only futex(2) WAIT and WAKE and rt_sigreturn(2), at three sites;
@@ -26,6 +26,7 @@ mod context;
 mod filter;
 mod image;
 mod layout;
+mod pace;
 mod process;
 mod runs;
 #[expect(unsafe_code, reason = "memory that other processes write")]
@@ -63,6 +64,7 @@ struct Shares {
     mask: u64,
     switches: Counter,
     faults: Counter,
+    spread: Counter,
 }
 
 /// The platform.
@@ -102,6 +104,7 @@ impl Systrap {
             mask,
             switches: Counter::default(),
             faults: Counter::default(),
+            spread: Counter::default(),
         });
         let cpus = stub::cpus(0);
         let current = stub::current_cpu();
@@ -114,11 +117,9 @@ impl Systrap {
         if workers.len() <= id {
             workers.resize(id + 1, None);
         }
-        let cpu = match self.cpus.len() {
-            0 => 0,
-            len => self.cpus[(self.first_cpu + id) % len],
-        };
-        workers[id].get_or_insert_with(|| Worker::new(cpu)).clone()
+        let cpu = |id: usize| self.cpus.get((self.first_cpu + id) % self.cpus.len().max(1)).copied();
+        let (own, other) = (cpu(id).unwrap_or(0), cpu(id + 1));
+        workers[id].get_or_insert_with(|| Worker::new(own, other.filter(|other| *other != own))).clone()
     }
 }
 
@@ -139,7 +140,12 @@ impl Platform for Systrap {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { page_size: 4096, task_size: arch::TASK_SIZE, maps_host_files: false, cheap_map: false }
+        Capabilities {
+            page_size: 4096,
+            task_size: arch::task_size(),
+            maps_host_files: false,
+            cheap_map: false,
+        }
     }
 
     fn new_space(&self) -> Result<Arc<dyn AddressSpace>> {
@@ -156,7 +162,7 @@ impl Platform for Systrap {
     }
 
     fn kick(&self, id: usize) {
-        self.worker(id).kick();
+        self.worker(id).kick(&self.shares.nursery);
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {

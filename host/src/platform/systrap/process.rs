@@ -19,12 +19,13 @@ use super::layout::{
     PROCESS_COUNT, SLOT_COUNT, SLOT_LEN, SLOTS, TEXT, TEXT_LEN, THREAD, TURN_KERNEL, TURN_STUB,
 };
 use super::shared::Shared;
+use super::worker;
 use crate::abi::{Errno, Result};
 use crate::hostsys::stub;
 use crate::sync::Lock;
 use core::ffi::CStr;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, OnceLock, Weak};
@@ -80,14 +81,30 @@ pub(super) struct Nursery {
     /// How frames lie in slots, learned from the first thread.
     pub(super) frames: OnceLock<Frames>,
     pools: Lock<Pools>,
-    registry: Lock<BTreeMap<i32, Entry>>,
+    registry: Lock<Registry>,
     zygote: Lock<Channel>,
     zygote_pid: AtomicI32,
+    /// Begun but not asked for yet: the next process.
+    spare: Lock<Option<Begun>>,
     /// The zygote is gone: no more processes.
     closed: AtomicBool,
     /// Ended on purpose.
     ending: AtomicBool,
     own_pid: i32,
+}
+
+#[derive(Default)]
+struct Registry {
+    processes: BTreeMap<i32, Entry>,
+    /// Reaped before they were entered.
+    early: Vec<i32>,
+}
+
+/// A process whose clone has been ordered.
+struct Begun {
+    page: u32,
+    slot: u32,
+    channel: Channel,
 }
 
 /// A process that has not been reaped.
@@ -101,6 +118,10 @@ struct Entry {
 struct Channel {
     page: u32,
     seq: u32,
+    /// The last batch has been waited for.
+    settled: bool,
+    /// An order failed and nobody has been told.
+    failed: bool,
 }
 
 /// A stub process.
@@ -109,6 +130,8 @@ pub(super) struct Process {
     pub(super) pid: i32,
     dead: AtomicBool,
     page: u32,
+    /// The CPU that the mapper was bound to last.
+    cpu: AtomicUsize,
     channel: Lock<Channel>,
     /// All slots ever mapped in it, given back when it is reaped.
     slots: Arc<Lock<Vec<u32>>>,
@@ -138,9 +161,10 @@ impl Nursery {
                 slots: Pool { free: Vec::new(), next: 1, end: SLOT_COUNT },
                 pages: Pool { free: Vec::new(), next: 1, end: PROCESS_COUNT },
             }),
-            registry: Lock::new(BTreeMap::new()),
-            zygote: Lock::new(Channel { page: 0, seq: 0 }),
+            registry: Lock::new(Registry::default()),
+            zygote: Lock::new(Channel::new(0)),
             zygote_pid: AtomicI32::new(0),
+            spare: Lock::new(None),
             closed: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             own_pid: stub::own_pid(),
@@ -197,12 +221,19 @@ impl Nursery {
                 }
             } else {
                 // Unlocked before the burial, which may drop the last reference to the process.
-                let entry = self.registry.lock().remove(&pid);
+                let entry = {
+                    let mut registry = self.registry.lock();
+                    let entry = registry.processes.remove(&pid);
+                    if entry.is_none() {
+                        registry.early.push(pid);
+                    }
+                    entry
+                };
                 if let Some(entry) = entry {
                     self.bury(&entry);
                 }
             }
-            if zygote_reaped && self.registry.lock().is_empty() {
+            if zygote_reaped && self.registry.lock().processes.is_empty() {
                 return;
             }
         }
@@ -240,9 +271,23 @@ impl Nursery {
         }
     }
 
+    /// A 32-bit control word of a slot.
+    pub(super) fn control(&self, slot: u32, field: usize) -> &AtomicU32 {
+        self.slots.word(slot_offset(slot) + CONTROL + field as u64)
+    }
+
+    /// Sets a slot's control words up for a new thread, whose first stop somebody waits for.
+    fn init_slot(&self, slot: u32) {
+        for field in (0..size_of::<Control>()).step_by(4) {
+            self.control(slot, field).store(0, Ordering::Relaxed);
+        }
+        self.control(slot, offset_of!(Control, kernel_sleeps)).store(1, Ordering::Relaxed);
+        self.turn(slot).store(TURN_STUB, Ordering::SeqCst);
+    }
+
     /// The word that says whose turn a slot's thread is.
-    pub(super) fn turn(&self, slot: u32) -> &core::sync::atomic::AtomicU32 {
-        self.slots.word(slot_offset(slot) + CONTROL + offset_of!(Control, turn) as u64)
+    pub(super) fn turn(&self, slot: u32) -> &AtomicU32 {
+        self.control(slot, offset_of!(Control, turn))
     }
 
     fn result(&self, slot: u32) -> u64 {
@@ -280,7 +325,7 @@ impl Nursery {
             unmap(0, TEXT),
             unmap(TEXT + TEXT_LEN, ORDERS),
             unmap(ORDERS + ORDERS_LEN, slots_end),
-            unmap(slots_end, arch::TASK_SIZE),
+            unmap(slots_end, arch::task_size()),
             map_slot(0),
         ];
         for signal in
@@ -304,8 +349,23 @@ impl Nursery {
         Ok(())
     }
 
-    /// Makes a process with one parked thread.
+    /// A process with one parked thread. The next one is begun at once, to be ready when it is asked for: the zygote is
+    /// bound to no CPU and clones it meanwhile.
     pub(super) fn spawn(self: &Arc<Self>) -> Result<(Arc<Process>, Thread)> {
+        let mut spare = self.spare.lock();
+        let begun = match spare.take() {
+            Some(begun) => begun,
+            None => self.begin()?,
+        };
+        let done = self.finish(begun);
+        // Without a next one, the next call begins it, and says what went wrong.
+        *spare = self.begin().ok();
+        done
+    }
+
+    /// Orders a process, without waiting for it. One at a time: the child learns from the zygote's order page where its
+    /// own is, so that nothing else may be ordered until it has read that.
+    fn begin(&self) -> Result<Begun> {
         let (page, slot) = {
             let mut pools = self.pools.lock();
             let page = pools.pages.take()?;
@@ -318,8 +378,8 @@ impl Nursery {
             }
         };
         self.init_page(page, slot);
-        self.turn(slot).store(TURN_STUB, Ordering::SeqCst);
-        let mut channel = Channel { page, seq: 0 };
+        self.init_slot(slot);
+        let mut channel = Channel::new(page);
         let first = [
             map_slot(slot),
             Order::new(libc::SYS_munmap, [slot_address(0), SLOT_LEN, 0, 0, 0, 0]),
@@ -328,48 +388,56 @@ impl Nursery {
             arch::clone_thread().kind(THREAD),
         ];
         self.set_stack(page, slot, 1);
-        channel.issue(self, &first, &[sigaltstack()]);
+        channel.issue(self, &first, &[sigaltstack()], 0);
+        let fork = Order::new(libc::SYS_clone, [(libc::CLONE_PARENT | libc::SIGCHLD) as u64, 0, 0, 0, 0, 0]);
+        let map = Order::new(
+            libc::SYS_mmap,
+            [
+                ORDERS,
+                ORDERS_LEN,
+                libc::PROT_READ as u64,
+                SHARED_FIXED,
+                FD_ORDERS,
+                u64::from(page) * ORDERS_LEN,
+            ],
+        );
+        let mut zygote = self.zygote.lock();
+        zygote.issue(self, &[fork.kind(FORK)], &[map], 0);
+        zygote.ring(self);
+        Ok(Begun { page, slot, channel })
+    }
 
+    /// Waits for a process that was ordered.
+    fn finish(self: &Arc<Self>, begun: Begun) -> Result<(Arc<Process>, Thread)> {
+        let Begun { page, slot, channel } = begun;
+        let forked = self.zygote.lock().settle(self, &|| self.closed.load(Ordering::SeqCst));
+        if let Err(errno) = forked {
+            self.give_back(page, &[slot]);
+            return Err(if errno == Errno::EIO { self.zygote_errno() } else { errno });
+        }
+        let pid = self.result(0) as i32;
         let slots = Arc::new(Lock::new(vec![slot]));
-        let (process, tid) = {
-            // Held until the child has left the zygote's order page, from which it learns where its own is.
-            let mut zygote = self.zygote.lock();
-            let fork =
-                Order::new(libc::SYS_clone, [(libc::CLONE_PARENT | libc::SIGCHLD) as u64, 0, 0, 0, 0, 0]);
-            let map = Order::new(
-                libc::SYS_mmap,
-                [
-                    ORDERS,
-                    ORDERS_LEN,
-                    libc::PROT_READ as u64,
-                    SHARED_FIXED,
-                    FD_ORDERS,
-                    u64::from(page) * ORDERS_LEN,
-                ],
-            );
-            let closed = || self.closed.load(Ordering::SeqCst);
-            // Held across the clone, so that the keeper finds the child in the registry however soon it dies.
+        let process = Arc::new(Process {
+            nursery: self.clone(),
+            pid,
+            dead: AtomicBool::new(false),
+            page,
+            cpu: AtomicUsize::new(usize::MAX),
+            channel: Lock::new(channel),
+            slots: slots.clone(),
+            idle: Lock::new(Vec::new()),
+        });
+        {
             let mut registry = self.registry.lock();
-            if let Err(errno) = zygote.run(self, &[fork.kind(FORK)], &[map], &closed) {
+            if let Some(at) = registry.early.iter().position(|early| *early == pid) {
+                registry.early.swap_remove(at);
                 drop(registry);
-                self.give_back(page, &[slot]);
-                return Err(if errno == Errno::EIO { self.zygote_errno() } else { errno });
+                return Err(Errno::EAGAIN);
             }
-            let pid = self.result(0) as i32;
-            let process = Arc::new(Process {
-                nursery: self.clone(),
-                pid,
-                dead: AtomicBool::new(false),
-                page,
-                channel: Lock::new(channel),
-                slots: slots.clone(),
-                idle: Lock::new(Vec::new()),
-            });
-            registry.insert(pid, Entry { process: Arc::downgrade(&process), page, slots });
-            drop(registry);
-            process.channel.lock().wait(self, &|| process.is_dead())?;
-            (process, self.result(slot) as i32)
-        };
+            registry.processes.insert(pid, Entry { process: Arc::downgrade(&process), page, slots });
+        }
+        process.channel.lock().settle(self, &|| process.is_dead())?;
+        let tid = self.result(slot) as i32;
         let thread = process.started(slot, tid, 1)?;
         Ok((process, thread))
     }
@@ -389,6 +457,14 @@ impl Nursery {
     }
 }
 
+/// Binds a thread that is about to take turns with the caller to the caller's CPU (see `worker`).
+fn bind_here(tid: i32, bound: &AtomicUsize) {
+    if let Some(cpu) = worker::current_cpu().filter(|cpu| bound.load(Ordering::Relaxed) != *cpu) {
+        stub::pin(tid, cpu);
+        bound.store(cpu, Ordering::Relaxed);
+    }
+}
+
 fn map_slot(slot: u32) -> Order {
     let args = [slot_address(slot), SLOT_LEN, READ_WRITE, SHARED_FIXED, FD_SLOTS, slot_offset(slot)];
     Order::new(libc::SYS_mmap, args)
@@ -399,11 +475,17 @@ fn sigaltstack() -> Order {
 }
 
 impl Channel {
-    /// Gives a batch of orders; `after` are for children of a clone at its end.
-    fn issue(&mut self, nursery: &Nursery, orders: &[Order], after: &[Order]) {
-        assert!(orders.len() + after.len() < ORDER_COUNT);
+    fn new(page: u32) -> Self {
+        Channel { page, seq: 0, settled: true, failed: false }
+    }
+
+    /// Writes a batch of orders; `after` are for children of a clone at its end, `wake` is the thread the mapper wakes then, if any.
+    /// The batch before must be settled.
+    fn issue(&mut self, nursery: &Nursery, orders: &[Order], after: &[Order], wake: u64) {
+        assert!(orders.len() + after.len() < ORDER_COUNT && self.settled);
         let at = u64::from(self.page) * ORDERS_LEN;
         self.seq = if self.seq + 1 >= FAILED - 1 { 1 } else { self.seq + 1 };
+        self.settled = false;
         for (i, order) in orders.iter().chain(after).enumerate() {
             let at = at + offset_of!(Orders, list) as u64 + (i * size_of::<Order>()) as u64;
             nursery.orders.write(at, order.number);
@@ -413,6 +495,12 @@ impl Channel {
             let tail = u64::from(order.kind) | u64::from(order.expected) << 32;
             nursery.orders.write(at + offset_of!(Order, kind) as u64, tail);
         }
+        nursery.orders.write(at + offset_of!(Orders, wake) as u64, wake);
+        // Without anybody else to wake, somebody will wait for this batch.
+        nursery
+            .orders
+            .word(at + offset_of!(Orders, waiting) as u64)
+            .store(u32::from(wake == 0), Ordering::Relaxed);
         let word = |field: usize| nursery.orders.word(at + field as u64);
         word(offset_of!(Orders, count)).store(orders.len() as u32, Ordering::Relaxed);
         word(offset_of!(Orders, ok)).store(self.seq, Ordering::Relaxed);
@@ -420,12 +508,24 @@ impl Channel {
         word(offset_of!(Orders, seq)).store(self.seq, Ordering::SeqCst);
     }
 
-    /// Waits for the last batch.
-    fn wait(&self, nursery: &Nursery, dead: &dyn Fn() -> bool) -> Result<()> {
-        let at = u64::from(self.page) * ORDERS_LEN + offset_of!(Orders, done) as u64;
-        let done = nursery.orders.word(at);
+    /// Wakes the mapper.
+    fn ring(&self, nursery: &Nursery) {
+        stub::wake_shared(
+            nursery.orders.word(u64::from(self.page) * ORDERS_LEN + offset_of!(Orders, seq) as u64),
+        );
+    }
+
+    /// Waits until the last batch is done. A failure is told once.
+    fn settle(&mut self, nursery: &Nursery, dead: &dyn Fn() -> bool) -> Result<()> {
+        if self.settled {
+            return if core::mem::take(&mut self.failed) { Err(Errno::EIO) } else { Ok(()) };
+        }
+        let at = u64::from(self.page) * ORDERS_LEN;
+        let done = nursery.orders.word(at + offset_of!(Orders, done) as u64);
+        let waiting = nursery.orders.word(at + offset_of!(Orders, waiting) as u64);
         loop {
             let value = done.load(Ordering::SeqCst);
+            self.settled = true;
             if value == self.seq {
                 return Ok(());
             }
@@ -435,6 +535,9 @@ impl Channel {
             if value == DEAD || dead() {
                 return Err(Errno::ESRCH);
             }
+            self.settled = false;
+            // Set before looking again (which the host does): the mapper writes `done`, then looks at `waiting`.
+            waiting.store(1, Ordering::SeqCst);
             stub::wait_shared(done, value);
         }
     }
@@ -446,11 +549,9 @@ impl Channel {
         after: &[Order],
         dead: &dyn Fn() -> bool,
     ) -> Result<()> {
-        self.issue(nursery, orders, after);
-        stub::wake_shared(
-            nursery.orders.word(u64::from(self.page) * ORDERS_LEN + offset_of!(Orders, seq) as u64),
-        );
-        self.wait(nursery, dead)
+        self.issue(nursery, orders, after, 0);
+        self.ring(nursery);
+        self.settle(nursery, dead)
     }
 }
 
@@ -462,13 +563,36 @@ impl Process {
     /// Makes the process's mapper execute orders.
     ///
     /// # Errors
-    /// EIO when one failed (the later ones were not made), ESRCH when the process is dead.
+    /// EIO when one failed, now or in an earlier batch that nobody waited for (orders after a failed one are not made);
+    /// ESRCH when the process is dead.
     pub(super) fn order(&self, orders: &[Order]) -> Result<()> {
         let mut channel = self.channel.lock();
+        channel.settle(&self.nursery, &|| self.is_dead())?;
+        bind_here(self.pid, &self.cpu);
         for batch in orders.chunks(ORDER_COUNT - 2) {
             channel.run(&self.nursery, batch, &[], &|| self.is_dead())?;
         }
         Ok(())
+    }
+
+    /// As [`order`](Self::order), but the mapper wakes the thread in `slot` when it is done, whether or not it failed,
+    /// and nobody waits. False: the orders were too many for that and are done, the thread has not been woken.
+    pub(super) fn order_and_wake(&self, orders: &[Order], slot: u32) -> Result<bool> {
+        if orders.len() > ORDER_COUNT - 2 {
+            return self.order(orders).map(|()| false);
+        }
+        let mut channel = self.channel.lock();
+        channel.settle(&self.nursery, &|| self.is_dead())?;
+        bind_here(self.pid, &self.cpu);
+        let turn = slot_address(slot) + CONTROL + offset_of!(Control, turn) as u64;
+        channel.issue(&self.nursery, orders, &[], turn);
+        channel.ring(&self.nursery);
+        Ok(true)
+    }
+
+    /// Waits for orders that nobody waited for.
+    pub(super) fn settle(&self) -> Result<()> {
+        self.channel.lock().settle(&self.nursery, &|| self.is_dead())
     }
 
     /// A parked thread: one without a task, or a new one.
@@ -478,9 +602,13 @@ impl Process {
         }
         let nursery = &self.nursery;
         let slot = nursery.pools.lock().slots.take()?;
-        nursery.turn(slot).store(TURN_STUB, Ordering::SeqCst);
+        nursery.init_slot(slot);
         self.slots.lock().push(slot);
         let mut channel = self.channel.lock();
+        // A failure in that batch is found out by the next fault.
+        let unsettled = channel.settle(nursery, &|| self.is_dead());
+        channel.failed |= unsettled.is_err();
+        bind_here(self.pid, &self.cpu);
         let ack = channel.seq + 1;
         nursery.set_stack(channel.page, slot, ack);
         channel.run(
@@ -521,7 +649,8 @@ impl Process {
                 Frames::learn(&nursery.slots, slot_offset(slot), slot_address(slot)).ok_or(Errno::ENOSYS)?;
             let _known = nursery.frames.set(frames);
         }
-        Ok(Thread { slot, tid, cpu: usize::MAX })
+        // Threads start where the thread that cloned them is bound.
+        Ok(Thread { slot, tid, cpu: self.cpu.load(Ordering::Relaxed) })
     }
 
     /// Takes a parked thread back.
@@ -533,7 +662,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let mut registry = self.nursery.registry.lock();
-        if registry.contains_key(&self.pid) {
+        if registry.processes.contains_key(&self.pid) {
             // Not reaped: the pid is still its own. The keeper takes page and slots back when it is gone.
             stub::kill(self.pid);
         } else {
@@ -543,6 +672,6 @@ impl Drop for Process {
             return;
         }
         // (`bury` cannot have upgraded the weak reference: the registry is locked.)
-        registry.entry(self.pid).and_modify(|entry| entry.process = Weak::new());
+        registry.processes.entry(self.pid).and_modify(|entry| entry.process = Weak::new());
     }
 }

@@ -53,29 +53,59 @@ impl Shared {
         self.long(offset).store(value, Ordering::Relaxed);
     }
 
-    /// Copies `[offset, offset + to.len())` out, once; both multiples of 8.
+    /// Copies `[offset, offset + to.len())` out, once.
     pub(super) fn copy_out(&self, offset: u64, to: &mut [u8]) {
-        let words = self.longs(offset, to.len());
-        for (word, chunk) in words.iter().zip(to.chunks_exact_mut(8)) {
-            chunk.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
-        }
+        let from = self.range(offset, to.len());
+        // SAFETY: the range is inside the mapping, `to` is ours.
+        unsafe { copy(to.as_mut_ptr(), from, to.len()) };
     }
 
-    /// Copies `from` to `offset`; both multiples of 8.
+    /// Copies `from` to `offset`.
     pub(super) fn copy_in(&self, offset: u64, from: &[u8]) {
-        let words = self.longs(offset, from.len());
-        for (word, chunk) in words.iter().zip(from.chunks_exact(8)) {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(chunk);
-            word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
-        }
+        let to = self.range(offset, from.len());
+        // SAFETY: the range is inside the mapping, `from` is ours.
+        unsafe { copy(to, from.as_ptr(), from.len()) };
     }
 
-    fn longs(&self, offset: u64, len: usize) -> &[AtomicU64] {
-        assert!(offset.is_multiple_of(8) && len.is_multiple_of(8));
+    fn range(&self, offset: u64, len: usize) -> *mut u8 {
         assert!(offset.checked_add(len as u64).is_some_and(|end| end <= self.len));
-        // SAFETY: aligned and inside the mapping, which lives as long as `self`; atomics may be written by others.
-        unsafe { core::slice::from_raw_parts(self.base.add(offset as usize).cast::<AtomicU64>(), len / 8) }
+        // SAFETY: inside the mapping.
+        unsafe { self.base.add(offset as usize) }
+    }
+}
+
+/// Copies bytes of which either side may change meanwhile: in assembly, so that the compiler can assume nothing about
+/// them.
+///
+/// # Safety
+/// Both ranges are mapped and do not overlap.
+unsafe fn copy(to: *mut u8, from: *const u8, len: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the caller's; the direction flag is clear by the ABI.
+    unsafe {
+        core::arch::asm!("rep movsb", inout("rcx") len => _, inout("rdi") to => _, inout("rsi") from => _,
+            options(nostack, preserves_flags));
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: the caller's.
+    unsafe {
+        core::arch::asm!(
+            "2:",
+            "cmp {len}, #16",
+            "b.lo 3f",
+            "ldp {a}, {b}, [{from}], #16",
+            "stp {a}, {b}, [{to}], #16",
+            "sub {len}, {len}, #16",
+            "b 2b",
+            "3:",
+            "cbz {len}, 4f",
+            "ldrb {a:w}, [{from}], #1",
+            "strb {a:w}, [{to}], #1",
+            "sub {len}, {len}, #1",
+            "b 3b",
+            "4:",
+            len = inout(reg) len => _, from = inout(reg) from => _, to = inout(reg) to => _,
+            a = out(reg) _, b = out(reg) _, options(nostack));
     }
 }
 

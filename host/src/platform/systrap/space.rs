@@ -3,7 +3,7 @@
 //! The table the kernel edits ([`Runs`]) is not mirrored eagerly: the stub gets a run when the program first touches
 //! it (a fault that the table permits is answered here, without `mm`), or when `mm` has just resolved a fault in it.
 //! Whole runs are mapped at a time, so that consecutive frames cost one host call however many they are. What is
-//! taken away or lowered is queued and takes effect in [`Space::flush`]: before the next switch into this space, and
+//! taken away or lowered is queued and takes effect in [`Space::flush_and_wake`]: at the next switch into this space, and
 //! in `sync`, after which no thread of the stub, whatever it does, reaches the old frames.
 //!
 //! The mirror is a cache. When the host refuses a mapping (its limit of mappings per process), everything is unmapped
@@ -78,24 +78,33 @@ impl Space {
         self.tables.lock().pull(addr);
     }
 
-    /// Carries out what is queued.
-    pub(super) fn flush(&self) {
+    /// Carries out what is queued. True: the thread in `slot` is woken when it is done. False: it still has to be.
+    pub(super) fn flush_and_wake(&self, slot: u32) -> bool {
         let mut tables = self.tables.lock();
-        if !tables.pending.is_empty() {
-            self.carry_out(&mut tables);
+        if tables.pending.is_empty() {
+            self.recover(&mut tables, self.process.settle());
+            return false;
+        }
+        let orders = tables.take_orders();
+        match self.process.order_and_wake(&orders, slot) {
+            Ok(woken) => woken,
+            Err(errno) => {
+                self.recover(&mut tables, Err(errno));
+                false
+            }
         }
     }
 
-    fn carry_out(&self, tables: &mut Tables) {
-        let orders: Vec<Order> = tables.pending.iter().map(order).collect();
+    /// Starts over with nothing after an order has failed: whatever was to be taken away is gone too, and the rest comes
+    /// back as it is touched.
+    fn recover(&self, tables: &mut Tables, outcome: Result<()>) {
+        if outcome != Err(Errno::EIO) {
+            return;
+        }
+        tables.mirror.clear();
         tables.pending.clear();
-        tables.lowering = false;
-        if let Err(Errno::EIO) = self.process.order(&orders) {
-            // Start over with nothing: whatever was to be taken away is gone too.
-            tables.mirror.clear();
-            if self.process.order(&unmap_all()).is_err() {
-                crate::hostsys::stub::kill(self.process.pid);
-            }
+        if self.process.order(&unmap_all()).is_err() {
+            crate::hostsys::stub::kill(self.process.pid);
         }
     }
 }
@@ -104,7 +113,7 @@ impl Space {
 fn unmap_all() -> [Order; 2] {
     let slots_end = slot_address(SLOT_COUNT);
     debug_assert!(TEXT < ORDERS && ORDERS < slots_end);
-    [order(&Change::Unmap(0, TEXT)), order(&Change::Unmap(slots_end, super::arch::TASK_SIZE))]
+    [order(&Change::Unmap(0, TEXT)), order(&Change::Unmap(slots_end, super::arch::task_size()))]
 }
 
 fn host_prot(prot: Prot) -> u64 {
@@ -131,6 +140,11 @@ fn order(change: &Change) -> Order {
 }
 
 impl Tables {
+    fn take_orders(&mut self) -> Vec<Order> {
+        self.lowering = false;
+        self.pending.drain(..).map(|change| order(&change)).collect()
+    }
+
     /// Queues the mapping of what is wanted around `addr` and not mirrored.
     fn pull(&mut self, addr: u64) {
         let Some(run) = self.wanted.get(addr) else { return };
@@ -162,6 +176,22 @@ impl Tables {
         );
         self.mirror.insert(run);
         self.pending.push(Change::Map(run));
+    }
+
+    /// Brings what the stub has of a run's pages up to date. Pages it does not have wait for their first touch.
+    fn replace(&mut self, run: Run) {
+        let mut stale: Option<(u64, u64)> = None;
+        for have in self.mirror.overlapping(run.start, run.end) {
+            // The same frames with fewer rights than wanted are raised by the fault that needs it.
+            if have.frame != run.frame_at(have.start) || !run.prot.contains(have.prot) {
+                stale = Some(stale.map_or((have.start, have.end), |(first, _)| (first, have.end)));
+            }
+        }
+        if let Some((start, end)) = stale {
+            // Mapped over at once (the usual case is a page just copied on write, about to be used).
+            self.map(run.clip(start, end));
+            self.lowering = true;
+        }
     }
 
     /// Takes `[start, end)` away from the stub.
@@ -206,7 +236,7 @@ fn allowed(va: u64, len: u64) -> bool {
     let misses = |start: u64, stop: u64| end <= start || va >= stop;
     va.is_multiple_of(PAGE)
         && len.is_multiple_of(PAGE)
-        && end <= super::arch::TASK_SIZE
+        && end <= super::arch::task_size()
         && misses(IMAGE_BASE, IMAGE_END)
         && misses(ARENA_BASE, ARENA_END)
 }
@@ -221,16 +251,8 @@ impl AddressSpace for Space {
         }
         let mut tables = self.tables.lock();
         coalesce(va, frames, prot, PAGE, |run| {
-            // Where the stub has the same frames already, only the rights change, and only if they are lowered.
-            let same = |have: Run| have.frame_at(have.start) == run.frame_at(have.start);
-            let unchanged = tables
-                .mirror
-                .overlapping(run.start, run.end)
-                .all(|have| same(have) && prot.contains(have.prot));
-            if !unchanged {
-                tables.withdraw(run.start, run.end);
-            }
             tables.wanted.insert(run);
+            tables.replace(run);
         });
         Ok(())
     }
@@ -283,9 +305,13 @@ impl AddressSpace for Space {
 
     fn sync(&self) {
         let mut tables = self.tables.lock();
-        if tables.lowering {
-            self.carry_out(&mut tables);
-        }
+        let outcome = if tables.lowering {
+            let orders = tables.take_orders();
+            self.process.order(&orders)
+        } else {
+            self.process.settle()
+        };
+        self.recover(&mut tables, outcome);
     }
 
     fn as_any(&self) -> &dyn std::any::Any {

@@ -9,27 +9,38 @@
 //! in its handler and delivered at the return to the program otherwise. One that arrives after the thread stopped for
 //! another reason stays pending and makes a later `Trap::Kick` that nobody asked for, which is harmless.
 
-use super::process::KICK;
+use super::process::{KICK, Nursery};
 use crate::hostsys::stub;
 use core::cell::Cell;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::Arc;
 
 /// One worker.
 pub(super) struct Worker {
     pub(super) cpu: usize,
+    /// Another CPU, where stub threads go that hand over by spinning (see `pace`).
+    pub(super) other_cpu: Option<usize>,
     kicked: AtomicBool,
     /// Process and thread id of the stub thread that runs for this worker; 0 while there is none.
     running: AtomicU64,
+    /// That thread's slot.
+    slot: AtomicU32,
 }
 
 impl Worker {
-    pub(super) fn new(cpu: usize) -> Arc<Self> {
-        Arc::new(Worker { cpu, kicked: AtomicBool::new(false), running: AtomicU64::new(0) })
+    pub(super) fn new(cpu: usize, other_cpu: Option<usize>) -> Arc<Self> {
+        Arc::new(Worker {
+            cpu,
+            other_cpu,
+            kicked: AtomicBool::new(false),
+            running: AtomicU64::new(0),
+            slot: AtomicU32::new(0),
+        })
     }
 
     /// Before a stub thread is let go. False: a kick is pending (and is now consumed), do not run.
-    pub(super) fn enter(&self, pid: i32, tid: i32) -> bool {
+    pub(super) fn enter(&self, pid: i32, tid: i32, slot: u32) -> bool {
+        self.slot.store(slot, Ordering::SeqCst);
         self.running.store((pid as u64) << 32 | tid as u64, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         if self.kicked.swap(false, Ordering::SeqCst) {
@@ -47,13 +58,15 @@ impl Worker {
         }
     }
 
-    pub(super) fn kick(&self) {
+    pub(super) fn kick(&self, nursery: &Nursery) {
         self.kicked.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let running = self.running.load(Ordering::SeqCst);
         if running != 0 {
             // Should the thread be gone, so is what was to be interrupted.
             let _gone = stub::signal_thread((running >> 32) as i32, running as u32 as i32, KICK);
+            // A program may have tampered with the words by which its stub thread wakes the worker.
+            stub::wake_shared(nursery.turn(self.slot.load(Ordering::SeqCst)));
         }
     }
 }
@@ -85,4 +98,9 @@ pub(super) fn current() -> Option<Arc<Worker>> {
             Some(Arc::from_raw(worker))
         }
     })
+}
+
+/// The CPU of the calling thread's worker.
+pub(super) fn current_cpu() -> Option<usize> {
+    current().map(|worker| worker.cpu)
 }

@@ -1,14 +1,15 @@
-//! aarch64: not there yet; refused by name.
+//! aarch64: stub code and signal frames.
+
+mod frame;
+mod stub;
 
 use super::layout::Order;
-use super::shared::Shared;
-use crate::arch::{FpState, UserRegs};
-use crate::platform::Trap;
+pub(super) use frame::Frames;
 
+/// e_machine.
 pub(super) const ELF_MACHINE: u16 = 183;
 /// AUDIT_ARCH_AARCH64.
 pub(super) const AUDIT_ARCH: u32 = 0xc000_00b7;
-pub(super) const TASK_SIZE: u64 = 1 << 48;
 
 /// The stub's code and offsets into it.
 pub(super) struct Code {
@@ -19,34 +20,47 @@ pub(super) struct Code {
     pub(super) after_return: u64,
 }
 
+/// The stub's code.
 pub(super) fn code() -> Code {
-    Code { bytes: &[], handler: 0, after_wake: 0, after_wait: 0, after_return: 0 }
+    let begin = &raw const stub::pillbox_stub_begin;
+    let offset = |symbol: *const u8| symbol as u64 - begin as u64;
+    let end = offset(&raw const stub::pillbox_stub_end);
+    Code {
+        // SAFETY: begin and end delimit one object in read-only data.
+        bytes: unsafe { core::slice::from_raw_parts(begin, end as usize) },
+        handler: offset(&raw const stub::pillbox_stub_handler),
+        after_wake: offset(&raw const stub::pillbox_stub_after_wake),
+        after_wait: offset(&raw const stub::pillbox_stub_after_wait),
+        after_return: offset(&raw const stub::pillbox_stub_after_return),
+    }
 }
 
+/// TASK_SIZE depends on how the host kernel was built (39, 42, 47 or 48 bits; 52 only on request). The initial stack,
+/// where AT_RANDOM points, is close below it.
+pub(super) fn task_size() -> u64 {
+    // SAFETY: no pointers.
+    let stack = unsafe { libc::getauxval(libc::AT_RANDOM) };
+    if stack == 0 { 1 << 48 } else { stack.next_power_of_two() }
+}
+
+/// Why this host cannot be used, if so.
 pub(super) fn unusable() -> Option<&'static str> {
-    Some("systrap is not built for aarch64 yet")
+    // SAFETY: no pointers.
+    let page = unsafe { libc::getauxval(libc::AT_PAGESZ) };
+    (page != 4096).then_some("the host's pages are not 4 KiB")
 }
 
+/// The order that makes a thread (clone(2), raw argument order).
 pub(super) fn clone_thread() -> Order {
-    Order::new(libc::SYS_clone, [0; 6])
+    let flags =
+        libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND | libc::CLONE_THREAD;
+    Order::new(libc::SYS_clone, [(flags | libc::CLONE_SYSVSEM) as u64, 0, 0, 0, 0, 0])
 }
 
+/// `struct kernel_sigaction` for the stub's handler: alternate stack, everything blocked inside.
 pub(super) fn sigaction(handler: u64) -> [u64; 4] {
-    [handler, 0, 0, !0]
-}
-
-/// Where things are in a slot.
-#[derive(Clone)]
-pub(super) struct Frames;
-
-impl Frames {
-    pub(super) fn learn(_: &Shared, _: u64, _: u64) -> Option<Self> {
-        None
-    }
-
-    pub(super) fn write(&self, _: &Shared, _: u64, _: u64, _: u64, _: &UserRegs, _: &FpState) {}
-
-    pub(super) fn read(&self, _: &Shared, _: u64, _: i32, _: &mut UserRegs, _: &mut FpState) -> Trap {
-        Trap::Dead
-    }
+    const SA_RESTORER: u64 = 0x0400_0000;
+    let flags = (libc::SA_SIGINFO | libc::SA_ONSTACK) as u64 | SA_RESTORER;
+    // The handler never returns to the restorer; without one the host would name the vDSO, which is gone.
+    [handler, flags, handler, !0]
 }

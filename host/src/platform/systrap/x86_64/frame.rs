@@ -40,6 +40,7 @@ const COMPONENTS: u64 = 0xe7;
 const TRAP_PAGE_FAULT: u64 = 14;
 const TASK_SIZE: u64 = 1 << 47;
 const SI_KERNEL: i32 = 0x80;
+const URETPROBE: u64 = 335;
 
 /// Where things are in a slot.
 #[derive(Clone)]
@@ -225,6 +226,12 @@ impl Frames {
                     return forbidden;
                 }
                 regs.orig_rax = regs.rax;
+                Trap::Syscall
+            }
+            libc::SIGILL if code == SI_KERNEL => {
+                // uretprobe(2) and uprobe(2), which Linux 6.14 lets past every filter, called from where there is no
+                // probe. The number is lost, the CPU's own SIGILL has another code.
+                regs.orig_rax = URETPROBE;
                 Trap::Syscall
             }
             libc::SIGSEGV if info.trapno == TRAP_PAGE_FAULT => {

@@ -11,7 +11,9 @@ pub(super) const ELF_MACHINE: u16 = 62;
 /// AUDIT_ARCH_X86_64.
 pub(super) const AUDIT_ARCH: u32 = 0xc000_003e;
 /// TASK_SIZE_MAX with four-level page tables.
-pub(super) const TASK_SIZE: u64 = 0x7fff_ffff_f000;
+pub(super) fn task_size() -> u64 {
+    0x7fff_ffff_f000
+}
 /// AT_HWCAP2: the kernel lets programs read and write FS and GS bases.
 const HWCAP2_FSGSBASE: u64 = 2;
 

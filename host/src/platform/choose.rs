@@ -1,0 +1,351 @@
+//! Which platform: kvm where it works, else systrap.
+//!
+//! A /dev/kvm may be missing, closed to this user, or there and unable to run ring-0 code (emulated and broken ones
+//! exist, some of which hang). So kvm is *tried*: `pillbox self-test` runs in a child with a deadline, and nobody waits
+//! for a child that even SIGKILL does not end. The verdict is kept for the boot in a private directory.
+
+use super::kvm::Kvm;
+use super::systrap::Systrap;
+use super::{Platform, systrap};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// The device that `--platform=auto` and `kvm` use.
+pub const DEVICE: &str = "/dev/kvm";
+
+/// How long the self-test may take. `doctor` promises to end within three seconds.
+const DEADLINE: Duration = Duration::from_millis(2400);
+
+/// What is known about a KVM device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The self-test passed.
+    Usable,
+    /// There is no device.
+    Absent,
+    /// There is one, and why it is not used.
+    Rejected(String),
+}
+
+/// A line of the self-test.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Tried {
+    /// The step.
+    pub step: String,
+    /// Whether it passed.
+    pub ok: bool,
+    /// Its time, or what went wrong.
+    pub detail: String,
+}
+
+/// The platform for `--platform=auto`, and a line for the user if a KVM device was there and rejected.
+///
+/// # Errors
+/// One line that says why neither platform works.
+pub fn auto(device: &Path, workers: usize) -> Result<(Arc<dyn Platform>, Option<String>), String> {
+    let rejected = match verdict(device) {
+        Verdict::Usable => match Kvm::new(device, workers) {
+            Ok(kvm) => return Ok((Arc::new(kvm), None)),
+            Err(error) => Some(error.to_string()),
+        },
+        Verdict::Absent => None,
+        Verdict::Rejected(reason) => Some(reason),
+    };
+    let line =
+        rejected.map(|reason| format!("{} is not used ({reason}); running on systrap", device.display()));
+    Ok((systrap()?, line))
+}
+
+/// The platform for `--platform=kvm`.
+///
+/// # Errors
+/// One line that says why it does not work.
+pub fn kvm(device: &Path, workers: usize) -> Result<Arc<dyn Platform>, String> {
+    match verdict(device) {
+        Verdict::Rejected(reason) => Err(reason),
+        // An absent device has its own words there.
+        Verdict::Absent | Verdict::Usable => Kvm::new(device, workers)
+            .map(|kvm| Arc::new(kvm) as Arc<dyn Platform>)
+            .map_err(|error| error.to_string()),
+    }
+}
+
+/// The platform for `--platform=systrap`.
+///
+/// # Errors
+/// One line that says why it does not work.
+pub fn systrap() -> Result<Arc<dyn Platform>, String> {
+    if let Some(reason) = systrap::unusable() {
+        return Err(reason.to_owned());
+    }
+    match Systrap::new() {
+        Ok(systrap) => Ok(Arc::new(systrap)),
+        Err(errno) => Err(format!("cannot start stub processes: {errno}")),
+    }
+}
+
+/// What is known about the device, from the cache or by trying.
+pub fn verdict(device: &Path) -> Verdict {
+    let metadata = match std::fs::metadata(device) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Verdict::Absent,
+        Err(error) => return Verdict::Rejected(error.to_string()),
+    };
+    let cache = Cache::open(device, &metadata);
+    if let Some(known) = cache.as_ref().and_then(Cache::read) {
+        return known;
+    }
+    let (verdict, _) = examine(device);
+    if let Some(cache) = cache {
+        cache.write(&verdict);
+    }
+    verdict
+}
+
+/// Tries the device, whatever the cache says, and puts the outcome there.
+pub fn examine_and_remember(device: &Path) -> (Verdict, Vec<Tried>) {
+    let (verdict, steps) = examine(device);
+    if let Some(cache) = std::fs::metadata(device).ok().and_then(|metadata| Cache::open(device, &metadata)) {
+        cache.write(&verdict);
+    }
+    (verdict, steps)
+}
+
+fn examine(device: &Path) -> (Verdict, Vec<Tried>) {
+    match std::fs::metadata(device) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return (Verdict::Absent, Vec::new()),
+        _ => (),
+    }
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["self-test", "--kvm-device"]).arg(device);
+    let (failure, steps) = try_out(command, DEADLINE);
+    (failure.map_or(Verdict::Usable, Verdict::Rejected), steps)
+}
+
+/// Runs the self-test of systrap the same way.
+pub fn examine_systrap() -> (Option<String>, Vec<Tried>) {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["self-test", "--platform", "systrap"]);
+    try_out(command, DEADLINE)
+}
+
+/// Runs a self-test with a deadline. Says what went wrong, if anything, and what each step said.
+fn try_out(mut command: Command, deadline: Duration) -> (Option<String>, Vec<Tried>) {
+    let end = Instant::now() + deadline;
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => return (Some(format!("cannot start the self-test: {error}")), Vec::new()),
+    };
+    let (send, receive) = mpsc::channel::<Vec<u8>>();
+    if let Some(mut out) = child.stdout.take() {
+        // A thread of its own: it may never come back, if the child cannot be killed. It ends with the process.
+        let reader = std::thread::Builder::new().name("self-test".to_owned()).spawn(move || {
+            let mut buffer = [0; 1024];
+            while let Ok(len @ 1..) = out.read(&mut buffer) {
+                if send.send(buffer[..len].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        if let Err(error) = reader {
+            let _gone = child.kill();
+            return (Some(format!("cannot start a thread: {error}")), Vec::new());
+        }
+    }
+    let mut text = Vec::new();
+    let finished = loop {
+        match receive.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(bytes) => text.extend_from_slice(&bytes),
+            Err(mpsc::RecvTimeoutError::Disconnected) => break true,
+            Err(mpsc::RecvTimeoutError::Timeout) => break false,
+        }
+    };
+    let status = if finished { reap(&mut child, Duration::from_millis(200)) } else { None };
+    if status.is_none() {
+        let _gone = child.kill();
+        // Long enough for a child that can be killed; the others are left to init.
+        let _unkillable = reap(&mut child, Duration::from_millis(200));
+    }
+    let text = String::from_utf8_lossy(&text);
+    let steps = parse(&text, !finished);
+    let failure = match (steps.iter().find(|step| !step.ok), status) {
+        (Some(step), _) => Some(format!("self-test: {}: {}", step.step, step.detail)),
+        (None, Some(status)) if status.success() => None,
+        (None, Some(status)) => Some(format!("the self-test ended with {status}")),
+        (None, None) => Some(format!("the self-test did not end within {:.1} s", deadline.as_secs_f32())),
+    };
+    (failure, steps)
+}
+
+/// Waits for a child, but not longer than `patience`.
+fn reap(child: &mut std::process::Child, patience: Duration) -> Option<std::process::ExitStatus> {
+    let end = Instant::now() + patience;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
+            _ => return None,
+        }
+    }
+}
+
+/// The child's lines: step, tab, `ok` or `failed`, tab, detail. The last one may lack its end.
+fn parse(text: &str, timed_out: bool) -> Vec<Tried> {
+    let mut steps = Vec::new();
+    for line in text.lines() {
+        let mut fields = line.splitn(3, '\t');
+        let step = fields.next().unwrap_or_default().to_owned();
+        let (ok, detail) = match (fields.next(), fields.next()) {
+            (Some("ok"), detail) => (true, detail.unwrap_or_default().to_owned()),
+            (Some("failed"), detail) => (false, detail.unwrap_or_default().to_owned()),
+            _ if timed_out => (false, "did not end in time".to_owned()),
+            _ => (false, "the test process died".to_owned()),
+        };
+        steps.push(Tried { step, ok, detail });
+    }
+    if steps.is_empty() && timed_out {
+        steps.push(Tried {
+            step: "opening the device".to_owned(),
+            ok: false,
+            detail: "did not end in time".to_owned(),
+        });
+    }
+    steps
+}
+
+/// One verdict on disk: valid for this boot, this device and this binary.
+struct Cache {
+    file: PathBuf,
+    key: String,
+}
+
+impl Cache {
+    fn open(device: &Path, metadata: &Metadata) -> Option<Self> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let binary = std::fs::metadata("/proc/self/exe").ok()?;
+        let kind = if metadata.file_type().is_char_device() { "device" } else { "file" };
+        let key = format!(
+            "{} {} {kind} {:x} {} {} {} {:x} {} {} {}.{}",
+            boot.trim(),
+            device.display(),
+            metadata.rdev(),
+            metadata.ino(),
+            metadata.ctime(),
+            metadata.ctime_nsec(),
+            binary.dev(),
+            binary.ino(),
+            binary.size(),
+            binary.mtime(),
+            binary.mtime_nsec(),
+        );
+        // One file per device, so that a test with another does not throw this machine's away.
+        let name: String = device
+            .to_string_lossy()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect();
+        Some(Cache { file: private_directory()?.join(format!("verdict{name}")), key })
+    }
+
+    fn read(&self) -> Option<Verdict> {
+        let mut text = String::new();
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&self.file).ok()?;
+        file.take(4096).read_to_string(&mut text).ok()?;
+        let (key, verdict) = text.split_once('\n')?;
+        match verdict.trim_end().split_once(' ') {
+            _ if key != self.key => None,
+            None if verdict.trim_end() == "usable" => Some(Verdict::Usable),
+            Some(("rejected", reason)) => Some(Verdict::Rejected(reason.to_owned())),
+            _ => None,
+        }
+    }
+
+    /// Best effort: without a cache, start-up is slower.
+    fn write(&self, verdict: &Verdict) {
+        let text = match verdict {
+            Verdict::Usable => "usable".to_owned(),
+            Verdict::Rejected(reason) => format!("rejected {}", reason.replace('\n', " ")),
+            Verdict::Absent => return,
+        };
+        let temporary = self.file.with_extension(std::process::id().to_string());
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let written =
+            options.open(&temporary).and_then(|mut file: File| write!(file, "{}\n{text}\n", self.key));
+        if written.and_then(|()| std::fs::rename(&temporary, &self.file)).is_err() {
+            let _none = std::fs::remove_file(&temporary);
+        }
+    }
+}
+
+/// A directory that belongs to this user and that nobody else can write.
+fn private_directory() -> Option<PathBuf> {
+    let user = std::fs::metadata("/proc/self").ok()?.uid();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("pillbox"));
+    let system = (user == 0).then(|| PathBuf::from("/run/pillbox"));
+    let shared = std::env::temp_dir().join(format!("pillbox-{user}"));
+    [runtime, system, Some(shared)].into_iter().flatten().find(|dir| is_private(dir, user))
+}
+
+fn is_private(dir: &Path, user: u32) -> bool {
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => true,
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => false,
+        Err(_) => std::fs::symlink_metadata(dir)
+            .is_ok_and(|found| found.is_dir() && found.uid() == user && found.mode() & 0o022 == 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cache, Verdict, is_private, parse};
+
+    #[test]
+    fn the_last_step_without_an_end_is_the_one_that_hangs() {
+        let text = "user code reached\tok\t12 us\npage fault\t";
+        let steps = parse(text, true);
+        assert_eq!((steps.len(), steps[0].ok, steps[1].ok), (2, true, false));
+        assert_eq!(steps[1].detail, "did not end in time");
+        assert_eq!(parse(text, false)[1].detail, "the test process died");
+        assert!(parse("", false).is_empty());
+    }
+
+    #[test]
+    fn a_verdict_is_kept_for_the_same_key_only() {
+        let dir = std::env::temp_dir().join(format!("pillbox-choose-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let cache = Cache { file: dir.join("v"), key: "a b c".to_owned() };
+        assert_eq!(cache.read(), None);
+        for verdict in [Verdict::Rejected("broken\nthing".to_owned()), Verdict::Usable] {
+            cache.write(&verdict);
+            let expected = match verdict {
+                Verdict::Rejected(_) => Verdict::Rejected("broken thing".to_owned()),
+                other => other,
+            };
+            assert_eq!(cache.read(), Some(expected));
+        }
+        assert_eq!(Cache { file: dir.join("v"), key: "other".to_owned() }.read(), None);
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn directories_of_others_are_not_trusted() {
+        let dir = std::env::temp_dir().join(format!("pillbox-private-{}", std::process::id()));
+        let user = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap());
+        assert!(is_private(&dir, user) && is_private(&dir, user));
+        assert!(!is_private(&dir, user + 1));
+        std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        assert!(!is_private(&dir, user));
+        std::fs::remove_dir(&dir).unwrap();
+        std::os::unix::fs::symlink("/root", &dir).unwrap();
+        assert!(!is_private(&dir, user));
+        std::fs::remove_file(&dir).unwrap();
+    }
+}

@@ -1,0 +1,95 @@
+//! Where a stub thread runs: on its worker's CPU, or on another one with both sides spinning.
+//!
+//! On one CPU a hand-over costs two sleeps and two wake-ups, whatever else the machine does. On two, with both sides
+//! looking for their turn instead of sleeping, it costs a cache line, *if* the other CPU is free; if it is not, waking a
+//! thread there costs far more. Nothing says beforehand, so it is tried: while a program traps often, a window of
+//! switches is timed on two CPUs and compared with the one before. A trial that does not pay ends at once and the next
+//! one waits longer. Nobody spins longer than [`SPINS`] looks, so an idle sandbox does not spin at all.
+
+use std::time::{Duration, Instant};
+
+/// Looks before a thread sleeps: some 20 us.
+pub(super) const SPINS: u32 = 300;
+/// Switches that are timed together.
+const WINDOW: u32 = 64;
+/// Programs that trap less often than this, on average, gain nothing.
+const DENSE: Duration = Duration::from_micros(30);
+/// Sleeps in a window on two CPUs that end it.
+const MISSES: u32 = 3;
+/// Windows between two trials, at most.
+const MAX_WAIT: u32 = 4096;
+
+/// One context's choice.
+pub(super) struct Pace {
+    spread: bool,
+    switches: u32,
+    misses: u32,
+    since: Option<Instant>,
+    /// The last window on one CPU.
+    before: Duration,
+    /// Windows until the next trial.
+    wait: u32,
+    /// Windows to wait after the next failure.
+    penalty: u32,
+}
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        Pace {
+            spread: false,
+            switches: 0,
+            misses: 0,
+            since: None,
+            before: Duration::MAX,
+            wait: 8,
+            penalty: 4,
+        }
+    }
+
+    /// Whether the stub thread belongs on another CPU than its worker.
+    pub(super) fn spread(&self) -> bool {
+        self.spread
+    }
+
+    /// One of the two slept although they were on two CPUs.
+    pub(super) fn missed(&mut self) {
+        self.misses += 1;
+        if self.misses >= MISSES {
+            self.gather();
+        }
+    }
+
+    /// Counts a switch.
+    pub(super) fn switched(&mut self) {
+        self.switches += 1;
+        if self.switches < WINDOW {
+            return;
+        }
+        let now = Instant::now();
+        let window = self.since.map(|since| now.duration_since(since));
+        (self.switches, self.misses, self.since) = (0, 0, Some(now));
+        let Some(window) = window else { return };
+        if self.spread {
+            if window > self.before.mul_f32(0.8) {
+                self.gather();
+            } else {
+                self.penalty = 4;
+            }
+            return;
+        }
+        self.before = window;
+        if window > DENSE * WINDOW {
+            return;
+        }
+        self.wait = self.wait.saturating_sub(1);
+        self.spread = self.wait == 0;
+    }
+
+    /// Back to one CPU.
+    fn gather(&mut self) {
+        self.spread = false;
+        self.wait = self.penalty;
+        self.penalty = (self.penalty * 4).min(MAX_WAIT);
+        (self.switches, self.misses, self.since) = (0, 0, None);
+    }
+}
