@@ -80,8 +80,11 @@ pub fn resume() -> u64 {
 }
 
 /// Whether kernel code of this worker runs in the guest.
+///
+/// # Safety
+/// `cpu` is the calling worker's block.
 #[inline]
-pub fn in_guest(cpu: *mut Cpu) -> bool {
+pub unsafe fn in_guest(cpu: *mut Cpu) -> bool {
     // SAFETY: a worker's block is always readable. Only the guest and the host loop write the word, never while this
     // code runs.
     unsafe { (&raw const (*cpu).in_guest).read_volatile() != 0 }

@@ -9,16 +9,26 @@ const fn register(op0: u16, op1: u16, crn: u16, crm: u16, op2: u16) -> Register 
     op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
 }
 
-const SCTLR_EL1: Register = register(3, 0, 1, 0, 0);
-const CPACR_EL1: Register = register(3, 0, 1, 0, 2);
-const TTBR0_EL1: Register = register(3, 0, 2, 0, 0);
-const TTBR1_EL1: Register = register(3, 0, 2, 0, 1);
-const TCR_EL1: Register = register(3, 0, 2, 0, 2);
-const MAIR_EL1: Register = register(3, 0, 10, 2, 0);
-const VBAR_EL1: Register = register(3, 0, 12, 0, 0);
-const CNTKCTL_EL1: Register = register(3, 0, 14, 1, 0);
-const TPIDR_EL0: Register = register(3, 3, 13, 0, 2);
-const MDSCR_EL1: Register = register(2, 0, 0, 2, 2);
+/// System control: the MMU, the caches.
+pub const SCTLR_EL1: Register = register(3, 0, 1, 0, 0);
+/// Access to floating point.
+pub const CPACR_EL1: Register = register(3, 0, 1, 0, 2);
+/// Root of the lower half.
+pub const TTBR0_EL1: Register = register(3, 0, 2, 0, 0);
+/// Root of the upper half.
+pub const TTBR1_EL1: Register = register(3, 0, 2, 0, 1);
+/// Translation control.
+pub const TCR_EL1: Register = register(3, 0, 2, 0, 2);
+/// Memory attributes.
+pub const MAIR_EL1: Register = register(3, 0, 10, 2, 0);
+/// The vectors.
+pub const VBAR_EL1: Register = register(3, 0, 12, 0, 0);
+/// What EL0 may do with counters and timers.
+pub const CNTKCTL_EL1: Register = register(3, 0, 14, 1, 0);
+/// The thread pointer.
+pub const TPIDR_EL0: Register = register(3, 3, 13, 0, 2);
+/// Debugging.
+pub const MDSCR_EL1: Register = register(2, 0, 0, 2, 2);
 /// The memory-model features of the guest's core.
 pub const ID_AA64MMFR0_EL1: Register = register(3, 0, 0, 7, 0);
 
@@ -108,7 +118,7 @@ pub struct Start {
     pub mair: u64,
 }
 
-/// System registers and their values.
+/// System registers and their values. SCTLR_EL1, which turns the MMU on, comes last: on bare metal the order matters.
 pub const fn registers(start: &Start) -> [(Register, u64); 10] {
     [
         (MAIR_EL1, start.mair),

@@ -94,6 +94,9 @@ pub struct Cpu {
     pub context_sp: u64,
     /// Stack pointer of the host loop while the context runs natively.
     pub host_sp: u64,
+    /// Whether exits stop the vCPU for a host (not 0). Without one, on bare metal, they go on at once with the context at
+    /// `context_sp`: there, a kernel fault handler's.
+    pub hosted: u64,
     /// An [`ring0::Exit`], set right before the exit instruction; the host clears it on reading.
     pub exit: u64,
     /// Vector of the exception that caused [`ring0::Exit::Fault`].
@@ -129,6 +132,7 @@ impl Cpu {
     /// Fills a zeroed block that lies at `self` (its low address).
     pub fn init(&mut self, fp_mode: FpMode, fp_mask: u64, fsgsbase: bool) {
         let high = core::ptr::from_ref(self) as u64 | KERNEL_HALF;
+        self.hosted = 1;
         self.fp_mask = fp_mask;
         self.fp_mode = fp_mode as u64;
         self.fsgsbase = fsgsbase.into();

@@ -14,6 +14,7 @@
 //!   [`switch_to_user`] returns the vector. No stack is used by the `syscall` path.
 //! * From kernel code: every register goes to `Cpu::exit_regs`, and `hlt` hands the context to the host. `hlt` exits
 //!   without decoding on every processor; no interrupt controller is in the kernel.
+//!   On bare metal nobody would take it (`Cpu::hosted` says so): there `hlt` is skipped.
 //! * Behind each `hlt` the guest continues with whatever context [`enter_guest`] suspended, an ordinary
 //!   function return.
 //!
@@ -390,6 +391,8 @@ global_asm!(
     "6: fxsave64 gs:[{exit_fp}]",
     "7:",
     "mov gs:[{exit}], rsi",
+    "cmp qword ptr gs:[{hosted}], 0",
+    "je ring0_continue",
     "hlt",
 
     // The host ran the guest again: continue what `enter_guest` suspended. The first entry of a vCPU is here too.
@@ -515,6 +518,7 @@ global_asm!(
     trap_error = const offset_of!(Cpu, trap_error),
     trap_cr2 = const offset_of!(Cpu, trap_cr2),
     context_sp = const offset_of!(Cpu, context_sp),
+    hosted = const offset_of!(Cpu, hosted),
     exit = const offset_of!(Cpu, exit),
     exit_vector = const offset_of!(Cpu, exit_vector),
     exit_error = const offset_of!(Cpu, exit_error),

@@ -17,9 +17,10 @@ pub mod selector {
     pub const TSS: u16 = 0x38;
 }
 
-/// Segment descriptors: flat, accessed already set so that the processor never writes to them.
-const KERNEL_CODE: u64 = 0x00af_9b00_0000_ffff;
-const KERNEL_DATA: u64 = 0x00cf_9300_0000_ffff;
+/// Descriptor of kernel code. Descriptors are flat, with accessed already set so that the processor never writes to them.
+pub const KERNEL_CODE: u64 = 0x00af_9b00_0000_ffff;
+/// Descriptor of kernel data.
+pub const KERNEL_DATA: u64 = 0x00cf_9300_0000_ffff;
 const USER_DATA: u64 = 0x00cf_f300_0000_ffff;
 const USER_CODE: u64 = 0x00af_fb00_0000_ffff;
 
@@ -34,8 +35,8 @@ impl Gdt {
     /// A table whose TSS descriptor names the TSS at `tss`.
     pub const fn new(tss: u64) -> Gdt {
         let limit = TSS_LIMIT as u64;
-        // 64-bit TSS, busy: the processor is given TR directly, which wants the busy type (SDM vol. 3A, 7.2.3).
-        let low = limit | (tss & 0xff_ffff) << 16 | 0x8b << 40 | (tss >> 24 & 0xff) << 56;
+        // 64-bit TSS, available: what LTR wants (SDM vol. 3A, 7.2.3). A vCPU that is given TR directly never looks here.
+        let low = limit | (tss & 0xff_ffff) << 16 | 0x89 << 40 | (tss >> 24 & 0xff) << 56;
         Gdt([0, 0, KERNEL_CODE, KERNEL_DATA, 0, USER_DATA, USER_CODE, low, tss >> 32])
     }
 
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn tss_descriptor_carries_base_and_limit() {
         let gdt = Gdt::new(0xffff_8050_1234_5678);
-        assert_eq!(gdt.raw()[7], 0x1200_8b34_5678_0067);
+        assert_eq!(gdt.raw()[7], 0x1200_8934_5678_0067);
         assert_eq!(gdt.raw()[8], 0xffff_8050);
     }
 

@@ -287,7 +287,7 @@ pub(super) fn publish() {
 
 /// Flushes the pages on every CPU, if that can be done here and now: in the guest, and not too many.
 pub(super) fn flush_everywhere(start: u64, pages: u64) -> bool {
-    if pages > FLUSH_PAGES_MAX || !vcpu::current_cpu().is_some_and(entry::in_guest) {
+    if pages > FLUSH_PAGES_MAX || !in_guest() {
         // The new entries must be visible before the generation that announces them.
         tlb::publish();
         return false;
@@ -323,7 +323,8 @@ pub(super) unsafe fn switch_to_user(
     opts: SwitchOpts,
     drops: &AtomicU64,
 ) -> ring0::Trap {
-    if !entry::in_guest(cpu) {
+    // SAFETY: the caller's.
+    if !unsafe { entry::in_guest(cpu) } {
         count(drops);
     }
     // SAFETY: the caller's.
@@ -401,5 +402,6 @@ pub(super) fn exception(
 
 /// Whether the calling code runs inside the guest.
 pub(super) fn in_guest() -> bool {
-    vcpu::current_cpu().is_some_and(entry::in_guest)
+    // SAFETY: the calling worker's block.
+    vcpu::current_cpu().is_some_and(|cpu| unsafe { entry::in_guest(cpu) })
 }
