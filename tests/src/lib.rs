@@ -2,6 +2,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`bare`] | bare-metal images on emulated boards |
 //! | [`arch`] | the two architectures and what differs between their machines |
 //! | [`packages`] | fetching kernels, emulators and user lands from the distribution, once |
 //! | [`setup`] | everything a fresh machine lacks |
@@ -12,6 +13,7 @@
 //! guest. Nothing here is linked into `pillbox`.
 
 pub mod arch;
+pub mod bare;
 pub mod cases;
 pub mod guest;
 pub mod packages;

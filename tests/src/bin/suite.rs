@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
 use tests::arch::Arch;
+use tests::bare::{self, Image, Machine};
 use tests::cases::{self, Case, Place};
 use tests::guest::{self, Guest, Options};
 use tests::packages::{Cache, workspace_root};
@@ -28,6 +29,8 @@ enum Layer {
     Lint,
     /// `cargo test` of every crate.
     Unit,
+    /// The bring-up images on emulated boards.
+    Bare,
     /// Sandboxes on this machine, on the platform that needs no KVM.
     Here,
     /// Sandboxes in a nested x86_64 guest.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         match layer {
             Layer::Lint => lint(&mut tally),
             Layer::Unit => unit(&mut tally),
+            Layer::Bare => bare(&mut tally),
             Layer::Here => here(&mut tally),
             Layer::X86_64 => nested(&mut tally, Arch::X86_64),
             Layer::Aarch64 => nested(&mut tally, Arch::Aarch64),
@@ -112,9 +116,13 @@ fn cargo(arguments: &[&str]) -> Command {
 }
 
 fn lint(tally: &mut Tally) {
-    let checks: [(&str, &[&str]); 2] = [
+    const BARE: [&str; 5] = ["clippy", "-q", "-p", "bringup", "--target"];
+    let bare = |arch| [&BARE[..], &[bare::target(arch), "--", "-D", "warnings"]].concat();
+    let checks: [(&str, &[&str]); 4] = [
         ("formatting", &["fmt", "--all", "--check"]),
         ("lints", &["clippy", "-q", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        ("lints, bare x86_64", &bare(Arch::X86_64)),
+        ("lints, bare aarch64", &bare(Arch::Aarch64)),
     ];
     for (name, arguments) in checks {
         let verdict = match cargo(arguments).output() {
@@ -158,6 +166,21 @@ fn unit(tally: &mut Tally) {
         println!("{said}");
         if failures == 0 {
             tally.failed("cargo test", "it did not get through");
+        }
+    }
+}
+
+fn bare(tally: &mut Tally) {
+    for arch in [Arch::X86_64, Arch::Aarch64] {
+        let image = match bare::build(arch).and_then(|elf| Image::of(&elf)) {
+            Ok(image) => image,
+            Err(error) => {
+                tally.failed(&format!("building the bring-up image for {arch}"), &error.to_string());
+                continue;
+            }
+        };
+        for &machine in Machine::with(arch) {
+            tally.judged(&format!("bring-up on {machine}"), image.check(machine));
         }
     }
 }

@@ -103,7 +103,7 @@ fn gives(name: &str, step: Step, stdout: &str, status: i32) -> Case {
 }
 
 /// Compares status and standard output; the text of errors may differ.
-fn same(want: &Outcome, got: &Outcome) -> Result<(), String> {
+pub(crate) fn same(want: &Outcome, got: &Outcome) -> Result<(), String> {
     if (want.status, &want.stdout) == (got.status, &got.stdout) {
         return Ok(());
     }
