@@ -7,6 +7,11 @@ fn main() {
     if var("CARGO_CFG_TARGET_OS").as_deref() != Ok("none") {
         return;
     }
+    // Without them the image links, and does not boot.
+    assert!(
+        var("CARGO_ENCODED_RUSTFLAGS").is_ok_and(|flags| flags.contains("relocation-model")),
+        "RUSTFLAGS in the environment replace the flags in .cargo/config.toml, which bare-metal images need: unset it"
+    );
     let arch = var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
     let crate_dir = var("CARGO_MANIFEST_DIR").unwrap_or_default();
     let script = format!("{crate_dir}/../../linker/bringup-{arch}.ld");
