@@ -58,6 +58,34 @@ impl Arch {
     }
 }
 
+/// A machine other than the usual one of its architecture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Board {
+    /// x86_64: a PC with nested SVM; aarch64: QEMU's `virt` with the Raspberry Pi 4's core.
+    #[default]
+    #[value(name = "usual")]
+    Usual,
+    /// aarch64: QEMU's model of the whole Raspberry Pi 4 (four CPUs, no disk).
+    #[value(name = "raspi4b")]
+    Raspi4b,
+    /// aarch64: a kernel with pages of 16 KiB, on a core that has them (Cortex-A76, VHE, GICv3).
+    #[value(name = "16k")]
+    Pages16k,
+}
+
+impl Board {
+    /// The meta package of the board's kernel, and whether it comes from backports.
+    pub fn kernel(self, arch: Arch) -> (&'static str, bool) {
+        match (self, arch) {
+            (Self::Usual, Arch::X86_64) => ("linux-image-cloud-amd64:amd64", false),
+            (Self::Usual, Arch::Aarch64) => ("linux-image-cloud-arm64:arm64", false),
+            // The cloud kernel lacks the board's drivers.
+            (Self::Raspi4b, _) => ("linux-image-arm64:arm64", true),
+            (Self::Pages16k, _) => ("linux-image-arm64-16k:arm64", true),
+        }
+    }
+}
+
 impl fmt::Display for Arch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

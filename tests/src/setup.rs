@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::arch::Arch;
+use crate::arch::{Arch, Board};
 use crate::packages::{self, Apt, Cache, Error};
 
 /// The targets other than the machine's own that the workspace is built for.
@@ -21,7 +21,7 @@ pub fn everything(cache: &Cache) -> Result<(), Error> {
     cross_std(cache)?;
     for arch in [Arch::X86_64, Arch::Aarch64] {
         packages::qemu(cache, arch)?;
-        packages::kernel(cache, arch)?;
+        packages::kernel(cache, arch, Board::Usual)?;
         packages::busybox(cache, arch)?;
     }
     Ok(())

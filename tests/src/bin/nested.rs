@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use tests::arch::Arch;
+use tests::arch::{Arch, Board};
 use tests::guest::frames::Frame;
 use tests::guest::{Guest, Options, PILLBOX, Step};
 use tests::words::words;
@@ -29,6 +29,9 @@ struct Cli {
     /// A Debian user land (bash, coreutils, python3, luajit, perl) instead of busybox alone.
     #[arg(long)]
     debian: bool,
+    /// Another machine than the architecture's usual one.
+    #[arg(long, value_enum, default_value_t)]
+    board: Board,
     /// CPUs of the guest.
     #[arg(long, default_value_t = 2)]
     smp: u32,
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<u8, Box<dyn std::error::Error>> {
     let options = Options {
         icount: cli.icount,
+        board: cli.board,
         smp: cli.smp,
         cpu: cli.cpu.clone(),
         memory: cli.mem,

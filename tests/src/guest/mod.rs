@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 pub use job::Step;
 pub use tree::Tree;
 
-use crate::arch::Arch;
+use crate::arch::{Arch, Board};
 use crate::packages::{self, Cache, Kernel, workspace_root};
 use frames::{Frame, Frames};
 use job::{JOB_PATH, Job, PAYLOAD};
@@ -38,6 +38,8 @@ pub const PROGRAMS: &[&str] = &["abi", "mb"];
 pub struct Options {
     /// Count instructions instead of time: one nanosecond of the guest is one instruction, on one CPU.
     pub icount: bool,
+    /// The machine to be.
+    pub board: Board,
     /// CPUs.
     pub smp: u32,
     /// The emulator's CPU model, if not the default one.
@@ -54,6 +56,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             icount: false,
+            board: Board::Usual,
             smp: 2,
             cpu: None,
             memory: 2048,
@@ -187,7 +190,7 @@ impl Guest {
     /// Boots the guest and runs `steps`; `output` gets what they write as it comes, with the step's
     /// number. Returns one outcome per step, fewer if the guest died on the way.
     pub fn run(&self, steps: &[Step], mut output: impl FnMut(usize, &Frame)) -> Result<Run, Error> {
-        let kernel = packages::kernel(&self.cache, self.arch)?;
+        let kernel = packages::kernel(&self.cache, self.arch, self.options.board)?;
         let run = RunDir::new(&self.cache)?;
         let initramfs = run.0.join("initramfs");
         let console = run.0.join("console");
@@ -262,7 +265,7 @@ impl Guest {
         tree.copy(&init, "/init").map_err(io_error(&init))?;
         let mut job = Job {
             modules: Vec::new(),
-            channel: qemu::channel(self.arch).to_owned(),
+            channel: qemu::channel(self.arch, self.options.board).to_owned(),
             disk: self.disk.is_some().then(|| "/dev/nvme0n1".to_owned()),
             steps: steps.to_vec(),
         };

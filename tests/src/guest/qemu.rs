@@ -8,14 +8,16 @@ use std::path::Path;
 use std::process::Command;
 
 use super::Options;
-use crate::arch::Arch;
+use crate::arch::{Arch, Board};
 use crate::packages::Kernel;
 
 /// The serial port of the guest that carries frames.
-pub(super) fn channel(arch: Arch) -> &'static str {
-    match arch {
-        Arch::X86_64 => "/dev/ttyS1",
-        Arch::Aarch64 => "/dev/ttyAMA1",
+pub(super) fn channel(arch: Arch, board: Board) -> &'static str {
+    match (arch, board) {
+        (Arch::X86_64, _) => "/dev/ttyS1",
+        // Its second port is of another kind; the kernel's own words go there instead.
+        (Arch::Aarch64, Board::Raspi4b) => "/dev/ttyAMA0",
+        (Arch::Aarch64, _) => "/dev/ttyAMA1",
     }
 }
 
@@ -30,33 +32,56 @@ pub(super) fn command(
 ) -> Command {
     let mut qemu = Command::new(arch.qemu());
     let accel = if options.icount { "tcg,thread=single" } else { "tcg,thread=multi" };
-    let smp = if options.icount { 1 } else { options.smp };
     qemu.args(["-accel", accel, "-nodefaults", "-display", "none", "-no-reboot"]);
-    qemu.args(["-smp", &smp.to_string(), "-m", &options.memory.to_string()]);
     let mut append = vec!["quiet", "panic=-1", "mitigations=off", "nokaslr"];
-    match arch {
-        Arch::X86_64 => {
-            qemu.args(["-cpu", options.cpu.as_deref().unwrap_or("EPYC,+svm")]);
+    let console = format!("file:{}", console.display());
+    let mut serial = [console.as_str(), "stdio"];
+    let mut cpu = options.cpu.as_deref();
+    match (arch, options.board) {
+        (Arch::X86_64, _) => {
+            cpu = cpu.or(Some("EPYC,+svm"));
             append.extend(["console=ttyS0", "no_timer_check"]);
             if !options.icount {
                 append.push("tsc_early_khz=2445000");
             }
         }
-        Arch::Aarch64 => {
-            qemu.args(["-M", "virt,virtualization=on,gic-version=2"]);
-            qemu.args(["-cpu", options.cpu.as_deref().unwrap_or("cortex-a72")]);
+        (Arch::Aarch64, Board::Raspi4b) => {
+            qemu.args(["-M", "raspi4b"]);
+            cpu = None;
+            serial.reverse();
+            // The emulator lacks HDMI, I2C and clock controllers that the kernel would otherwise fault on.
+            append.extend(["console=ttyS1,115200", "kpti=off", "clk_ignore_unused"]);
+            append.push("initcall_blacklist=brcmstb_l2_driver_init,brcmstb_i2c_driver_init");
+        }
+        (Arch::Aarch64, Board::Pages16k) => {
+            qemu.args(["-M", "virt,virtualization=on,gic-version=3"]);
+            cpu = cpu.or(Some("cortex-a76"));
             append.extend(["console=ttyAMA0", "kpti=off"]);
         }
+        (Arch::Aarch64, Board::Usual) => {
+            qemu.args(["-M", "virt,virtualization=on,gic-version=2"]);
+            cpu = cpu.or(Some("cortex-a72"));
+            append.extend(["console=ttyAMA0", "kpti=off"]);
+        }
+    }
+    // The Pi comes as it is: four such CPUs, 2 GiB.
+    if let Some(cpu) = cpu {
+        let smp = if options.icount { 1 } else { options.smp };
+        qemu.args(["-cpu", cpu, "-smp", &smp.to_string(), "-m", &options.memory.to_string()]);
     }
     if options.icount {
         qemu.args(["-icount", "shift=0,sleep=off", "-seed", "1"]);
         qemu.args(["-rtc", "base=2026-01-01,clock=vm"]);
     }
-    qemu.arg("-serial").arg(format!("file:{}", console.display()));
-    qemu.args(["-serial", "stdio"]);
+    for port in serial {
+        qemu.args(["-serial", port]);
+    }
     if let Some(disk) = disk {
         let drive = format!("file={},if=none,format=raw,snapshot=on,id=root", disk.display());
         qemu.args(["-drive", &drive, "-device", "nvme,drive=root,serial=1"]);
+    }
+    if let Some(tree) = &kernel.device_tree {
+        qemu.arg("-dtb").arg(tree);
     }
     qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
     qemu.args(["-append", &append.join(" ")]);

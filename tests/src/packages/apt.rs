@@ -71,8 +71,11 @@ impl Apt {
     }
 
     /// Returns the package that the meta package `meta` stands for at the moment: its first dependency.
-    pub fn dependency(&self, meta: &str) -> Result<String, Error> {
-        let shown = quiet(self.command("apt-cache").args(["depends", "--important", meta]))?;
+    pub fn dependency(&self, meta: &str, backports: bool) -> Result<String, Error> {
+        let release = if backports { format!("{SUITE}-backports") } else { SUITE.to_owned() };
+        let mut command = self.command("apt-cache");
+        command.arg("-o").arg(format!("APT::Default-Release={release}"));
+        let shown = quiet(command.args(["depends", "--important", meta]))?;
         let first = shown.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
         let name =
             first.ok_or_else(|| Error::NotInPackage { package: meta.to_owned(), what: "dependency" })?;

@@ -17,7 +17,7 @@ use std::process::Command;
 pub use apt::Apt;
 pub use cache::{Cache, workspace_root};
 
-use crate::arch::Arch;
+use crate::arch::{Arch, Board};
 
 /// Why something could not be had. Each prints as one line that names what is missing.
 #[derive(Debug, thiserror::Error)]
@@ -72,24 +72,37 @@ impl Error {
 pub struct Kernel {
     /// The boot image.
     pub image: PathBuf,
+    /// The board's description, where the emulator does not make one.
+    pub device_tree: Option<PathBuf>,
     /// Files for `finit_module`.
     pub modules: Vec<PathBuf>,
 }
 
-/// Returns the guest kernel for `arch`: Debian's current cloud kernel.
-pub fn kernel(cache: &Cache, arch: Arch) -> Result<Kernel, Error> {
-    let dir = cache.dir().join(format!("{arch}/kernel"));
-    cache.once(&dir, "the guest's kernel", |dir| {
+/// Returns the guest kernel for a board: Debian's current one.
+pub fn kernel(cache: &Cache, arch: Arch, board: Board) -> Result<Kernel, Error> {
+    let (meta, backports) = board.kernel(arch);
+    let name = meta.split(':').next().unwrap_or(meta);
+    let dir = cache.dir().join(format!("{arch}/{name}"));
+    cache.once(&dir, name, |dir| {
         let apt = Apt::new(cache)?;
-        let package = apt.dependency(&format!("linux-image-cloud-{0}:{0}", arch.debian()))?;
-        apt.unpack(&[package], dir)
+        let package = apt.dependency(meta, backports)?;
+        apt.unpack(&[package], dir)?;
+        // arm64 kernels have KVM built in; the rest is hundreds of megabytes.
+        let modules = dir.join("lib/modules");
+        if arch == Arch::Aarch64 {
+            std::fs::remove_dir_all(&modules).map_err(Error::io(&modules))?;
+        }
+        Ok(())
     })?;
+    let lacks = |what| Error::NotInPackage { package: name.to_owned(), what };
     let image = find(&dir.join("boot"), |name| name.starts_with("vmlinuz-"));
-    let image = image.ok_or(Error::NotInPackage {
-        package: format!("the cloud kernel for {arch}"),
-        what: "boot/vmlinuz",
-    })?;
-    // arm64 kernels have KVM built in.
+    let device_tree = match board {
+        Board::Raspi4b => {
+            let found = find(&dir.join("usr/lib"), |name| name == "bcm2711-rpi-4-b.dtb");
+            Some(found.ok_or_else(|| lacks("bcm2711-rpi-4-b.dtb"))?)
+        }
+        _ => None,
+    };
     let names: &[&str] = match arch {
         Arch::X86_64 => &["irqbypass.ko", "kvm.ko", "kvm-amd.ko"],
         Arch::Aarch64 => &[],
@@ -97,13 +110,11 @@ pub fn kernel(cache: &Cache, arch: Arch) -> Result<Kernel, Error> {
     let modules = names
         .iter()
         .map(|name| {
-            find(&dir.join("lib/modules"), |n| n == *name).ok_or(Error::NotInPackage {
-                package: format!("the cloud kernel for {arch}"),
-                what: "KVM module",
-            })
+            let found = find(&dir.join("lib/modules"), |n| n == *name);
+            found.ok_or_else(|| lacks("KVM module"))
         })
         .collect::<Result<_, _>>()?;
-    Ok(Kernel { image, modules })
+    Ok(Kernel { image: image.ok_or_else(|| lacks("boot/vmlinuz"))?, device_tree, modules })
 }
 
 /// Returns a static busybox for `arch`.
