@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
 use clap::{Parser, ValueEnum};
-use tests::arch::Arch;
+use tests::arch::{Arch, Board};
 use tests::bare::{self, Image, Machine};
 use tests::cases::{self, Case, Place};
 use tests::guest::{self, Guest, Options};
@@ -198,30 +198,38 @@ fn here(tally: &mut Tally) {
         arch: Arch::HOST,
         programs: built,
     };
-    let cases = cases::here(&place);
+    let cases = [cases::here(&place), cases::abi(&place)].into_iter().flatten().collect::<Vec<_>>();
     place.run_here(&cases, |case, verdict| tally.judged(&format!("here, systrap: {}", case.name), verdict));
 }
 
 fn nested(tally: &mut Tally, arch: Arch) {
-    let layer = format!("nested {arch}");
-    let place = |platform: &str| Place {
-        pillbox: "/bin/pillbox".to_owned(),
-        platform: platform.to_owned(),
+    let place = Place {
+        pillbox: guest::PILLBOX.to_owned(),
+        platform: "kvm".to_owned(),
         arch,
         programs: "/bin".to_owned(),
     };
-    let mut run = |guest: Result<Guest, guest::Error>, cases: &[Case], platform: &str| match guest {
+    let small = |board| {
+        let options = Options { board, timeout: cases::BOOT_TIMEOUT, ..Options::default() };
+        Guest::new(arch, options).and_then(Guest::with_pillbox)
+    };
+    let mut run = |layer: String, guest: Result<Guest, guest::Error>, cases: &[Case]| match guest {
         Ok(guest) => cases::run_in_guest(&guest, cases, |case, verdict| {
-            tally.judged(&format!("{layer}, {platform}: {}", case.name), verdict);
+            tally.judged(&format!("{layer}: {}", case.name), verdict);
         }),
         Err(error) => tally.failed(&layer, &error.to_string()),
     };
-    let options = || Options { timeout: cases::BOOT_TIMEOUT, ..Options::default() };
-    let small = || Guest::new(arch, options()).and_then(Guest::with_pillbox);
-    run(small(), &cases::small(&place("kvm")), "kvm");
-    let debian = small().and_then(Guest::with_debian).map(|mut guest| {
+    let cases: Vec<Case> =
+        [cases::platform(&place), cases::small(&place), cases::abi(&place)].into_iter().flatten().collect();
+    run(format!("nested {arch}"), small(Board::Usual), &cases);
+    let debian = small(Board::Usual).and_then(Guest::with_debian).map(|mut guest| {
         guest.tree().bytes(cases::SCRIPT, cases::SCRIPT_TEXT);
         guest
     });
-    run(debian, &cases::debian(&place("kvm")), "kvm");
+    run(format!("nested {arch}, Debian"), debian, &cases::debian(&place));
+    if arch == Arch::Aarch64 {
+        for (name, board) in [("16 KiB pages", Board::Pages16k), ("Raspberry Pi 4", Board::Raspi4b)] {
+            run(format!("nested {arch}, {name}"), small(board), &cases::smoke(&place));
+        }
+    }
 }

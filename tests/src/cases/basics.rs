@@ -44,6 +44,15 @@ pub fn small(place: &Place) -> Vec<Case> {
 const REDIRECTIONS: &str = "cd /tmp && (echo one; echo two >&2) 2>err >out; cat out err; \
     { echo three; cat <out; } >>err; wc -l <err; echo x | (read a; echo got $a); rm out err; ls";
 
+/// The least that must work on a board: a shell, its pipes, its children.
+pub fn smoke(place: &Place) -> Vec<Case> {
+    let sh = ["/bin/busybox", "sh", "-c", "uname -m; echo a | tr a b; exit 3"];
+    vec![
+        place.same("a shell", &sh),
+        place.gives("a pipeline", &["/bin/busybox", "sh", "-c", PIPELINE], "3\n", 7),
+    ]
+}
+
 /// Cases for the machine at hand, whatever is installed on it.
 pub fn here(place: &Place) -> Vec<Case> {
     let sh = |script| ["/bin/sh", "-c", script];

@@ -6,6 +6,7 @@
 
 mod abi;
 mod basics;
+mod platform;
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -14,7 +15,8 @@ use crate::arch::Arch;
 use crate::guest::{Guest, Outcome, Step};
 
 pub use abi::abi;
-pub use basics::{SCRIPT, SCRIPT_TEXT, debian, here, small};
+pub use basics::{SCRIPT, SCRIPT_TEXT, debian, here, small, smoke};
+pub use platform::platform;
 
 /// Judges the outcomes of a case's steps; `Err` says what is wrong.
 pub type Check = Box<dyn Fn(&[Outcome]) -> Result<(), String>>;
