@@ -28,11 +28,6 @@ pub(crate) fn getpid() -> i32 {
     unsafe { libc::getpid() }
 }
 
-pub(crate) fn getppid() -> i32 {
-    // SAFETY: takes and changes nothing.
-    unsafe { libc::getppid() }
-}
-
 pub(crate) fn read(from: &impl AsRawFd, buffer: &mut [u8]) -> isize {
     // SAFETY: the buffer is writable for its whole length.
     unsafe { libc::read(from.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) }

@@ -264,6 +264,12 @@ pub(super) fn describe<'a>(worker: &Worker, buffer: &'a mut [u8; 256]) -> &'a st
     core::str::from_utf8(&buffer[..256 - left]).unwrap_or("")
 }
 
+/// Nothing in the registers can make their load fault.
+#[inline]
+pub(super) fn is_loadable(_: &UserRegs, _: &FpState) -> bool {
+    true
+}
+
 /// Every value of every register can be loaded here; the entry code masks PSTATE.
 pub(super) fn sanitize(_: &mut UserRegs, _: &mut FpState, _: &Features) -> Option<SignalInfo> {
     None

@@ -169,7 +169,7 @@ impl Platform for Kvm {
     }
 
     fn new_context(&self) -> Result<Box<dyn Context>> {
-        Ok(Box::new(vcpu::KvmContext))
+        Ok(Box::new(vcpu::KvmContext::default()))
     }
 
     fn run_worker(&self, id: usize, body: &mut dyn FnMut()) -> Result<()> {

@@ -70,6 +70,8 @@ const PCIDS: usize = 6;
 pub(super) struct Worker {
     id: usize,
     shared: Arc<Shared>,
+    /// What others may know of it: its entry in `shared.workers`.
+    state: *const super::WorkerState,
     pub(super) cpu: *mut Cpu,
     pub(super) run: *mut kvm_run,
     fd: i32,
@@ -141,6 +143,7 @@ pub(super) fn run_worker(shared: &Arc<Shared>, id: usize, body: &mut dyn FnMut()
     let mut worker = Box::new(Worker {
         id,
         shared: shared.clone(),
+        state: &raw const shared.workers[id],
         cpu,
         run,
         fd,
@@ -273,18 +276,22 @@ pub(super) fn counters(worker: &Worker) -> &Counters {
 }
 
 /// What root to load for `space` on this vCPU: 0 if it is loaded and nothing changed.
+#[inline]
 fn choose_root(worker: &mut Worker, space: &Space) -> u64 {
-    let shared = &worker.shared;
-    let state = &shared.workers[worker.id];
+    // SAFETY: `run_worker` set it to this worker's entry in `shared`, which the worker keeps alive.
+    let state = unsafe { &*worker.state };
     if worker.loaded.0 != space.id {
         state.loaded.store(space.id, Ordering::SeqCst);
     }
     worker.entries += 2;
     state.entries.store(worker.entries - 1, Ordering::SeqCst);
     let generation = space.generation.load(Ordering::SeqCst);
-    if worker.loaded == (space.id, generation) {
-        return 0;
-    }
+    if worker.loaded == (space.id, generation) { 0 } else { load_root(worker, space, generation) }
+}
+
+/// The root register's value for a space that is not loaded, or not as it is now.
+fn load_root(worker: &mut Worker, space: &Space, generation: u64) -> u64 {
+    let shared = &worker.shared;
     let changed = worker.loaded.0 != space.id;
     worker.loaded = (space.id, generation);
     if changed {
@@ -321,50 +328,86 @@ pub(super) fn note_flushed(space: &Space, before: u64) {
 }
 
 /// Nothing of a task lives outside its registers on this platform.
-pub(super) struct KvmContext;
+#[derive(Default)]
+pub(super) struct KvmContext {
+    /// Address of the last space that was found to be one of this platform's; 0 at first. A task keeps its space for
+    /// thousands of switches, and comparing an address is a tenth of asking for a type.
+    space: usize,
+}
+
+impl KvmContext {
+    /// The platform's own view of `space`.
+    #[inline]
+    fn own<'a>(&mut self, space: &'a Arc<dyn AddressSpace>) -> &'a Space {
+        let address = Arc::as_ptr(space).cast::<Space>();
+        if address as usize != self.space {
+            assert!(space.as_any().is::<Space>(), "a space of another platform");
+            self.space = address as usize;
+        }
+        // SAFETY: the caller's `Arc` keeps what lies at this address alive. It was a `Space` when it was looked at, and a
+        // kernel has one platform, whose spaces are all that it ever passes here.
+        unsafe { &*address }
+    }
+}
 
 impl Context for KvmContext {
+    #[inline]
     fn switch(&mut self, space: &Arc<dyn AddressSpace>, regs: &mut UserRegs, fp: &mut FpState) -> Trap {
-        let Some(space) = space.as_any().downcast_ref::<Space>() else {
-            unreachable!("a space of another platform")
-        };
+        let space = self.own(space);
         let worker = current();
         assert!(!worker.is_null(), "switch outside a worker");
         // SAFETY: this thread's worker; nothing below parks.
         let worker = unsafe { &mut *worker };
-        if let Some(signal) = arch::sanitize(regs, fp, worker.shared.machine.features()) {
+        if !arch::is_loadable(regs, fp)
+            && let Some(signal) = arch::sanitize(regs, fp, worker.shared.machine.features())
+        {
             return Trap::Signal(signal);
         }
-        loop {
-            let exception = match run_user(worker, space, regs, fp) {
-                ring0::Trap::Syscall => return Trap::Syscall,
-                ring0::Trap::Kick => {
-                    arch::acknowledge_kick(&worker.shared.machine, worker.id);
-                    return Trap::Kick;
-                }
-                ring0::Trap::Yield => return Trap::Yield,
-                ring0::Trap::PageFault { addr, access, code } => {
-                    let access = match access {
-                        ring0::Access::Read => super::super::Access::Read,
-                        ring0::Access::Write => super::super::Access::Write,
-                        ring0::Access::Execute => super::super::Access::Execute,
-                    };
-                    return Trap::PageFault { addr, access, info: arch::page_fault_info(code) };
-                }
-                ring0::Trap::HostMemoryGone { addr } => {
-                    return Trap::Signal(SignalInfo {
-                        signo: libc::SIGBUS,
-                        code: libc::BUS_ADRERR,
-                        addr: addr.unwrap_or(0),
-                        info: FaultInfo::default(),
-                    });
-                }
-                ring0::Trap::Exception(exception) => exception,
-            };
-            if let Some(trap) = arch::exception(space, regs, fp, exception) {
-                return trap;
-            }
+        match run_user(worker, space, regs, fp) {
+            ring0::Trap::Syscall => Trap::Syscall,
+            trap => other_trap(worker, space, regs, fp, trap),
         }
+    }
+}
+
+/// What the kernel hears of a trap that is not a system call. Goes on in user code where the trap was for the platform.
+fn other_trap(
+    worker: &mut Worker,
+    space: &Space,
+    regs: &mut UserRegs,
+    fp: &mut FpState,
+    mut trap: ring0::Trap,
+) -> Trap {
+    loop {
+        let exception = match trap {
+            ring0::Trap::Syscall => return Trap::Syscall,
+            ring0::Trap::Kick => {
+                arch::acknowledge_kick(&worker.shared.machine, worker.id);
+                return Trap::Kick;
+            }
+            ring0::Trap::Yield => return Trap::Yield,
+            ring0::Trap::PageFault { addr, access, code } => {
+                let access = match access {
+                    ring0::Access::Read => super::super::Access::Read,
+                    ring0::Access::Write => super::super::Access::Write,
+                    ring0::Access::Execute => super::super::Access::Execute,
+                };
+                return Trap::PageFault { addr, access, info: arch::page_fault_info(code) };
+            }
+            ring0::Trap::HostMemoryGone { addr } => {
+                return Trap::Signal(SignalInfo {
+                    signo: libc::SIGBUS,
+                    code: libc::BUS_ADRERR,
+                    addr: addr.unwrap_or(0),
+                    info: FaultInfo::default(),
+                });
+            }
+            ring0::Trap::Exception(exception) => exception,
+        };
+        if let Some(trap) = arch::exception(space, regs, fp, exception) {
+            return trap;
+        }
+        trap = run_user(worker, space, regs, fp);
     }
 }
 
@@ -376,6 +419,7 @@ fn run_user(worker: &mut Worker, space: &Space, regs: &mut UserRegs, fp: &mut Fp
     // SAFETY: the block is this vCPU's; `regs` and `fp` live on kernel stacks or the heap, in the arena, and were
     // sanitised; the root maps the shared part.
     let trap = unsafe { arch::switch_to_user(worker.cpu, regs, fp, opts, &worker.shared.counters.drops) };
-    worker.shared.workers[worker.id].entries.store(worker.entries, Ordering::Release);
+    // SAFETY: as in `choose_root`.
+    unsafe { (*worker.state).entries.store(worker.entries, Ordering::Release) };
     trap
 }

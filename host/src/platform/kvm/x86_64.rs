@@ -332,6 +332,15 @@ pub(super) fn describe<'a>(worker: &Worker, buffer: &'a mut [u8; 256]) -> &'a st
     core::str::from_utf8(&buffer[..256 - left]).unwrap_or("")
 }
 
+/// Whether the registers can be loaded as they are: the quick answer for addresses in the lower half.
+///
+/// An FP image that a program wrote was sanitised where it came in (sigreturn), and XSAVE writes loadable ones only.
+#[inline]
+pub(super) fn is_loadable(regs: &UserRegs, fp: &FpState) -> bool {
+    debug_assert!(fp.is_loadable(ring0_x86_64::features::XCR0_OFFERED), "an FP image was not sanitised");
+    (regs.rip | regs.fs_base | regs.gs_base) >> 47 == 0
+}
+
 /// Makes registers and FP state loadable, or says which signal Linux would send.
 pub(super) fn sanitize(regs: &mut UserRegs, fp: &mut FpState, features: &Features) -> Option<SignalInfo> {
     let fault =
