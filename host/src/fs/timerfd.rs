@@ -84,15 +84,18 @@ impl Expire for TimerFd {
             return;
         }
         state.timer = None;
-        if state.interval == 0 {
-            state.expirations += 1;
-            state.next = 0;
-        } else {
-            let passed = (now - state.next) / state.interval + 1;
-            state.expirations += passed;
-            state.next += passed * state.interval;
-            if let (Some(kernel), Some(me)) = (self.kernel.upgrade(), self.me.upgrade()) {
-                state.timer = Some(kernel.add_timer(state.next, Action::Expire(me)));
+        // How often it expired since it was due, beyond the first time; an interval of 0 is a one-shot timer.
+        match (now - state.next).checked_div(state.interval) {
+            None => {
+                state.expirations += 1;
+                state.next = 0;
+            }
+            Some(missed) => {
+                state.expirations += missed + 1;
+                state.next += (missed + 1) * state.interval;
+                if let (Some(kernel), Some(me)) = (self.kernel.upgrade(), self.me.upgrade()) {
+                    state.timer = Some(kernel.add_timer(state.next, Action::Expire(me)));
+                }
             }
         }
         drop(state);

@@ -19,7 +19,7 @@ pub struct Identity {
 /// # Errors
 /// What getgroups(2) returns.
 pub fn own() -> Result<Identity> {
-    // SAFETY (these three): no pointers, or a buffer as long as the call is told.
+    // SAFETY: these calls take no pointers, or a buffer as long as the call is told.
     let count = unsafe { syscall(libc::SYS_getgroups, [0; 6]) }? as usize;
     let mut groups = vec![0_u32; count];
     // SAFETY: as above.

@@ -78,7 +78,7 @@ pub fn spawn(program: &CStr, fds: [BorrowedFd<'_>; 3]) -> Result<i32> {
         }
         libc::posix_spawnattr_setsigmask(&mut attr, &mask);
         // A session of its own: the terminal's signals are for the sandbox's main process.
-        let flags = libc::POSIX_SPAWN_SETSIGMASK as i32 | libc::POSIX_SPAWN_SETSID as i32;
+        let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSID as i32;
         libc::posix_spawnattr_setflags(&mut attr, flags as libc::c_short);
         let error =
             libc::posix_spawn(&mut pid, program.as_ptr(), &actions, &attr, argv.as_ptr(), envp.as_ptr());

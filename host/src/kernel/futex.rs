@@ -140,7 +140,6 @@ impl Futexes {
     }
 
     /// Locks two buckets in index order; the second is `None` if it is the first.
-    #[expect(clippy::type_complexity, reason = "two guards")]
     fn lock_two(&self, a: usize, b: usize) -> (LockGuard<'_, Vec<Entry>>, Option<LockGuard<'_, Vec<Entry>>>) {
         if a == b {
             (self.buckets[a].lock(), None)

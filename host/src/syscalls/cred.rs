@@ -229,7 +229,8 @@ pub(super) fn prctl(cur: &mut Current, args: &Args) -> Result<u64> {
         }
         p::PR_GET_DUMPABLE => Ok(cur.task.group.dumpable.load(Ordering::Relaxed)),
         p::PR_SET_KEEPCAPS if arg2 <= 1 => change(cur, |cred| {
-            cred.securebits = cred.securebits & !securebits::KEEP_CAPS | arg2 as u32 * securebits::KEEP_CAPS;
+            cred.securebits =
+                cred.securebits & !securebits::KEEP_CAPS | (arg2 as u32 * securebits::KEEP_CAPS);
             Ok(0)
         }),
         p::PR_GET_KEEPCAPS => Ok(u64::from(cur.cred().securebits & securebits::KEEP_CAPS != 0)),

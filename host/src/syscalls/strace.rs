@@ -16,7 +16,7 @@ use text::{file_mode, first, flags, futex, mode_and_flags, one_of, pointer, quot
 mod text;
 
 /// Reads user memory; fails where it is not mapped.
-pub type Reader<'a> = &'a dyn Fn(u64, &mut [u8]) -> Result<()>;
+pub(super) type Reader<'a> = &'a dyn Fn(u64, &mut [u8]) -> Result<()>;
 
 /// Flags that make `open` use its mode: O_CREAT, and O_TMPFILE's own bit.
 const CREATES: u64 = 0x40_0040;

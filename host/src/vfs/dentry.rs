@@ -69,6 +69,9 @@ pub struct Dentry {
     flags: AtomicU32,
 }
 
+/// What a directory is known to hold under a name; `None` where nothing is.
+type Known = (Arc<[u8]>, Option<Arc<Dentry>>);
+
 impl Dentry {
     /// A dentry without a parent: a root, or a name for something that has none (pipes).
     pub fn root(sb: &Arc<Superblock>, inode: Arc<dyn Inode>, name: &[u8]) -> Arc<Self> {
@@ -391,7 +394,7 @@ impl Dentry {
     }
 
     /// Names known to exist and names known to be missing, for a directory listing.
-    pub(super) fn known(&self) -> Vec<(Arc<[u8]>, Option<Arc<Dentry>>)> {
+    pub(super) fn known(&self) -> Vec<Known> {
         self.children.lock().iter().map(|(name, child)| (name.clone(), child.clone())).collect()
     }
 

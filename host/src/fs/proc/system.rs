@@ -11,10 +11,10 @@ use std::fmt::Write;
 use std::sync::{Arc, Weak};
 
 /// Release and version that the sandbox shows (uname(2) says the same).
-pub const OSRELEASE: &str = "6.1.0";
+pub(super) const OSRELEASE: &str = "6.1.0";
 const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC Pillbox";
 /// Clock ticks per second of user-visible times.
-pub const USER_HZ: u64 = 100;
+pub(super) const USER_HZ: u64 = 100;
 
 fn text(
     kernel: &Arc<Kernel>,

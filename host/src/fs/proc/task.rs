@@ -53,7 +53,10 @@ const TEXTS: &[(&str, u32, Make)] = &[
     }),
     ("schedstat", 0o444, |_| Ok("0 0 0\n".to_owned())),
 ];
-const BYTES: &[(&str, u32, fn(&Subject) -> Result<Vec<u8>>)] = &[
+/// A file: name, mode and what makes its contents.
+type ByteFile = (&'static str, u32, fn(&Subject) -> Result<Vec<u8>>);
+
+const BYTES: &[ByteFile] = &[
     ("auxv", 0o400, |s| Ok(s.mm().map(|mm| mm.layout().auxv).unwrap_or_default())),
     ("cmdline", 0o444, |s| s.memory(|layout| layout.args)),
     ("environ", 0o400, |s| s.memory(|layout| layout.env)),
