@@ -259,33 +259,33 @@ fn lock(fd: i64, command: i32, kind: i32, start: i64, len: i64) -> String {
 fn locks() {
     scratch("locks");
     let fd = open("f", O_RDWR | O_CREAT, 0o600);
-    println!("write lock {}", lock(fd, libc::F_SETLK, libc::F_WRLCK as i32, 10, 10));
-    println!("own, again {}", lock(fd, libc::F_SETLK, libc::F_RDLCK as i32, 15, 5));
-    println!("not held by others {}", lock(fd, libc::F_GETLK, libc::F_WRLCK as i32, 0, 0));
+    println!("write lock {}", lock(fd, libc::F_SETLK, libc::F_WRLCK, 10, 10));
+    println!("own, again {}", lock(fd, libc::F_SETLK, libc::F_RDLCK, 15, 5));
+    println!("not held by others {}", lock(fd, libc::F_GETLK, libc::F_WRLCK, 0, 0));
     in_child("child", || {
-        println!("get {}", lock(fd, libc::F_GETLK, libc::F_WRLCK as i32, 0, 0));
-        println!("read where written {}", lock(fd, libc::F_SETLK, libc::F_RDLCK as i32, 10, 2));
-        println!("read where read {}", lock(fd, libc::F_SETLK, libc::F_RDLCK as i32, 15, 5));
-        println!("beside {}", lock(fd, libc::F_SETLK, libc::F_WRLCK as i32, 20, 5));
+        println!("get {}", lock(fd, libc::F_GETLK, libc::F_WRLCK, 0, 0));
+        println!("read where written {}", lock(fd, libc::F_SETLK, libc::F_RDLCK, 10, 2));
+        println!("read where read {}", lock(fd, libc::F_SETLK, libc::F_RDLCK, 15, 5));
+        println!("beside {}", lock(fd, libc::F_SETLK, libc::F_WRLCK, 20, 5));
         0
     });
-    println!("the child's are gone {}", lock(fd, libc::F_SETLK, libc::F_WRLCK as i32, 0, 0));
+    println!("the child's are gone {}", lock(fd, libc::F_SETLK, libc::F_WRLCK, 0, 0));
     let (read_end, write_end) = sys::pipe(0);
     let pid = sys::fork(|| {
         close(read_end);
-        println!("waited {}", lock(fd, libc::F_SETLKW, libc::F_WRLCK as i32, 0, 0));
+        println!("waited {}", lock(fd, libc::F_SETLKW, libc::F_WRLCK, 0, 0));
         write(write_end, b"got it");
         0
     });
     std::thread::sleep(std::time::Duration::from_millis(10));
-    println!("unlock {}", lock(fd, libc::F_SETLK, libc::F_UNLCK as i32, 0, 0));
+    println!("unlock {}", lock(fd, libc::F_SETLK, libc::F_UNLCK, 0, 0));
     report_read("the child", read_end, 10);
     println!("{}", sys::wait(pid));
     let twin = open("f", O_RDWR, 0);
-    lock(fd, libc::F_SETLK, libc::F_WRLCK as i32, 0, 0);
+    lock(fd, libc::F_SETLK, libc::F_WRLCK, 0, 0);
     close(twin);
     in_child("closing any descriptor drops them", || {
-        println!("{}", lock(fd, libc::F_SETLK, libc::F_WRLCK as i32, 0, 0));
+        println!("{}", lock(fd, libc::F_SETLK, libc::F_WRLCK, 0, 0));
         0
     });
     unscratch();

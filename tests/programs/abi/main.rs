@@ -14,6 +14,10 @@ mod child;
 mod credentials;
 mod events;
 #[expect(unsafe_code, reason = "faults are provoked with bad pointers and instructions")]
+#[expect(
+    clippy::undocumented_unsafe_blocks,
+    reason = "each block provokes, in a child of its own, the exception that its case is named after"
+)]
 mod exceptions;
 mod files;
 mod limits;

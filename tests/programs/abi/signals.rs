@@ -77,7 +77,7 @@ fn info() {
     report("sigqueue", sys!(libc::SYS_rt_sigqueueinfo, me(), libc::SIGUSR1, queued.as_ptr()));
     println!("value {:#x}", VALUE.load(SeqCst) as u32);
     show_info("sigqueue");
-    let own_uid = sys!(libc::SYS_getuid) as i64;
+    let own_uid = sys!(libc::SYS_getuid);
     sys!(libc::SYS_kill, me(), libc::SIGUSR1);
     println!("uid: {}", STATUS.load(SeqCst) == own_uid);
     taken();
