@@ -324,9 +324,11 @@ pub fn build(arch: Arch, what: &[&str]) -> Result<PathBuf, Error> {
         .env_remove("CARGO_MANIFEST_DIR")
         .stdin(Stdio::null());
     let shown = format!("cargo build --release --target {} {}", arch.target(), what.join(" "));
-    match cargo.status() {
-        Ok(status) if status.success() => {}
-        _ => return Err(Error::Build(shown)),
+    // Warnings are the lint layer's business; here they would drown what the guest says.
+    let output = cargo.output().map_err(io_error(Path::new("cargo")))?;
+    if !output.status.success() {
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        return Err(Error::Build(shown));
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target = target.unwrap_or_else(|| workspace_root().join("target"));
