@@ -77,8 +77,11 @@ pub fn spawn(program: &CStr, fds: [BorrowedFd<'_>; 3]) -> Result<i32> {
             libc::sigdelset(&mut mask, signal);
         }
         libc::posix_spawnattr_setsigmask(&mut attr, &mask);
-        // A session of its own: the terminal's signals are for the sandbox's main process.
-        let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSID as i32;
+        // A process group of its own: the terminal's signals are for the sandbox's main process. Not a session of its
+        // own: the host's scheduler treats a session as one (sched(7), "autogroup"), and threads that take turns
+        // should not compete with each other.
+        libc::posix_spawnattr_setpgroup(&mut attr, 0);
+        let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETPGROUP;
         libc::posix_spawnattr_setflags(&mut attr, flags as libc::c_short);
         let error =
             libc::posix_spawn(&mut pid, program.as_ptr(), &actions, &attr, argv.as_ptr(), envp.as_ptr());
