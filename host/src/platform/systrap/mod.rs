@@ -168,6 +168,7 @@ impl Platform for Systrap {
     fn stats(&self) -> Vec<(&'static str, u64)> {
         vec![
             ("systrap.switches", self.shares.switches.value()),
+            ("systrap.switches on two CPUs", self.shares.spread.value()),
             ("systrap.faults", self.shares.faults.value()),
         ]
     }
