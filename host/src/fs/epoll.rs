@@ -45,7 +45,7 @@ impl Item {
         if events & !FLAGS == 0 {
             return 0;
         }
-        self.file.upgrade().map_or(0, |file| file.ops().poll() & (events & !FLAGS | ALWAYS))
+        self.file.upgrade().map_or(0, |file| file.ops().poll() & events & !FLAGS)
     }
 }
 
@@ -96,6 +96,8 @@ impl Epoll {
     /// # Errors
     /// EEXIST, EPERM for files that never block, ELOOP, EINVAL for itself.
     pub fn add(&self, fd: i32, file: &Arc<File>, events: u32, data: u64) -> Result<()> {
+        // As Linux keeps them; an item disarmed by EPOLLONESHOT has lost these, too.
+        let events = events | ALWAYS;
         let Some(queue) = file.ops().wait_queue() else { return Err(Errno::EPERM) };
         if let Some(other) = file.downcast::<Epoll>() {
             if std::ptr::eq(other, self) {
@@ -139,6 +141,7 @@ impl Epoll {
     /// # Errors
     /// ENOENT.
     pub fn modify(&self, fd: i32, file: &Arc<File>, events: u32, data: u64) -> Result<()> {
+        let events = events | ALWAYS;
         let items = self.items.lock();
         let watched = items.get(&(fd, Arc::as_ptr(file) as usize)).ok_or(Errno::ENOENT)?;
         if watched.item.events.load(Ordering::Relaxed) & EPOLLEXCLUSIVE != 0 {

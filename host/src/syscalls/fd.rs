@@ -212,3 +212,8 @@ pub(super) fn flock(cur: &mut Current, args: &Args) -> Result<u64> {
     }
     Ok(0)
 }
+
+/// Whether seals forbid new writable shared mappings of a file.
+pub(super) fn sealed_against_writing(file: &Arc<File>) -> bool {
+    node(file).is_ok_and(|node| node.seals() & (c::F_SEAL_WRITE | c::F_SEAL_FUTURE_WRITE) != 0)
+}

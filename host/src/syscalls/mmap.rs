@@ -85,6 +85,12 @@ pub(super) fn mmap(cur: &mut Current, args: &Args) -> Result<u64> {
                 }
                 vm |= VmFlags::NEVER_WRITE;
             }
+            if vm.contains(VmFlags::SHARED) && super::fd::sealed_against_writing(&file) {
+                if prot.contains(Prot::WRITE) {
+                    return Err(Errno::EPERM);
+                }
+                vm |= VmFlags::NEVER_WRITE;
+            }
             Some((file.ops().mappable().ok_or(Errno::ENODEV)?, offset))
         }
     };

@@ -136,6 +136,10 @@ impl Path {
             if at.is_mount_root() {
                 match at.mount.place() {
                     Some(place) => at = place,
+                    // A file that is all of its mount (memfd) is called by its own name.
+                    None if parts.is_empty() && at.dentry.kind() != Kind::Dir => {
+                        return (false, at.dentry.place().1.to_vec());
+                    }
                     None => break false,
                 }
                 continue;

@@ -152,12 +152,12 @@ fn instructions() {
         asm!("mov ds, {0:x}", in(reg) 0xfff8_u32);
     });
     provoke("popf cannot take interrupts or IOPL", here, || {
-        let flags: u64;
+        let (before, flags): (u64, u64);
         unsafe {
             asm!("pushfq", "pop {0}", "mov {1}, {0}", "xor {1}, 0x3200", "push {1}", "popfq", "pushfq", "pop {1}",
-                out(reg) _, out(reg) flags);
+                out(reg) before, out(reg) flags);
         }
-        println!("  flags {:#x}", flags & 0x3200);
+        println!("  interrupts {:#x} changed {:#x}", flags & 0x200, (before ^ flags) & 0x3200);
     });
     provoke("rdpmc", here, || unsafe {
         asm!("rdpmc", in("ecx") 0, out("eax") _, out("edx") _);

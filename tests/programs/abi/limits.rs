@@ -94,12 +94,15 @@ fn get_set() {
         0
     });
     in_child("of a child", || {
+        let (read_end, write_end) = sys::pipe(0);
         let pid = sys::fork(|| {
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            sys::close(write_end);
+            sys::read(read_end, 1);
             get(libc::RLIMIT_CPU)[0] as i32
         });
         let limit = [33_u64, 200];
         report("set", sys!(libc::SYS_prlimit64, pid, libc::RLIMIT_CPU, limit.as_ptr(), 0));
+        sys::close(write_end);
         println!("{}", sys::wait(pid));
         0
     });

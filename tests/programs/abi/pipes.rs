@@ -179,7 +179,7 @@ fn closed_while_waiting() {
         sys::action(libc::SIGPIPE, libc::SIG_IGN, 0, &[]);
         let (read_end, write_end) = pipe(0);
         let reader = fork(|| {
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(std::time::Duration::from_millis(150));
             0
         });
         close(read_end);

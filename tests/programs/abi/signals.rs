@@ -360,9 +360,8 @@ fn registers_survive() {
     handle(libc::SIGALRM, note, libc::SA_RESTART);
     let interval = [0_i64, 500, 0, 500];
     sys!(libc::SYS_setitimer, libc::ITIMER_REAL, interval.as_ptr(), 0);
-    let mut rounds = 0_u64;
     let mut good = true;
-    while COUNT.load(SeqCst) < 20 {
+    loop {
         let mut sum = 0_u64;
         let mut real = 0.0_f64;
         for step in 0..10_000_u64 {
@@ -370,11 +369,13 @@ fn registers_survive() {
             real += step as f64;
         }
         good &= sum == 0 || real == 49_995_000.0;
-        rounds += 1;
+        if COUNT.load(SeqCst) >= 20 {
+            break;
+        }
     }
     let off = [0_i64; 4];
     sys!(libc::SYS_setitimer, libc::ITIMER_REAL, off.as_ptr(), 0);
-    println!("computed right: {}", good && rounds > 0);
+    println!("computed right: {}", good);
     taken();
 }
 

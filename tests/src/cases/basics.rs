@@ -38,6 +38,7 @@ pub fn small(place: &Place) -> Vec<Case> {
             }),
         });
     }
+    cases.extend(super::abi(place));
     cases
 }
 
@@ -56,13 +57,15 @@ pub fn smoke(place: &Place) -> Vec<Case> {
 /// Cases for the machine at hand, whatever is installed on it.
 pub fn here(place: &Place) -> Vec<Case> {
     let sh = |script| ["/bin/sh", "-c", script];
-    vec![
+    let mut cases = vec![
         place.gives("a pipeline of a shell", &sh(PIPELINE), "3\n", 7),
         place.same("subshells and redirections", &sh(REDIRECTIONS_HERE)),
         place.gives("the status of a signal", &sh("kill -TERM $$"), "", 143),
         gives("a command that is not there", place.sandboxed(&["/bin/no-such-command"]), "", 127),
         gives("a flag that is none", place.pillbox::<&str>(&["do", "--bogus"], &[]), "", 125),
-    ]
+    ];
+    cases.extend(super::abi(place));
+    cases
 }
 
 const REDIRECTIONS_HERE: &str = "d=$(mktemp -d) && cd $d && (echo one; echo two >&2) 2>err >out; cat out err; \
