@@ -6,7 +6,7 @@ use super::signal::{Actions, Pending};
 use super::timers::ProcessTimers;
 use crate::sync::{Lock, WaitQueue};
 use crate::vfs::Path;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
 /// How a process ended or changed, in the encoding of wait(2).
@@ -114,6 +114,8 @@ impl Task {
 pub struct ThreadGroup {
     /// Its id.
     pub tgid: i32,
+    /// Its parent's, as the process tree has it: getppid(2) takes no lock.
+    pub(super) parent: AtomicI32,
     pub(super) state: Lock<GroupState>,
     /// Resource limits.
     pub limits: Lock<Limits>,
@@ -140,6 +142,7 @@ impl ThreadGroup {
     pub(super) fn new(tgid: i32, actions: Actions, limits: Limits) -> Arc<Self> {
         Arc::new(ThreadGroup {
             tgid,
+            parent: AtomicI32::new(0),
             state: Lock::new(GroupState {
                 threads: Vec::new(),
                 actions,

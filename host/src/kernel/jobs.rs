@@ -5,6 +5,7 @@ use super::signal::{SIGCHLD, SIGCONT, SigInfo, code, sa};
 use super::{Current, Kernel, Task};
 use crate::abi::{Errno, Result};
 use crate::cred::{Caps, Cred};
+use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
 impl Kernel {
@@ -212,6 +213,6 @@ impl Current {
 
     /// getppid(2).
     pub fn parent_pid(&self) -> i32 {
-        self.kernel.tree.lock().node(self.task.tgid()).map_or(0, |node| node.parent)
+        self.task.group.parent.load(Ordering::Relaxed)
     }
 }

@@ -6,6 +6,7 @@
 use super::Task;
 use super::group::{ThreadGroup, Usage, WaitStatus};
 use crate::abi::{Errno, Result};
+use core::sync::atomic::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -113,6 +114,7 @@ impl Tree {
 
     pub(super) fn add_node(&mut self, node: Node) {
         let (id, parent) = (node.group.tgid, node.parent);
+        node.group.parent.store(parent, Ordering::Relaxed);
         self.nodes.insert(id, node);
         if let Some(parent) = self.nodes.get_mut(&parent) {
             parent.children.push(id);
@@ -207,6 +209,7 @@ impl Tree {
         for child in &children {
             if let Some(child) = self.nodes.get_mut(child) {
                 child.parent = heir;
+                child.group.parent.store(heir, Ordering::Relaxed);
             }
         }
         let had_any = !children.is_empty();
