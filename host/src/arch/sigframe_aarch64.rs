@@ -70,7 +70,7 @@ pub fn prepare() {}
 /// EFAULT if the stack cannot be written.
 pub fn push(
     regs: &mut UserRegs,
-    fp: &FpState,
+    fp: &mut FpState,
     frame: &Frame,
     write: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
@@ -200,7 +200,7 @@ mod tests {
             altstack: [1, 2, 3],
             fault: [0, 0x9200_0046, 0xdead],
         };
-        push(&mut regs, &fp, &frame, &mut |at, bytes| {
+        push(&mut regs, &mut fp, &frame, &mut |at, bytes| {
             let at = (at - base) as usize;
             memory[at..at + bytes.len()].copy_from_slice(bytes);
             Ok(())

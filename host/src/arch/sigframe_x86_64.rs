@@ -110,7 +110,7 @@ fn probe_xstate() -> u64 {
 /// EFAULT if the stack cannot be written.
 pub fn push(
     regs: &mut UserRegs,
-    fp: &FpState,
+    fp: &mut FpState,
     frame: &Frame,
     write: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
@@ -120,19 +120,18 @@ pub fn push(
     let fp_at = frame.top.wrapping_sub(fp_size as u64) & !63;
     let at = ((fp_at.wrapping_sub(FRAME_SIZE as u64)) & !15).wrapping_sub(8);
 
-    let mut software = [0u8; 48];
+    // XSAVE and XRSTOR leave these bytes alone, and those behind the area (SDM vol. 1, 13.4.1): the image goes out
+    // in one piece.
+    let software = &mut fp.0[SW_RESERVED..FXSAVE_SIZE];
+    software.fill(0);
     if extended {
         software[0..4].copy_from_slice(&FP_XSTATE_MAGIC1.to_ne_bytes());
         software[4..8].copy_from_slice(&(fp_size as u32).to_ne_bytes());
         software[8..16].copy_from_slice(&features.to_ne_bytes());
         software[16..20].copy_from_slice(&(size as u32).to_ne_bytes());
+        fp.0[size..size + 4].copy_from_slice(&FP_XSTATE_MAGIC2.to_ne_bytes());
     }
-    write(fp_at, &fp.0[..SW_RESERVED])?;
-    write(fp_at + SW_RESERVED as u64, &software)?;
-    if extended {
-        write(fp_at + FXSAVE_SIZE as u64, &fp.0[FXSAVE_SIZE..size])?;
-        write(fp_at + size as u64, &FP_XSTATE_MAGIC2.to_ne_bytes())?;
-    }
+    write(fp_at, &fp.0[..fp_size])?;
 
     let mut bytes = [0u8; FRAME_SIZE];
     let mut put = |offset: usize, value: u64| bytes[offset..offset + 8].copy_from_slice(&value.to_ne_bytes());
@@ -218,30 +217,28 @@ pub fn pop(
 /// Reads an FP area and makes it safe to load: whatever a program writes there, no instruction of ours may fault.
 fn pop_fp(fp: &mut FpState, at: u64, read: &mut dyn FnMut(u64, &mut [u8]) -> Result<()>) -> Result<()> {
     let (features, size) = xstate();
-    let mut new = FpState::initial();
-    read(at, &mut new.0[..FXSAVE_SIZE])?;
     let word = |bytes: &[u8; FP_SIZE], offset: usize| {
         u32::from_ne_bytes(core::array::from_fn(|i| bytes[offset + i]))
     };
-    let magic = word(&new.0, SW_RESERVED);
-    let claimed = word(&new.0, SW_RESERVED + 16) as usize;
     let mut present = 3;
-    if magic == FP_XSTATE_MAGIC1 && claimed == size && size > FXSAVE_SIZE {
-        let mut end = [0; 4];
-        read(at + size as u64, &mut end)?;
-        if u32::from_ne_bytes(end) == FP_XSTATE_MAGIC2 {
-            read(at + FXSAVE_SIZE as u64, &mut new.0[FXSAVE_SIZE..size])?;
-            present = u64::from_ne_bytes(core::array::from_fn(|i| new.0[XSTATE_HEADER + i]));
-        }
+    // In one piece as a rule; a program may also have left a bare FXSAVE image.
+    let whole = size > FXSAVE_SIZE && read(at, &mut fp.0[..size + 4]).is_ok();
+    if !whole {
+        read(at, &mut fp.0[..FXSAVE_SIZE])?;
     }
-    let mxcsr = word(&new.0, 24);
+    if whole
+        && word(&fp.0, SW_RESERVED) == FP_XSTATE_MAGIC1
+        && word(&fp.0, SW_RESERVED + 16) as usize == size
+        && word(&fp.0, size) == FP_XSTATE_MAGIC2
+    {
+        present = u64::from_ne_bytes(core::array::from_fn(|i| fp.0[XSTATE_HEADER + i]));
+    }
+    let mxcsr = word(&fp.0, 24);
     // Reserved MXCSR bits fault when loaded (SDM vol. 1, 10.2.3); Linux masks them here too.
-    new.0[24..28].copy_from_slice(&(mxcsr & 0xffff).to_ne_bytes());
-    new.0[SW_RESERVED..FXSAVE_SIZE].fill(0);
+    fp.0[24..28].copy_from_slice(&(mxcsr & 0xffff).to_ne_bytes());
     // The header: features that exist here, standard format, reserved bytes zero (SDM vol. 1, 13.4.2).
-    new.0[XSTATE_HEADER..XSTATE_HEADER + 64].fill(0);
-    new.0[XSTATE_HEADER..XSTATE_HEADER + 8].copy_from_slice(&(present & features).to_ne_bytes());
-    *fp = new;
+    fp.0[XSTATE_HEADER..XSTATE_HEADER + 64].fill(0);
+    fp.0[XSTATE_HEADER..XSTATE_HEADER + 8].copy_from_slice(&(present & features).to_ne_bytes());
     Ok(())
 }
 
@@ -279,7 +276,7 @@ mod tests {
             altstack: [1, 2, 3],
             fault: [14, 6, 0xdead],
         };
-        push(&mut regs, &fp, &frame, &mut |at, bytes| {
+        push(&mut regs, &mut fp, &frame, &mut |at, bytes| {
             let at = (at - base) as usize;
             memory[at..at + bytes.len()].copy_from_slice(bytes);
             Ok(())

@@ -1,6 +1,7 @@
 //! The running task, as handlers get it.
 
 use super::clone::VforkDone;
+use super::futex::Waiting;
 use super::group::Usage;
 use super::sched::Action;
 use super::signal::{AltStack, SigInfo, SigSet};
@@ -51,6 +52,10 @@ pub struct Current {
     pub(super) fault_addr: u64,
     /// Where handlers without a restorer return to.
     pub(super) trampoline: u64,
+    /// For `wait_on`: made once.
+    waiter: Option<Arc<Waiter>>,
+    /// For futex waits: made once.
+    pub(super) futex_waiter: Option<Arc<Waiting>>,
     /// Set by exit(2): this thread ends.
     pub(super) exit: Option<i32>,
 }
@@ -85,6 +90,8 @@ impl Current {
             fault: FaultInfo::default(),
             fault_addr: 0,
             trampoline: 0,
+            waiter: None,
+            futex_waiter: None,
             exit: None,
         })
     }
@@ -257,7 +264,7 @@ impl Current {
     }
 
     /// Parks until `ready` gives a value, which is returned; until a signal is pending; or until `deadline`
-    /// (CLOCK_MONOTONIC ns). `ready` is tried once before anything else and after each event on a queue.
+    /// (CLOCK_MONOTONIC ns). `ready` is tried after registering on the queues and after each event on one.
     ///
     /// # Errors
     /// ERESTARTSYS on a signal, ETIMEDOUT.
@@ -289,10 +296,8 @@ impl Current {
         interrupts: u32,
         ready: &mut dyn FnMut() -> Option<T>,
     ) -> Result<T> {
-        if let Some(value) = ready() {
-            return Ok(value);
-        }
-        let waiter = Waiter::new(self.task.clone(), !0);
+        let waiter = self.waiter.get_or_insert_with(|| Waiter::new(self.task.clone(), !0)).clone();
+        waiter.take_seen();
         for (queue, mask) in queues {
             queue.register_for(&waiter, *mask);
         }

@@ -16,7 +16,9 @@ impl Current {
         if let Some(done) = self.vfork_done.take() {
             done.complete();
         }
-        let max_rss = self.mm().resident() / 1024;
+        // Counting pages takes time: it is done once per process.
+        let last = self.task.group.state.lock().threads.len() == 1;
+        let max_rss = if last { self.mm().resident() / 1024 } else { 0 };
         // Files and memory go before the parent hears of it: it may look for the effects.
         self.release();
         self.leave_group(status, max_rss);

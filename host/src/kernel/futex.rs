@@ -30,12 +30,14 @@ pub struct Futexes {
 
 struct Entry {
     key: FutexKey,
+    bitset: u32,
     waiter: Arc<Waiting>,
 }
 
-struct Waiting {
+/// A waiter. Each task has one, made by its first wait: a waker may hold it a moment longer than it is queued, but only
+/// to wake the task.
+pub(super) struct Waiting {
     task: Arc<Task>,
-    bitset: u32,
     woken: AtomicBool,
     /// The bucket it is in; changed with both buckets locked.
     bucket: AtomicUsize,
@@ -172,7 +174,7 @@ fn wake_in(bucket: &mut Vec<Entry>, key: &FutexKey, count: usize, bitset: u32) -
     let mut woken = 0;
     let mut at = 0;
     while at < bucket.len() && woken < count {
-        if bucket[at].key == *key && bucket[at].waiter.bitset & bitset != 0 {
+        if bucket[at].key == *key && bucket[at].bitset & bitset != 0 {
             let entry = bucket.remove(at);
             entry.waiter.woken.store(true, Ordering::SeqCst);
             entry.waiter.task.wake();
@@ -201,21 +203,22 @@ impl Current {
             return Err(Errno::EINVAL);
         }
         let kernel = self.kernel.clone();
-        let key = self.mm().futex_key(addr, shared)?;
+        let mm = self.mm().clone();
+        let key = mm.futex_key(addr, shared)?;
         let index = Futexes::index(&key);
         let waiter = {
             let mut bucket = kernel.futexes.buckets[index].lock();
-            if self.mm().load_u32(addr)? != expected {
+            if mm.load_u32(addr)? != expected {
                 return Err(Errno::EAGAIN);
             }
-            let waiter = Arc::new(Waiting {
-                task: self.task.clone(),
-                bitset,
-                woken: AtomicBool::new(false),
-                bucket: AtomicUsize::new(index),
+            let waiter = self.futex_waiter.get_or_insert_with(|| {
+                let task = self.task.clone();
+                Arc::new(Waiting { task, woken: AtomicBool::new(false), bucket: AtomicUsize::new(index) })
             });
-            bucket.push(Entry { key, waiter: waiter.clone() });
-            waiter
+            waiter.woken.store(false, Ordering::Relaxed);
+            waiter.bucket.store(index, Ordering::Relaxed);
+            bucket.push(Entry { key, bitset, waiter: waiter.clone() });
+            waiter.clone()
         };
         loop {
             if waiter.woken.load(Ordering::SeqCst) {

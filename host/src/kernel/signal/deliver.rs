@@ -171,7 +171,7 @@ impl Current {
             // Overflowing the alternate stack is a bad frame, not a write to what lies below.
             if at < floor { Err(Errno::EFAULT) } else { mm.write(at, bytes) }
         };
-        sigframe::push(&mut self.regs, &self.fp, &frame, &mut write)?;
+        sigframe::push(&mut self.regs, &mut self.fp, &frame, &mut write)?;
         if alt.flags & AltStack::AUTODISARM != 0 && switch {
             self.altstack = AltStack::NONE;
         }
