@@ -95,3 +95,22 @@ pub fn next_signal(fd: BorrowedFd<'_>) -> Option<i32> {
     let read = unsafe { syscall(libc::SYS_read, args) }.ok()?;
     (read as usize == size_of_val(&info)).then_some(info[0] as i32)
 }
+
+/// A descriptor that becomes readable by [`raise`].
+///
+/// # Errors
+/// EMFILE, ENOMEM.
+pub fn event_fd() -> Result<OwnedFd> {
+    let flags = (libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) as u64;
+    // SAFETY: no pointers.
+    let fd = unsafe { syscall(libc::SYS_eventfd2, [0, flags, 0, 0, 0, 0]) }?;
+    // SAFETY: a fresh descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Makes an [`event_fd`] readable, for good.
+pub fn raise(fd: BorrowedFd<'_>) {
+    let one = 1u64;
+    // SAFETY: `one` is valid for the read.
+    let _ = unsafe { syscall(libc::SYS_write, [fd.as_raw_fd() as u64, &raw const one as u64, 8, 0, 0, 0]) };
+}

@@ -6,7 +6,7 @@ use super::signal::{Actions, Pending};
 use super::timers::ProcessTimers;
 use crate::sync::{Lock, WaitQueue};
 use crate::vfs::Path;
-use core::sync::atomic::{AtomicI32, AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
 /// How a process ended or changed, in the encoding of wait(2).

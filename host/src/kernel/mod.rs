@@ -180,9 +180,9 @@ impl Kernel {
         self.sched.cancel_timer(id)
     }
 
-    /// The poller, started by the first call.
+    /// What watches host descriptors.
     pub fn poller(&self) -> &Arc<Poller> {
-        self.poller.get_or_init(|| Poller::start(self.me.clone()))
+        self.poller.get_or_init(|| Poller::new(self.me.clone()))
     }
 
     /// Creates process 1, ready to run.
@@ -198,6 +198,7 @@ impl Kernel {
     /// # Errors
     /// A worker could not be set up.
     pub fn run(self: &Arc<Self>) -> Result<WaitStatus> {
+        let poller = self.poller().clone();
         let mut threads = Vec::new();
         let failure = Arc::new(Lock::new(None));
         for id in 0..self.sched.worker_count() {
@@ -211,6 +212,7 @@ impl Kernel {
             };
             threads.push(crate::arena::thread::spawn(&format!("pillbox-{id}"), body)?);
         }
+        poller.run();
         let status = self.wait_for_end();
         self.sched.stop();
         let failed = *failure.lock();
@@ -223,6 +225,9 @@ impl Kernel {
         if ended.is_none() {
             *ended = Some(status);
             self.ended_word.store(1, Ordering::SeqCst);
+            if let Some(poller) = self.poller.get() {
+                poller.stop();
+            }
             crate::hostsys::futex::wake(&self.ended_word, u32::MAX >> 1);
         }
     }

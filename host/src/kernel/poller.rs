@@ -1,4 +1,6 @@
-//! The one host thread that waits for the host: descriptors that tasks wait on, and signals sent to us.
+//! Waiting for the host: descriptors that tasks wait on, and signals sent to us.
+//!
+//! One thread does, in [`Poller::run`]: the one that started the sandbox and has nothing else to do until it ends.
 
 use super::Kernel;
 use super::signal::{
@@ -6,14 +8,15 @@ use super::signal::{
 };
 use super::tree::INIT;
 use crate::abi::{Errno, Result};
-use crate::hostsys::poll::{Epoll, Event, block_signals, next_signal, signal_fd};
+use crate::hostsys::poll::{Epoll, Event, block_signals, event_fd, next_signal, raise, signal_fd};
 use crate::sync::{Lock, WaitQueue};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
-/// The token of the signal descriptor; others are descriptor numbers.
+/// The tokens of the signal descriptor and of the one that ends the loop; others are descriptor numbers.
 const SIGNALS: u64 = u64::MAX;
+const END: u64 = u64::MAX - 1;
 const EPOLLIN: u32 = 1;
 const EPOLLONESHOT: u32 = 1 << 30;
 /// What is passed on to the sandbox. SIGCHLD and terminal stops are our own business.
@@ -33,21 +36,31 @@ pub struct Poller {
     kernel: Weak<Kernel>,
     epoll: Option<Epoll>,
     signals: Option<OwnedFd>,
+    end: Option<OwnedFd>,
     queues: Lock<BTreeMap<i32, Arc<WaitQueue>>>,
 }
 
 impl Poller {
-    /// Starts the thread. Without one (no descriptors left, no memory) every [`watch`](Self::watch) fails.
-    pub(super) fn start(kernel: Weak<Kernel>) -> Arc<Self> {
+    /// A poller that watches for signals so far. Where the host has no descriptors left, every
+    /// [`watch`](Self::watch) fails.
+    pub(super) fn new(kernel: Weak<Kernel>) -> Arc<Self> {
         let epoll = Epoll::new().ok();
         let signals = signal_fd(FORWARDED.0).ok();
         if let (Some(epoll), Some(signals)) = (&epoll, &signals) {
             let _ = epoll.watch(signals.as_raw_fd(), EPOLLIN, SIGNALS);
         }
-        let poller = Arc::new(Poller { kernel, epoll, signals, queues: Lock::default() });
-        let thread = poller.clone();
-        let _ = crate::arena::thread::spawn("pillbox-poller", move || thread.run());
-        poller
+        let end = event_fd().ok();
+        if let (Some(epoll), Some(end)) = (&epoll, &end) {
+            let _ = epoll.watch(end.as_raw_fd(), EPOLLIN, END);
+        }
+        Arc::new(Poller { kernel, epoll, signals, end, queues: Lock::default() })
+    }
+
+    /// Makes [`run`](Self::run) return.
+    pub(super) fn stop(&self) {
+        if let Some(end) = &self.end {
+            raise(end.as_fd());
+        }
     }
 
     /// Has `queue` notified when `fd` is ready for `events` (poll(2) bits), once. Whoever finds it not ready after
@@ -74,12 +87,16 @@ impl Poller {
         }
     }
 
-    fn run(&self) {
-        let Some(epoll) = &self.epoll else { return };
+    /// Serves watches and signals until [`stop`](Self::stop). Returns at once if it cannot.
+    pub(super) fn run(&self) {
+        let (Some(epoll), Some(_)) = (&self.epoll, &self.end) else { return };
         let mut events: Vec<Event> = Vec::new();
         loop {
             epoll.wait(&mut events);
             crate::time::resync();
+            if events.iter().any(|event| event.token == END) {
+                return;
+            }
             for event in &events {
                 if event.token == SIGNALS {
                     self.forward_signals();
