@@ -2,7 +2,7 @@
 
 use super::Shares;
 use super::layout::{Control, TURN_KERNEL, TURN_STUB};
-use super::pace::{Pace, SPINS};
+use super::pace::Pace;
 use super::process::{KICK, Process, Thread, slot_address, slot_offset};
 use super::space::Space;
 use super::worker;
@@ -81,7 +81,7 @@ impl Context for StubContext {
             stub::pin(thread.tid, cpu);
             thread.cpu = cpu;
         }
-        let spins = if other.is_some() { SPINS } else { 0 };
+        let spins = if other.is_some() { self.pace.spins() } else { 0 };
         let (slot, address) = (slot_offset(thread.slot), slot_address(thread.slot));
         let turn = nursery.turn(thread.slot);
         let (tid, index) = (thread.tid, thread.slot);

@@ -4,12 +4,17 @@
 //! looking for their turn instead of sleeping, it costs a cache line, *if* the other CPU is free; if it is not, waking a
 //! thread there costs far more. Nothing says beforehand, so it is tried: while a program traps often, a window of
 //! switches is timed on two CPUs and compared with the one before. A trial that does not pay ends at once and the next
-//! one waits longer. Nobody spins longer than [`SPINS`] looks, so an idle sandbox does not spin at all.
+//! one waits longer. Nobody spins longer than [`FIRST_SPINS`] looks, so an idle sandbox does not spin at all.
 
 use std::time::{Duration, Instant};
 
-/// Looks before a thread sleeps: some 20 us.
-pub(super) const SPINS: u32 = 300;
+/// Looks before a thread sleeps: some 20 to 60 us, by the CPU.
+const SPINS: u32 = 1200;
+/// The same while the two get in step: waking a thread on another CPU takes longer than [`SPINS`] looks, and a thread
+/// that went to sleep meanwhile has to be woken that way again.
+const FIRST_SPINS: u32 = 10_000;
+/// Switches that getting in step takes.
+const WARM: u32 = 6;
 /// Switches that are timed together.
 const WINDOW: u32 = 64;
 /// Programs that trap less often than this, on average, gain nothing.
@@ -22,6 +27,8 @@ const MAX_WAIT: u32 = 4096;
 /// One context's choice.
 pub(super) struct Pace {
     spread: bool,
+    /// Switches on two CPUs without a sleep, up to [`WARM`].
+    warm: u32,
     switches: u32,
     misses: u32,
     since: Option<Instant>,
@@ -37,6 +44,7 @@ impl Pace {
     pub(super) fn new() -> Self {
         Pace {
             spread: false,
+            warm: 0,
             switches: 0,
             misses: 0,
             since: None,
@@ -51,9 +59,15 @@ impl Pace {
         self.spread
     }
 
+    /// How often either side looks for its turn before it sleeps.
+    pub(super) fn spins(&self) -> u32 {
+        if self.warm < WARM { FIRST_SPINS } else { SPINS }
+    }
+
     /// One of the two slept although they were on two CPUs.
     pub(super) fn missed(&mut self) {
         self.misses += 1;
+        self.warm = 0;
         if self.misses >= MISSES {
             self.gather();
         }
@@ -62,6 +76,9 @@ impl Pace {
     /// Counts a switch.
     pub(super) fn switched(&mut self) {
         self.switches += 1;
+        if self.spread && self.warm < WARM {
+            self.warm += 1;
+        }
         if self.switches < WINDOW {
             return;
         }
@@ -88,6 +105,7 @@ impl Pace {
     /// Back to one CPU.
     fn gather(&mut self) {
         self.spread = false;
+        self.warm = 0;
         self.wait = self.penalty;
         self.penalty = (self.penalty * 4).min(MAX_WAIT);
         (self.switches, self.misses, self.since) = (0, 0, None);
