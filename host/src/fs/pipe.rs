@@ -374,7 +374,12 @@ impl FileOps for PipeEnd {
     }
 
     fn reopen(self: Arc<Self>, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
-        self.pipe.open_fifo(how)
+        if self.fifo {
+            return self.pipe.open_fifo(how);
+        }
+        // Unlike a FIFO, a pipe opened again through /proc waits for nobody (fs/pipe.c, fifo_open).
+        let access = how.flags & c::O_ACCMODE;
+        Ok(self.pipe.end(access != c::O_WRONLY, access != c::O_RDONLY, false))
     }
 
     fn describe(&self) -> String {
