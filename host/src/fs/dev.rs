@@ -4,18 +4,21 @@ use crate::abi::{Errno, Result};
 use crate::hostsys;
 use crate::mm::{IoDst, IoSrc, Mappable, SharedMemory};
 use crate::sync::Lock;
-use crate::vfs::{Dentry, FileOps, Kind, NewNode, OpenHow, Path, Whence, makedev};
+use crate::vfs::{Dentry, FileOps, Kind, NewNode, OpenHow, Path, Whence, major, makedev, minor};
 use linux_raw_sys::general as c;
 use std::any::Any;
 use std::sync::Arc;
 
 use super::layer::Layer;
+use super::pty::{PtyTable, SLAVE_MAJOR};
 
 /// What opening a character device gives.
 #[derive(Default)]
 pub struct Devices {
     /// The terminal that /dev/tty and /dev/console stand for.
     tty: Lock<Option<Arc<dyn FileOps>>>,
+    /// Pseudo-terminals.
+    pub ptys: Arc<PtyTable>,
 }
 
 impl Devices {
@@ -28,7 +31,7 @@ impl Devices {
     ///
     /// # Errors
     /// ENXIO if there is none.
-    pub fn open(&self, rdev: u64, _path: &Path, _how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+    pub fn open(&self, rdev: u64, _path: &Path, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
         const NULL: u64 = makedev(1, 3);
         const ZERO: u64 = makedev(1, 5);
         const FULL: u64 = makedev(1, 7);
@@ -36,12 +39,18 @@ impl Devices {
         const URANDOM: u64 = makedev(1, 9);
         const TTY: u64 = makedev(5, 0);
         const CONSOLE: u64 = makedev(5, 1);
+        const PTMX: u64 = makedev(5, 2);
         match rdev {
             NULL => Ok(Arc::new(Null)),
             ZERO => Ok(Arc::new(Zero { full: false })),
             FULL => Ok(Arc::new(Zero { full: true })),
             RANDOM | URANDOM => Ok(Arc::new(Random)),
-            TTY | CONSOLE => self.tty.lock().clone().ok_or(Errno::ENXIO),
+            PTMX => self.ptys.open_master(how),
+            _ if major(rdev) == SLAVE_MAJOR => self.ptys.open_slave(minor(rdev), how),
+            TTY | CONSOLE => match self.ptys.open_controlling(how) {
+                Some(result) => result,
+                None => self.tty.lock().clone().ok_or(Errno::ENXIO),
+            },
             _ => Err(Errno::ENXIO),
         }
     }

@@ -254,7 +254,12 @@ impl FileOps for HostFile {
     }
 
     fn describe(&self) -> String {
-        format!("host:[{}]", self.fd)
+        // What the host says: `pipe:[5]`, `/dev/pts/1`, the name of a file.
+        let link = format!("/proc/self/fd/{}", self.fd);
+        match file::readlinkat(libc::AT_FDCWD, link.as_bytes()) {
+            Ok(name) => String::from_utf8_lossy(&name).into_owned(),
+            Err(_) => format!("host:[{}]", self.fd),
+        }
     }
 
     fn host_fd(&self) -> Option<i32> {

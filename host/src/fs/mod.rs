@@ -16,6 +16,7 @@ pub mod pidfd;
 pub mod pipe;
 pub mod proc;
 pub mod pseudo;
+pub mod pty;
 pub mod signalfd;
 pub mod sysfs;
 pub mod timerfd;

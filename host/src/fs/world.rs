@@ -59,6 +59,9 @@ pub fn build(root: HostFd, caps: &Capabilities) -> Result<World> {
 /// ENOMEM.
 pub fn mount_proc(world: &World, kernel: &Arc<Kernel>) -> Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    world.devices.ptys.set_kernel(kernel);
+    let pts = super::pty::root(&world.devices.ptys);
+    world.mount(b"/dev/pts", pts, "devpts", MountFlags::NOSUID | MountFlags::NOEXEC)?;
     world.mount(b"/proc", super::proc::root(kernel), "proc", flags)?;
     world.mount(b"/sys", super::sysfs::root(kernel), "sysfs", flags | MountFlags::RDONLY)
 }

@@ -1,1 +1,3 @@
-//! To be written.
+//! Sockets. Unix-domain ones so far; other families answer EAFNOSUPPORT.
+
+pub mod unix;

@@ -51,6 +51,8 @@ pub fn run(spec: Spec) -> Result<Done, Error> {
         limits,
     };
     kernel.spawn_init(init).map_err(|source| Error::Setup { what: "starting the first program", source })?;
+    // Signals to the sandbox are read by the poller: it must be there even if nothing of the host is waited for.
+    kernel.poller();
     let status = kernel.run().map_err(|source| Error::Setup { what: "running a worker", source })?;
     let stats = if spec.stats { stats(&kernel) } else { String::new() };
     Ok(Done { ended: ended(status), stats })

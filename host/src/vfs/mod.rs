@@ -14,6 +14,7 @@
 //! looked up in the inode once (the host directory below, if there is one); `None` in the tree means "known not to
 //! exist", which is at the same time how a deleted host file stays hidden.
 
+mod abstracts;
 mod context;
 mod dentry;
 mod dirfile;
@@ -27,6 +28,7 @@ mod perms;
 mod stat;
 mod walk;
 
+pub use abstracts::AbstractNames;
 pub use context::FsContext;
 pub use dentry::{Dentry, Superblock};
 pub use dirfile::{DirEntry, DirFile};

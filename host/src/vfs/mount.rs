@@ -1,6 +1,6 @@
 //! Mounts: which file system's root hides which directory.
 
-use super::{Dentry, Kind, Stat};
+use super::{AbstractNames, Dentry, Kind, Stat};
 use crate::abi::{Errno, Result};
 use crate::sync::Lock;
 use linux_raw_sys::general as c;
@@ -185,13 +185,20 @@ pub struct Namespace {
     root: Path,
     mounts: Lock<Vec<Arc<Mount>>>,
     next: AtomicU64,
+    /// Sockets bound to names that are no files.
+    pub sockets: AbstractNames,
 }
 
 impl Namespace {
     /// A namespace whose root is the root of `mount`.
     pub fn new(mount: Arc<Mount>) -> Arc<Namespace> {
         let root = Path { dentry: mount.root.clone(), mount: mount.clone() };
-        Arc::new(Namespace { root, next: AtomicU64::new(mount.id + 1), mounts: Lock::new(vec![mount]) })
+        Arc::new(Namespace {
+            root,
+            next: AtomicU64::new(mount.id + 1),
+            mounts: Lock::new(vec![mount]),
+            sockets: AbstractNames::default(),
+        })
     }
 
     /// The root directory.

@@ -1,0 +1,181 @@
+//! The terminals there are, and /dev/pts.
+
+use super::discipline::Discipline;
+use super::{Master, Pty, SLAVE_MAJOR, Slave, State};
+use crate::abi::{Errno, Result};
+use crate::fs::pseudo::next_ino;
+use crate::kernel::Kernel;
+use crate::sync::{Lock, WaitQueue};
+use crate::vfs::{
+    Dentry, DirFile, FileOps, Inode, Kind, ListEntry, Meta, OpenHow, Path, Superblock, makedev,
+};
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+const DEVPTS_MAGIC: u64 = 0x1cd1;
+/// Most terminals (kernel.pty.max).
+const MAX: u32 = 4096;
+
+/// A terminal, and user and group of its slave's node.
+type Entry = (Arc<Pty>, u32, u32);
+
+/// All terminals of a sandbox.
+#[derive(Default)]
+pub struct PtyTable {
+    all: Lock<BTreeMap<u32, Entry>>,
+    kernel: Lock<Weak<Kernel>>,
+}
+
+impl PtyTable {
+    /// Tells it whose sessions there are.
+    pub fn set_kernel(&self, kernel: &Arc<Kernel>) {
+        *self.kernel.lock() = Arc::downgrade(kernel);
+    }
+
+    pub(super) fn kernel(&self) -> Option<Arc<Kernel>> {
+        self.kernel.lock().upgrade()
+    }
+
+    /// Opens a new terminal's master side; the slave's node belongs to who opens.
+    ///
+    /// # Errors
+    /// ENOSPC when there are too many.
+    pub fn open_master(self: &Arc<Self>, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        let (uid, gid) = self.owner(how.caller.tid);
+        let mut all = self.all.lock();
+        let index = (0..MAX).find(|index| !all.contains_key(index)).ok_or(Errno::ENOSPC)?;
+        let pty = Arc::new(Pty {
+            index,
+            state: Lock::new(State {
+                line: Discipline::new(),
+                masters: 1,
+                slaves: 0,
+                used: false,
+                locked: true,
+                window: [0; 8],
+            }),
+            master: WaitQueue::new(),
+            slave: WaitQueue::new(),
+            table: Arc::downgrade(self),
+        });
+        all.insert(index, (pty.clone(), uid, gid));
+        Ok(Arc::new(Master(pty)))
+    }
+
+    fn owner(&self, tid: i32) -> (u32, u32) {
+        let cred = self.kernel().and_then(|kernel| kernel.task(tid)).map(|task| task.cred());
+        cred.map_or((0, 0), |cred| (cred.uid.fs, cred.gid.fs))
+    }
+
+    pub(super) fn remove(&self, index: u32) {
+        let removed = self.all.lock().remove(&index);
+        drop(removed);
+    }
+
+    /// Opens slave number `index`.
+    ///
+    /// # Errors
+    /// ENXIO if there is none, EIO while it is locked.
+    pub fn open_slave(&self, index: u32, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        let pty = self.all.lock().get(&index).map(|(pty, _, _)| pty.clone()).ok_or(Errno::ENXIO)?;
+        Slave::open(&pty, how)
+    }
+
+    /// Opens the controlling terminal of the caller's session, if it is one of these.
+    pub fn open_controlling(&self, how: &OpenHow) -> Option<Result<Arc<dyn FileOps>>> {
+        let kernel = self.kernel()?;
+        let tty = {
+            let tree = kernel.tree.lock();
+            tree.session(tree.node(how.caller.pid)?.sid)?.tty?
+        };
+        let index = crate::vfs::minor(tty);
+        (crate::vfs::major(tty) == SLAVE_MAJOR).then(|| self.open_slave(index, how))
+    }
+}
+
+/// The root directory of /dev/pts.
+pub fn root(table: &Arc<PtyTable>) -> Arc<Dentry> {
+    let mut ptmx = Meta::new(Kind::Char, next_ino(), 0o666);
+    ptmx.rdev = makedev(5, 2);
+    let root = Root {
+        meta: Meta::new(Kind::Dir, next_ino(), 0o755),
+        table: table.clone(),
+        ptmx: Arc::new(Node { meta: ptmx, table: table.clone(), slave: None }),
+    };
+    Dentry::root(&Superblock::volatile(makedev(0, 25), "devpts", DEVPTS_MAGIC), Arc::new(root), b"/")
+}
+
+struct Root {
+    meta: Meta,
+    table: Arc<PtyTable>,
+    ptmx: Arc<Node>,
+}
+
+/// A device node in /dev/pts: ptmx, or a slave.
+struct Node {
+    meta: Meta,
+    table: Arc<PtyTable>,
+    slave: Option<u32>,
+}
+
+/// Inode numbers of slaves.
+const SLAVE_INO: u64 = 1 << 24;
+
+impl Root {
+    fn slave(&self, index: u32, uid: u32, gid: u32) -> Arc<Node> {
+        let mut meta = Meta::new(Kind::Char, SLAVE_INO + u64::from(index), 0o620).owned(uid, gid);
+        meta.rdev = makedev(SLAVE_MAJOR, index);
+        Arc::new(Node { meta, table: self.table.clone(), slave: Some(index) })
+    }
+}
+
+impl Inode for Root {
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+    fn lookup(&self, name: &[u8]) -> Result<Option<Arc<dyn Inode>>> {
+        if name == b"ptmx" {
+            return Ok(Some(self.ptmx.clone()));
+        }
+        let index = std::str::from_utf8(name).ok().and_then(|name| name.parse::<u32>().ok());
+        let Some(index) = index.filter(|index| index.to_string().as_bytes() == name) else { return Ok(None) };
+        let found = self.table.all.lock().get(&index).map(|(_, uid, gid)| (*uid, *gid));
+        Ok(found.map(|(uid, gid)| self.slave(index, uid, gid) as Arc<dyn Inode>))
+    }
+    fn list(&self) -> Result<Arc<[ListEntry]>> {
+        let mut all = vec![ListEntry { name: (*b"ptmx").into(), ino: self.ptmx.meta.ino, kind: Kind::Char }];
+        for index in self.table.all.lock().keys() {
+            all.push(ListEntry {
+                name: index.to_string().into_bytes().into(),
+                ino: SLAVE_INO + u64::from(*index),
+                kind: Kind::Char,
+            });
+        }
+        Ok(all.into())
+    }
+    fn open(self: Arc<Self>, path: &Path, _how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        Ok(DirFile::new(path))
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Inode for Node {
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+    fn open(self: Arc<Self>, _path: &Path, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        match self.slave {
+            Some(index) => self.table.open_slave(index, how),
+            None => self.table.open_master(how),
+        }
+    }
+    fn can_setattr(&self) -> Result<()> {
+        Ok(())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
