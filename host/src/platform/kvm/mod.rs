@@ -65,7 +65,10 @@ struct WorkerState {
     tid: AtomicI32,
     /// Odd while in (or on the way into) user code; counts both ways.
     entries: AtomicU64,
-    /// Id of the space whose root the vCPU has loaded.
+    /// Id of the space that it runs, or is about to run, in user code.
+    loading: AtomicU64,
+    /// Id of the space whose root the vCPU has loaded. It follows `loading` only when the new root is in force: until
+    /// then kernel code runs on the old one, also if it drops to native and enters the guest again on the way.
     loaded: AtomicU64,
 }
 
@@ -105,7 +108,8 @@ impl Shared {
     }
 
     fn is_loaded(&self, space: u64) -> bool {
-        self.workers.iter().any(|w| w.loaded.load(Ordering::SeqCst) == space)
+        let is = |id: &AtomicU64| id.load(Ordering::SeqCst) == space;
+        self.workers.iter().any(|w| is(&w.loading) || is(&w.loaded))
     }
 
     fn kick(&self, worker: usize) {

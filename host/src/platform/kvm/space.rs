@@ -150,7 +150,7 @@ impl Space {
         let me = super::vcpu::worker_id();
         for (id, worker) in self.shared.workers.iter().enumerate() {
             let entries = worker.entries.load(Ordering::SeqCst);
-            if Some(id) == me || entries & 1 == 0 || worker.loaded.load(Ordering::SeqCst) != self.id {
+            if Some(id) == me || entries & 1 == 0 || worker.loading.load(Ordering::SeqCst) != self.id {
                 continue;
             }
             self.shared.kick(id);

@@ -165,6 +165,7 @@ pub(super) fn run_worker(shared: &Arc<Shared>, id: usize, body: &mut dyn FnMut()
     }
     arch::bind_kick(core::ptr::null_mut());
     shared.workers[id].tid.store(0, Ordering::Release);
+    shared.workers[id].loading.store(0, Ordering::SeqCst);
     shared.workers[id].loaded.store(0, Ordering::SeqCst);
     CURRENT.with(|c| c.set(core::ptr::null_mut()));
     drop(vcpu);
@@ -281,7 +282,7 @@ fn choose_root(worker: &mut Worker, space: &Space) -> u64 {
     // SAFETY: `run_worker` set it to this worker's entry in `shared`, which the worker keeps alive.
     let state = unsafe { &*worker.state };
     if worker.loaded.0 != space.id {
-        state.loaded.store(space.id, Ordering::SeqCst);
+        state.loading.store(space.id, Ordering::SeqCst);
     }
     worker.entries += 2;
     state.entries.store(worker.entries - 1, Ordering::SeqCst);
@@ -420,6 +421,10 @@ fn run_user(worker: &mut Worker, space: &Space, regs: &mut UserRegs, fp: &mut Fp
     // sanitised; the root maps the shared part.
     let trap = unsafe { arch::switch_to_user(worker.cpu, regs, fp, opts, &worker.shared.counters.drops) };
     // SAFETY: as in `choose_root`.
-    unsafe { (*worker.state).entries.store(worker.entries, Ordering::Release) };
+    let state = unsafe { &*worker.state };
+    if root != 0 {
+        state.loaded.store(space.id, Ordering::SeqCst);
+    }
+    state.entries.store(worker.entries, Ordering::Release);
     trap
 }
