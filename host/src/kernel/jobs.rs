@@ -87,6 +87,10 @@ impl Current {
     /// ESRCH, EPERM, EAGAIN.
     pub fn kill(&mut self, pid: i32, signo: i32, info: SigInfo) -> Result<()> {
         let own = self.task.tgid();
+        if pid == own {
+            // raise(3) and abort(3): always allowed, and the tree has nothing to say about it.
+            return self.send_checked(&self.task.group, signo, info);
+        }
         let targets: Vec<Arc<ThreadGroup>> = {
             let tree = self.kernel.tree.lock();
             let group_of = |node: &super::tree::Node| node.group.clone();
@@ -123,6 +127,9 @@ impl Current {
     }
 
     fn may_kill(&self, target: &Arc<ThreadGroup>, signo: i32) -> Result<()> {
+        if Arc::ptr_eq(target, &self.task.group) {
+            return Ok(());
+        }
         // A zombie has no credentials any more that matter.
         let Some(task) = target.state.lock().threads.first().cloned() else { return Ok(()) };
         let same_session = || {
@@ -130,10 +137,7 @@ impl Current {
             let sid = |id: i32| tree.node(id).map(|node| node.sid);
             sid(target.tgid) == sid(self.task.tgid())
         };
-        if Arc::ptr_eq(target, &self.task.group)
-            || may_signal(&self.cred(), &task.cred())
-            || (signo == SIGCONT && same_session())
-        {
+        if may_signal(&self.cred(), &task.cred()) || (signo == SIGCONT && same_session()) {
             Ok(())
         } else {
             Err(Errno::EPERM)
