@@ -22,6 +22,9 @@ pub const DEVICE: &str = "/dev/kvm";
 /// How long the self-test may take. `doctor` promises to end within three seconds.
 const DEADLINE: Duration = Duration::from_millis(2400);
 
+/// The detail of a step that the deadline ended.
+pub const OUT_OF_TIME: &str = "did not end in time";
+
 /// What is known about a KVM device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -205,7 +208,7 @@ fn parse(text: &str, timed_out: bool) -> Vec<Tried> {
         let (ok, detail) = match (fields.next(), fields.next()) {
             (Some("ok"), detail) => (true, detail.unwrap_or_default().to_owned()),
             (Some("failed"), detail) => (false, detail.unwrap_or_default().to_owned()),
-            _ if timed_out => (false, "did not end in time".to_owned()),
+            _ if timed_out => (false, OUT_OF_TIME.to_owned()),
             _ => (false, "the test process died".to_owned()),
         };
         steps.push(Tried { step, ok, detail });
@@ -214,7 +217,7 @@ fn parse(text: &str, timed_out: bool) -> Vec<Tried> {
         steps.push(Tried {
             step: "opening the device".to_owned(),
             ok: false,
-            detail: "did not end in time".to_owned(),
+            detail: OUT_OF_TIME.to_owned(),
         });
     }
     steps
