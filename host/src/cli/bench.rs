@@ -121,7 +121,8 @@ impl Bench {
 
     fn sandboxed(&self, stats: bool) -> Command {
         let mut command = Command::new(&self.pillbox);
-        command.args(["do", "--platform", &self.platform]);
+        // One worker: what is measured is the cost of an operation, not of waking another CPU.
+        command.args(["do", "--cpus", "1", "--platform", &self.platform]);
         if stats {
             command.arg("--stats");
         }
