@@ -228,8 +228,11 @@ fn nested(tally: &mut Tally, arch: Arch) {
     });
     run(format!("nested {arch}, Debian"), debian, &cases::debian(&place));
     if arch == Arch::Aarch64 {
-        for (name, board) in [("16 KiB pages", Board::Pages16k), ("Raspberry Pi 4", Board::Raspi4b)] {
-            run(format!("nested {arch}, {name}"), small(board), &cases::smoke(&place));
-        }
+        run(format!("nested {arch}, 16 KiB pages"), small(Board::Pages16k), &cases::smoke(&place));
+        // Its emulation boots too unreliably to judge anything by; try it by hand.
+        tally.skipped(
+            "nested aarch64, Raspberry Pi 4",
+            "try `cargo nested aarch64 --board raspi4b -- do -- CMD`",
+        );
     }
 }
