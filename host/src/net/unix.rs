@@ -479,6 +479,7 @@ impl UnixSocket {
     /// EAGAIN, ENOTCONN, ECONNRESET.
     pub fn receive(&self, dst: &mut IoDst<'_>, peek: bool) -> Result<Received> {
         let mut received = Received::default();
+        let pass_creds = self.options.lock().pass_creds;
         let mut guard = self.state.lock();
         let state = &mut *guard;
         if self.kind != Kind::Datagram && matches!(state.role, Role::Fresh | Role::Listening { .. }) {
@@ -499,8 +500,8 @@ impl UnixSocket {
         let mut freed = 0;
         while let Some(message) = state.queue.get_mut(index) {
             let first = index == 0 && received.count == 0;
-            // A read ends where files come along, or where the sender changes.
-            if !first && (!message.files.is_empty() || message.creds != received.creds) {
+            // A read ends where files come along, or where the sender changes and the reader wants to know it.
+            if !first && (!message.files.is_empty() || (pass_creds && message.creds != received.creds)) {
                 break;
             }
             let rest = &message.bytes[message.read..];
