@@ -185,9 +185,9 @@ fn instructions() {
     provoke("mrs sctlr_el1", here, || unsafe {
         asm!("mrs {0}, sctlr_el1", out(reg) _);
     });
-    provoke("misaligned exclusive", here, || unsafe {
-        let area = [0_u64; 4];
-        asm!("ldxr {0}, [{1}]", out(reg) _, in(reg) area.as_ptr() as usize + 1);
+    let odd = memory(4096) + 1;
+    provoke("misaligned exclusive", odd, || unsafe {
+        asm!("ldxr {0}, [{1}]", out(reg) _, in(reg) odd);
     });
     provoke("misaligned jump", here, || jump(0x1001));
 }
