@@ -190,6 +190,36 @@ fn threads_share_their_space() {
     }
 }
 
+/// The mapper gives a thread the turn when a batch of orders is done. By then another worker may have written the next
+/// batch, for another thread.
+#[test]
+fn two_workers_order_in_one_space_at_once() {
+    let first = Program::new(programs::touch());
+    let programs: Vec<Program> = (2..4).map(|i| first.thread(CODE, STACK - 512 * i)).collect();
+    let (done, wait) = std::sync::mpsc::channel();
+    for (i, mut program) in (0u64..).zip(programs) {
+        let done = done.clone();
+        std::thread::spawn(move || {
+            as_worker(|_| {
+                let at = DATA + 0x1000_0000 * i;
+                let page = frames(1);
+                for round in 0..10_000 {
+                    program.space.map(at, &page, Prot::READ | Prot::WRITE).unwrap();
+                    program.regs = host::arch::UserRegs::start(CODE, STACK - 512 * (i + 2));
+                    (program.regs.rdi, program.regs.rsi) = (at, round);
+                    assert_eq!(program.run_on(), Trap::Syscall);
+                    assert_eq!(word(page[0], 0), round);
+                    program.space.unmap(at, PAGE, &mut |_, _| ());
+                }
+            });
+            done.send(()).unwrap();
+        });
+    }
+    for _ in 0..2 {
+        wait.recv_timeout(Duration::from_secs(100)).expect("a thread sleeps for ever");
+    }
+}
+
 #[test]
 fn a_context_moves_between_spaces() {
     let mut program = Program::new(programs::null_calls());

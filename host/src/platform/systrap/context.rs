@@ -99,9 +99,11 @@ impl Context for StubContext {
             }
             shares.switches.add();
             kernel_sleeps.store(u32::from(spins == 0), Ordering::Relaxed);
-            turn.store(TURN_STUB, Ordering::SeqCst);
-            if !space.flush_and_wake(index) && stub_sleeps.load(Ordering::SeqCst) != 0 {
-                stub::wake_shared(turn);
+            if !space.flush_and_hand_over(index) {
+                turn.store(TURN_STUB, Ordering::SeqCst);
+                if stub_sleeps.load(Ordering::SeqCst) != 0 {
+                    stub::wake_shared(turn);
+                }
             }
             let mut left = spins;
             while left > 0 && turn.load(Ordering::SeqCst) != TURN_KERNEL {
@@ -109,10 +111,7 @@ impl Context for StubContext {
                 left -= 1;
             }
             if turn.load(Ordering::SeqCst) != TURN_KERNEL {
-                kernel_sleeps.store(1, Ordering::SeqCst);
-                while turn.load(Ordering::SeqCst) != TURN_KERNEL && !process.is_dead() {
-                    stub::wait_shared(turn, TURN_STUB);
-                }
+                nursery.await_stop(index, &|| process.is_dead());
                 if spins != 0 {
                     self.pace.missed();
                 }

@@ -37,9 +37,10 @@ pub(super) const FD_ORDERS: u64 = 2;
 /// Control words of a slot. Written by the program too, if it cares to: hostile.
 #[repr(C)]
 pub(super) struct Control {
-    /// Whose turn it is: [`TURN_STUB`] or [`TURN_KERNEL`]. A futex.
+    /// Whose turn it is: [`TURN_STUB`], [`TURN_KERNEL`] or [`TURN_ORDERS`]. The stub thread's futex.
     pub(super) turn: u32,
-    /// The worker sleeps (or is about to): who gives it the turn has to wake it.
+    /// The worker sleeps (or is about to): who gives it the turn has to clear this and wake it. The worker's futex,
+    /// so that what wakes one side does not disturb the other.
     pub(super) kernel_sleeps: u32,
     /// The same of the stub thread.
     pub(super) stub_sleeps: u32,
@@ -60,6 +61,8 @@ const _: () = assert!(size_of::<Control>() as u64 <= CONTROL_LEN);
 pub(super) const TURN_STUB: u32 = 0;
 /// The stub thread waits in its handler.
 pub(super) const TURN_KERNEL: u32 = 1;
+/// It waits for the mapper, which makes it [`TURN_STUB`]: nothing runs before all orders are carried out.
+pub(super) const TURN_ORDERS: u32 = 2;
 
 /// The order page.
 #[repr(C)]
@@ -89,8 +92,8 @@ pub(super) struct Orders {
     pub(super) stack_sp: u64,
     pub(super) stack_flags: u64,
     pub(super) stack_size: u64,
-    /// Address of a program thread's `turn` to wake after a batch, so that it needs no hand-over to the kernel in
-    /// between; or 0.
+    /// Address of the control words of a program thread that has the turn after the batch, so that it needs no
+    /// hand-over to the kernel in between; or 0.
     pub(super) wake: u64,
     pub(super) pad2: [u64; 3],
     /// The orders.

@@ -16,7 +16,7 @@ use super::arch::{self, Frames};
 use super::image;
 use super::layout::{
     CONTROL, Control, EXPECT, FD_ORDERS, FD_SLOTS, FORK, ORDER_COUNT, ORDERS, ORDERS_LEN, Order, Orders,
-    PROCESS_COUNT, SLOT_COUNT, SLOT_LEN, SLOTS, TEXT, TEXT_LEN, THREAD, TURN_KERNEL, TURN_STUB,
+    PROCESS_COUNT, SLOT_COUNT, SLOT_LEN, SLOTS, TEXT, TEXT_LEN, THREAD, TURN_KERNEL, TURN_ORDERS, TURN_STUB,
 };
 use super::shared::Shared;
 use super::worker;
@@ -80,7 +80,7 @@ pub(super) struct Nursery {
     orders: Shared,
     /// How frames lie in slots, learned from the first thread.
     pub(super) frames: OnceLock<Frames>,
-    pools: Lock<Pools>,
+    pools: Arc<Lock<Pools>>,
     registry: Lock<Registry>,
     zygote: Lock<Channel>,
     zygote_pid: AtomicI32,
@@ -100,9 +100,41 @@ struct Registry {
     early: Vec<i32>,
 }
 
+/// A process's order page and all slots ever mapped in it. Given back, once, when the process has been reaped and
+/// nobody uses it any more: reaped, its entry is gone; unused, the [`Process`].
+struct Holdings {
+    pools: Arc<Lock<Pools>>,
+    page: u32,
+    slots: Lock<Vec<u32>>,
+}
+
+impl Holdings {
+    /// A page and a first slot.
+    fn take(pools: &Arc<Lock<Pools>>) -> Result<(Arc<Self>, u32)> {
+        let page = pools.lock().pages.take()?;
+        let holdings = Holdings { pools: pools.clone(), page, slots: Lock::new(Vec::new()) };
+        let slot = holdings.add_slot()?;
+        Ok((Arc::new(holdings), slot))
+    }
+
+    fn add_slot(&self) -> Result<u32> {
+        let slot = self.pools.lock().slots.take()?;
+        self.slots.lock().push(slot);
+        Ok(slot)
+    }
+}
+
+impl Drop for Holdings {
+    fn drop(&mut self) {
+        let mut pools = self.pools.lock();
+        pools.pages.free.push(self.page);
+        pools.slots.free.append(self.slots.get_mut());
+    }
+}
+
 /// A process whose clone has been ordered.
 struct Begun {
-    page: u32,
+    holdings: Arc<Holdings>,
     slot: u32,
     channel: Channel,
 }
@@ -110,8 +142,7 @@ struct Begun {
 /// A process that has not been reaped.
 struct Entry {
     process: Weak<Process>,
-    page: u32,
-    slots: Arc<Lock<Vec<u32>>>,
+    holdings: Arc<Holdings>,
 }
 
 /// The kernel's end of an order page.
@@ -129,12 +160,12 @@ pub(super) struct Process {
     nursery: Arc<Nursery>,
     pub(super) pid: i32,
     dead: AtomicBool,
-    page: u32,
     /// The CPU that the mapper was bound to last.
     cpu: AtomicUsize,
     channel: Lock<Channel>,
-    /// All slots ever mapped in it, given back when it is reaped.
-    slots: Arc<Lock<Vec<u32>>>,
+    holdings: Arc<Holdings>,
+    /// The slot where the mapper's results are.
+    first_slot: u32,
     /// Parked threads without a task: slot and thread id.
     idle: Lock<Vec<Thread>>,
 }
@@ -157,10 +188,10 @@ impl Nursery {
             orders,
             frames: OnceLock::new(),
             // Index 0 of both is the zygote's.
-            pools: Lock::new(Pools {
+            pools: Arc::new(Lock::new(Pools {
                 slots: Pool { free: Vec::new(), next: 1, end: SLOT_COUNT },
                 pages: Pool { free: Vec::new(), next: 1, end: PROCESS_COUNT },
-            }),
+            })),
             registry: Lock::new(Registry::default()),
             zygote: Lock::new(Channel::new(0)),
             zygote_pid: AtomicI32::new(0),
@@ -239,28 +270,16 @@ impl Nursery {
         }
     }
 
-    /// Tells everybody who waits for a process that it is gone, and takes back what it had.
+    /// Tells everybody who waits for a process that it is gone.
     fn bury(&self, entry: &Entry) {
-        let slots = core::mem::take(&mut *entry.slots.lock());
-        if let Some(process) = entry.process.upgrade() {
-            process.dead.store(true, Ordering::SeqCst);
-            self.release_waiters(entry.page);
-            for slot in &slots {
-                let turn = self.turn(*slot);
-                turn.store(TURN_KERNEL, Ordering::SeqCst);
-                stub::wake_shared(turn);
-            }
-            // The indices stay taken until the last user of the process has seen that it is dead.
-            process.slots.lock().extend(slots);
-            return;
+        let Some(process) = entry.process.upgrade() else { return };
+        process.dead.store(true, Ordering::SeqCst);
+        self.release_waiters(entry.holdings.page);
+        let slots = entry.holdings.slots.lock().clone();
+        for slot in slots {
+            self.turn(slot).store(TURN_KERNEL, Ordering::SeqCst);
+            self.wake_worker(slot);
         }
-        self.give_back(entry.page, &slots);
-    }
-
-    fn give_back(&self, page: u32, slots: &[u32]) {
-        let mut pools = self.pools.lock();
-        pools.pages.free.push(page);
-        pools.slots.free.extend_from_slice(slots);
     }
 
     fn release_waiters(&self, page: u32) {
@@ -288,6 +307,26 @@ impl Nursery {
     /// The word that says whose turn a slot's thread is.
     pub(super) fn turn(&self, slot: u32) -> &AtomicU32 {
         self.control(slot, offset_of!(Control, turn))
+    }
+
+    /// Sleeps until a slot's thread has stopped, or is dead.
+    pub(super) fn await_stop(&self, slot: u32, dead: &dyn Fn() -> bool) {
+        let (turn, sleeps) = (self.turn(slot), self.control(slot, offset_of!(Control, kernel_sleeps)));
+        loop {
+            // Set before looking: the stub gives the turn, then looks here.
+            sleeps.store(1, Ordering::SeqCst);
+            if turn.load(Ordering::SeqCst) == TURN_KERNEL || dead() {
+                return;
+            }
+            stub::wait_shared(sleeps, 1);
+        }
+    }
+
+    /// Makes a worker that sleeps in [`await_stop`](Self::await_stop) look again.
+    pub(super) fn wake_worker(&self, slot: u32) {
+        let sleeps = self.control(slot, offset_of!(Control, kernel_sleeps));
+        sleeps.store(0, Ordering::SeqCst);
+        stub::wake_shared(sleeps);
     }
 
     fn result(&self, slot: u32) -> u64 {
@@ -366,17 +405,8 @@ impl Nursery {
     /// Orders a process, without waiting for it. One at a time: the child learns from the zygote's order page where its
     /// own is, so that nothing else may be ordered until it has read that.
     fn begin(&self) -> Result<Begun> {
-        let (page, slot) = {
-            let mut pools = self.pools.lock();
-            let page = pools.pages.take()?;
-            match pools.slots.take() {
-                Ok(slot) => (page, slot),
-                Err(errno) => {
-                    pools.pages.free.push(page);
-                    return Err(errno);
-                }
-            }
-        };
+        let (holdings, slot) = Holdings::take(&self.pools)?;
+        let page = holdings.page;
         self.init_page(page, slot);
         self.init_slot(slot);
         let mut channel = Channel::new(page);
@@ -404,27 +434,25 @@ impl Nursery {
         let mut zygote = self.zygote.lock();
         zygote.issue(self, &[fork.kind(FORK)], &[map], 0);
         zygote.ring(self);
-        Ok(Begun { page, slot, channel })
+        Ok(Begun { holdings, slot, channel })
     }
 
     /// Waits for a process that was ordered.
     fn finish(self: &Arc<Self>, begun: Begun) -> Result<(Arc<Process>, Thread)> {
-        let Begun { page, slot, channel } = begun;
+        let Begun { holdings, slot, channel } = begun;
         let forked = self.zygote.lock().settle(self, &|| self.closed.load(Ordering::SeqCst));
         if let Err(errno) = forked {
-            self.give_back(page, &[slot]);
             return Err(if errno == Errno::EIO { self.zygote_errno() } else { errno });
         }
         let pid = self.result(0) as i32;
-        let slots = Arc::new(Lock::new(vec![slot]));
         let process = Arc::new(Process {
             nursery: self.clone(),
             pid,
             dead: AtomicBool::new(false),
-            page,
             cpu: AtomicUsize::new(usize::MAX),
             channel: Lock::new(channel),
-            slots: slots.clone(),
+            holdings: holdings.clone(),
+            first_slot: slot,
             idle: Lock::new(Vec::new()),
         });
         {
@@ -434,7 +462,7 @@ impl Nursery {
                 drop(registry);
                 return Err(Errno::EAGAIN);
             }
-            registry.processes.insert(pid, Entry { process: Arc::downgrade(&process), page, slots });
+            registry.processes.insert(pid, Entry { process: Arc::downgrade(&process), holdings });
         }
         process.channel.lock().settle(self, &|| process.is_dead())?;
         let tid = self.result(slot) as i32;
@@ -575,17 +603,17 @@ impl Process {
         Ok(())
     }
 
-    /// As [`order`](Self::order), but the mapper wakes the thread in `slot` when it is done, whether or not it failed,
-    /// and nobody waits. False: the orders were too many for that and are done, the thread has not been woken.
-    pub(super) fn order_and_wake(&self, orders: &[Order], slot: u32) -> Result<bool> {
+    /// As [`order`](Self::order), but the mapper gives the thread in `slot` the turn when it is done, whether or not it
+    /// failed, and nobody waits. False: the orders were too many for that and are done, the thread has not the turn.
+    pub(super) fn order_and_hand_over(&self, orders: &[Order], slot: u32) -> Result<bool> {
         if orders.len() > ORDER_COUNT - 2 {
             return self.order(orders).map(|()| false);
         }
         let mut channel = self.channel.lock();
         channel.settle(&self.nursery, &|| self.is_dead())?;
         bind_here(self.pid, &self.cpu);
-        let turn = slot_address(slot) + CONTROL + offset_of!(Control, turn) as u64;
-        channel.issue(&self.nursery, orders, &[], turn);
+        self.nursery.turn(slot).store(TURN_ORDERS, Ordering::SeqCst);
+        channel.issue(&self.nursery, orders, &[], slot_address(slot) + CONTROL);
         channel.ring(&self.nursery);
         Ok(true)
     }
@@ -601,9 +629,8 @@ impl Process {
             return Ok(thread);
         }
         let nursery = &self.nursery;
-        let slot = nursery.pools.lock().slots.take()?;
+        let slot = self.holdings.add_slot()?;
         nursery.init_slot(slot);
-        self.slots.lock().push(slot);
         let mut channel = self.channel.lock();
         // A failure in that batch is found out by the next fault.
         let unsettled = channel.settle(nursery, &|| self.is_dead());
@@ -617,14 +644,15 @@ impl Process {
             &[sigaltstack()],
             &|| self.is_dead(),
         )?;
-        let tid = nursery.result(*self.slots.lock().first().unwrap_or(&slot)) as i32;
+        let tid = nursery.result(self.first_slot) as i32;
         self.started(slot, tid, ack)
     }
 
     /// Waits until a new thread needs its orders no more and is parked.
     fn started(&self, slot: u32, tid: i32, ack: u32) -> Result<Thread> {
         let nursery = &self.nursery;
-        let word = nursery.orders.word(u64::from(self.page) * ORDERS_LEN + offset_of!(Orders, ack) as u64);
+        let word =
+            nursery.orders.word(u64::from(self.holdings.page) * ORDERS_LEN + offset_of!(Orders, ack) as u64);
         loop {
             let value = word.load(Ordering::SeqCst);
             if value == ack {
@@ -635,10 +663,7 @@ impl Process {
             }
             stub::wait_shared(word, value);
         }
-        let turn = nursery.turn(slot);
-        while turn.load(Ordering::SeqCst) == TURN_STUB {
-            stub::wait_shared(turn, TURN_STUB);
-        }
+        nursery.await_stop(slot, &|| self.is_dead());
         if self.is_dead() {
             return Err(Errno::ESRCH);
         }
@@ -661,17 +686,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let mut registry = self.nursery.registry.lock();
+        let registry = self.nursery.registry.lock();
         if registry.processes.contains_key(&self.pid) {
-            // Not reaped: the pid is still its own. The keeper takes page and slots back when it is gone.
+            // Not reaped: the pid is still its own.
             stub::kill(self.pid);
-        } else {
-            drop(registry);
-            let slots = core::mem::take(&mut *self.slots.lock());
-            self.nursery.give_back(self.page, &slots);
-            return;
         }
-        // (`bury` cannot have upgraded the weak reference: the registry is locked.)
-        registry.processes.entry(self.pid).and_modify(|entry| entry.process = Weak::new());
     }
 }

@@ -3,7 +3,7 @@
 //! The table the kernel edits ([`Runs`]) is not mirrored eagerly: the stub gets a run when the program first touches
 //! it (a fault that the table permits is answered here, without `mm`), or when `mm` has just resolved a fault in it.
 //! Whole runs are mapped at a time, so that consecutive frames cost one host call however many they are. What is
-//! taken away or lowered is queued and takes effect in [`Space::flush_and_wake`]: at the next switch into this space, and
+//! taken away or lowered is queued and takes effect in [`Space::flush_and_hand_over`]: at the next switch into this space, and
 //! in `sync`, after which no thread of the stub, whatever it does, reaches the old frames.
 //!
 //! The mirror is a cache. When the host refuses a mapping (its limit of mappings per process), everything is unmapped
@@ -78,16 +78,17 @@ impl Space {
         self.tables.lock().pull(addr);
     }
 
-    /// Carries out what is queued. True: the thread in `slot` is woken when it is done. False: it still has to be.
-    pub(super) fn flush_and_wake(&self, slot: u32) -> bool {
+    /// Carries out what is queued. True: the thread in `slot` gets the turn when it is done. False: it still has to be
+    /// given it.
+    pub(super) fn flush_and_hand_over(&self, slot: u32) -> bool {
         let mut tables = self.tables.lock();
         if tables.pending.is_empty() {
             self.recover(&mut tables, self.process.settle());
             return false;
         }
         let orders = tables.take_orders();
-        match self.process.order_and_wake(&orders, slot) {
-            Ok(woken) => woken,
+        match self.process.order_and_hand_over(&orders, slot) {
+            Ok(handed_over) => handed_over,
             Err(errno) => {
                 self.recover(&mut tables, Err(errno));
                 false

@@ -66,7 +66,7 @@ impl Worker {
             // Should the thread be gone, so is what was to be interrupted.
             let _gone = stub::signal_thread((running >> 32) as i32, running as u32 as i32, KICK);
             // A program may have tampered with the words by which its stub thread wakes the worker.
-            stub::wake_shared(nursery.turn(self.slot.load(Ordering::SeqCst)));
+            nursery.wake_worker(self.slot.load(Ordering::SeqCst));
         }
     }
 }
