@@ -301,12 +301,7 @@ impl UnixSocket {
         }
         let Some(me) = self.me.upgrade() else { return Err(Errno::EINVAL) };
         let server = UnixSocket::new(self.kind);
-        {
-            let own_name = self.name();
-            let mut state = server.state.lock();
-            state.role = Role::Connected { peer: Arc::downgrade(&me), creds: mine };
-            state.peer_name = own_name;
-        }
+        let own_name = self.name();
         let name = {
             let mut state = target.state.lock();
             let name = state.name.clone();
@@ -319,7 +314,13 @@ impl UnixSocket {
             if pending.len() > *backlog {
                 return Err(Errno::EAGAIN);
             }
-            server.state.lock().name = name.clone();
+            {
+                // Only now: a peer that is dropped tells the other side, which must not hear of a refusal.
+                let mut state = server.state.lock();
+                state.role = Role::Connected { peer: Arc::downgrade(&me), creds: mine };
+                state.peer_name = own_name;
+                state.name = name.clone();
+            }
             pending.push_back(server.clone());
             name
         };
