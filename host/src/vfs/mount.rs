@@ -127,6 +127,10 @@ impl Path {
 
     /// The name as seen from `root`, without a deletion mark; `None` in front when `root` is not above it.
     pub fn display_from(&self, root: &Path) -> (bool, Vec<u8>) {
+        // A file that is all of its mount (memfd) is called by its own name, whatever the root.
+        if self.is_mount_root() && self.dentry.kind() != Kind::Dir && self.mount.place().is_none() {
+            return (false, self.dentry.place().1.to_vec());
+        }
         let mut parts: Vec<Arc<[u8]>> = Vec::new();
         let mut at = self.clone();
         let reached = loop {
@@ -136,10 +140,6 @@ impl Path {
             if at.is_mount_root() {
                 match at.mount.place() {
                     Some(place) => at = place,
-                    // A file that is all of its mount (memfd) is called by its own name.
-                    None if parts.is_empty() && at.dentry.kind() != Kind::Dir => {
-                        return (false, at.dentry.place().1.to_vec());
-                    }
                     None => break false,
                 }
                 continue;

@@ -273,8 +273,9 @@ fn locks() {
     let (read_end, write_end) = sys::pipe(0);
     let pid = sys::fork(|| {
         close(read_end);
-        println!("waited {}", lock(fd, libc::F_SETLKW, libc::F_WRLCK, 0, 0));
-        write(write_end, b"got it");
+        // Through the pipe: which of the two would print first is open.
+        let waited = lock(fd, libc::F_SETLKW, libc::F_WRLCK, 0, 0);
+        write(write_end, format!("waited {waited}").as_bytes());
         0
     });
     std::thread::sleep(std::time::Duration::from_millis(10));

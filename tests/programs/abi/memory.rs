@@ -360,6 +360,7 @@ fn memfd() {
     let area = mmap(0, 2 * PAGE as usize, RW, MAP_SHARED, fd, 0);
     poke(area, b'm');
     println!("{:?}", { sys::read(fd, 3).1 });
+    println!("link {}", std::fs::read_link(format!("/proc/self/fd/{fd}")).expect("a link").display());
     sys!(libc::SYS_munmap, area, 2 * PAGE);
     report("seal", {
         let seals = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;

@@ -35,7 +35,7 @@ fn pair() {
     let (a, b) = socketpair(libc::SOCK_STREAM);
     report("write", write(a, b"one"));
     report("send", send(a, b"two", 0));
-    receive("peek", b, 3, libc::MSG_PEEK);
+    receive("peek", b, 4, libc::MSG_PEEK);
     report_read("read", b, 10);
     receive("nothing", b, 10, libc::MSG_DONTWAIT);
     report("back", write(b, b"back"));

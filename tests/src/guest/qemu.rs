@@ -50,6 +50,8 @@ pub(super) fn command(
             append.extend(["console=ttyS0", "no_timer_check"]);
             if !options.icount {
                 append.push("tsc_early_khz=2445000");
+                // On a busy machine the watchdog takes the emulator's pauses for drift and gives the counter up.
+                append.push("tsc=reliable");
             }
         }
         (Arch::Aarch64, Board::Raspi4b) => {
