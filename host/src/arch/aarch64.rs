@@ -12,6 +12,13 @@ pub const RESTART_SYSCALL: u64 = 128;
 /// Which number column of the system call table is ours.
 pub const SYSCALL_COLUMN: usize = 1;
 
+/// The address that memory calls (munmap, mprotect, madvise and their like) take `addr` for: without the tag in its
+/// top byte, which bit 55 extends over (Linux, Documentation/arm64/tagged-address-abi.rst).
+#[inline]
+pub const fn untagged(addr: u64) -> u64 {
+    addr & ((addr << 8) as i64 >> 8) as u64
+}
+
 impl super::Registers for UserRegs {
     fn start(ip: u64, sp: u64) -> Self {
         UserRegs { pc: ip, sp, syscall: !0, ..UserRegs::default() }

@@ -15,7 +15,7 @@ mod x86_64;
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::{
     CLONE_BACKWARDS, FpState, MACHINE, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs, prepare_stack,
-    switch_stacks,
+    switch_stacks, untagged,
 };
 
 #[cfg(target_arch = "aarch64")]
@@ -26,7 +26,7 @@ pub mod sigframe;
 #[cfg(target_arch = "aarch64")]
 pub use aarch64::{
     CLONE_BACKWARDS, FpState, MACHINE, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs, prepare_stack,
-    switch_stacks,
+    switch_stacks, untagged,
 };
 
 /// What kernel code needs of user registers, the same on every architecture.

@@ -12,6 +12,12 @@ pub const RESTART_SYSCALL: u64 = 219;
 /// Which number column of the system call table is ours.
 pub const SYSCALL_COLUMN: usize = 0;
 
+/// The address that memory calls (munmap, mprotect, madvise and their like) take `addr` for: itself, addresses carry no tags.
+#[inline]
+pub const fn untagged(addr: u64) -> u64 {
+    addr
+}
+
 const USER_CS: u64 = 0x33;
 const USER_SS: u64 = 0x2b;
 /// IF and the always-one bit.

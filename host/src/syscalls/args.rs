@@ -14,6 +14,12 @@ impl Args {
         self.0[index]
     }
 
+    /// The start of a range of memory: an address that may carry a tag where the architecture has tags.
+    #[inline]
+    pub fn range_start(&self, index: usize) -> u64 {
+        crate::arch::untagged(self.0[index])
+    }
+
     /// `int`.
     #[inline]
     pub fn int(&self, index: usize) -> i32 {

@@ -33,14 +33,14 @@ pub(super) fn madvise(cur: &mut Current, args: &Args) -> Result<u64> {
         c::MADV_KEEPONFORK => Advice::Clear(VmFlags::WIPE_ON_FORK),
         _ => return Err(Errno::EINVAL),
     };
-    cur.mm().madvise(args.addr(0), args.addr(1), advice).map(|()| 0)
+    cur.mm().madvise(args.range_start(0), args.addr(1), advice).map(|()| 0)
 }
 
 /// mincore(2).
 pub(super) fn mincore(cur: &mut Current, args: &Args) -> Result<u64> {
     /// Pages asked about at a time: the answer is a buffer of this many bytes.
     const BATCH: u64 = 4096;
-    let (mut addr, mut out) = (args.addr(0), args.addr(2));
+    let (mut addr, mut out) = (args.range_start(0), args.addr(2));
     if addr % PAGE_SIZE != 0 {
         return Err(Errno::EINVAL);
     }
@@ -68,5 +68,5 @@ pub(super) fn msync(cur: &mut Current, args: &Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let (write, invalidate) = (flags & c::MS_SYNC != 0, flags & c::MS_INVALIDATE != 0);
-    cur.mm().msync(args.addr(0), args.addr(1), write, invalidate).map(|()| 0)
+    cur.mm().msync(args.range_start(0), args.addr(1), write, invalidate).map(|()| 0)
 }

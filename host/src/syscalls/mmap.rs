@@ -99,12 +99,12 @@ pub(super) fn mmap(cur: &mut Current, args: &Args) -> Result<u64> {
 
 /// munmap(2).
 pub(super) fn munmap(cur: &mut Current, args: &Args) -> Result<u64> {
-    cur.mm().munmap(args.addr(0), args.addr(1)).map(|()| 0)
+    cur.mm().munmap(args.range_start(0), args.addr(1)).map(|()| 0)
 }
 
 /// mprotect(2).
 pub(super) fn mprotect(cur: &mut Current, args: &Args) -> Result<u64> {
-    protect(cur, args.addr(0), args.addr(1), args.uint(2))
+    protect(cur, args.range_start(0), args.addr(1), args.uint(2))
 }
 
 /// pkey_mprotect(2): without keys, as where the CPU has none.
@@ -112,7 +112,7 @@ pub(super) fn pkey_mprotect(cur: &mut Current, args: &Args) -> Result<u64> {
     if args.int(3) != -1 {
         return Err(Errno::EINVAL);
     }
-    protect(cur, args.addr(0), args.addr(1), args.uint(2))
+    protect(cur, args.range_start(0), args.addr(1), args.uint(2))
 }
 
 /// pkey_alloc(2): there are no protection keys.
@@ -143,7 +143,8 @@ fn protect(cur: &Current, addr: u64, len: u64, bits: u32) -> Result<u64> {
 
 /// mremap(2).
 pub(super) fn mremap(cur: &mut Current, args: &Args) -> Result<u64> {
-    let [addr, old_len, new_len, flags, new_addr, _] = args.0;
+    let [_, old_len, new_len, flags, new_addr, _] = args.0;
+    let addr = args.range_start(0);
     cur.mm().mremap(addr, old_len, new_len, flags, new_addr)
 }
 
@@ -154,7 +155,7 @@ pub(super) fn brk(cur: &mut Current, args: &Args) -> Result<u64> {
 
 /// mlock(2).
 pub(super) fn mlock(cur: &mut Current, args: &Args) -> Result<u64> {
-    cur.mm().mlock(args.addr(0), args.addr(1), true, false).map(|()| 0)
+    cur.mm().mlock(args.range_start(0), args.addr(1), true, false).map(|()| 0)
 }
 
 /// mlock2(2).
@@ -163,12 +164,12 @@ pub(super) fn mlock2(cur: &mut Current, args: &Args) -> Result<u64> {
     if flags & !c::MLOCK_ONFAULT != 0 {
         return Err(Errno::EINVAL);
     }
-    cur.mm().mlock(args.addr(0), args.addr(1), true, flags != 0).map(|()| 0)
+    cur.mm().mlock(args.range_start(0), args.addr(1), true, flags != 0).map(|()| 0)
 }
 
 /// munlock(2).
 pub(super) fn munlock(cur: &mut Current, args: &Args) -> Result<u64> {
-    cur.mm().mlock(args.addr(0), args.addr(1), false, false).map(|()| 0)
+    cur.mm().mlock(args.range_start(0), args.addr(1), false, false).map(|()| 0)
 }
 
 /// mlockall(2).
