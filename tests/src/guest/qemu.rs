@@ -16,8 +16,8 @@ use crate::packages::Kernel;
 pub(super) fn channel(arch: Arch, board: Board) -> &'static str {
     match (arch, board) {
         (Arch::X86_64, _) => "/dev/ttyS1",
-        // Its second port is of another kind; the kernel's own words go there instead.
-        (Arch::Aarch64, Board::Raspi4b) => "/dev/ttyAMA0",
+        // Its first port belongs to the Bluetooth chip, says the device tree: there is no /dev/ttyAMA0.
+        (Arch::Aarch64, Board::Raspi4b) => "/dev/console",
         (Arch::Aarch64, _) => "/dev/ttyAMA1",
     }
 }
@@ -59,7 +59,10 @@ pub(super) fn command(
             cpu = None;
             serial.reverse();
             // The emulator lacks HDMI, I2C and clock controllers that the kernel would otherwise fault on.
-            append.extend(["console=ttyS1,115200", "kpti=off", "clk_ignore_unused"]);
+            // Frames and the kernel's own words share the first port: an interrupt of the second one
+            // (the mini UART) never goes away. What the kernel says is kept down to last words.
+            serial[1] = "null";
+            append.extend(["console=ttyAMA0,115200", "loglevel=1", "kpti=off", "clk_ignore_unused"]);
             append.push("initcall_blacklist=brcmstb_l2_driver_init,brcmstb_i2c_driver_init");
         }
         (Arch::Aarch64, Board::Pages16k) => {
