@@ -86,7 +86,12 @@ pub(super) fn sched_getaffinity(cur: &mut Current, args: &Args) -> Result<u64> {
     if len < 8 || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
-    let mask = target(cur, args.int(0))?.policy.lock().affinity;
+    // Nobody has a negative id here, while the other calls of the family call it a bad argument.
+    let pid = args.int(0);
+    if pid < 0 {
+        return Err(Errno::ESRCH);
+    }
+    let mask = target(cur, pid)?.policy.lock().affinity;
     cur.mm().write_val(addr, &mask)?;
     Ok(8)
 }

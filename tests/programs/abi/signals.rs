@@ -23,6 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     ("signal_thread_directed", thread_directed),
     ("signal_nested", nested),
     ("signal_fp_survives", fp_survives),
+    ("signal_sets_in_proc", sets_in_proc),
 ];
 
 static COUNT: AtomicI32 = AtomicI32::new(0);
@@ -534,4 +535,27 @@ fn fp_survives() {
         }
     }
     println!("kept: {}", kept.iter().zip(&start).all(|(a, b)| *a == b + 5.0));
+}
+
+fn sets_in_proc() {
+    action(libc::SIGUSR2, libc::SIG_IGN, 0, &[]);
+    handle(libc::SIGUSR1, note, 0);
+    let old = mask(libc::SIG_BLOCK, set_of(&[libc::SIGUSR1, libc::SIGRTMIN()]));
+    raise(libc::SIGUSR1);
+    sys!(libc::SYS_kill, me(), libc::SIGRTMIN());
+    let status = std::fs::read_to_string("/proc/thread-self/status").expect("status");
+    for line in status.lines().filter(|line| line.starts_with("Sig") || line.starts_with("ShdPnd")) {
+        // How many may be queued is the machine's business.
+        if !line.starts_with("SigQ") {
+            println!("{line}");
+        }
+    }
+    let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("stat");
+    let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+    println!("{:?}", &fields[28..32]);
+    let queued = sys!(libc::SYS_rt_sigtimedwait, [set_of(&[libc::SIGRTMIN()])].as_ptr(), 0, 0, 8);
+    println!("took {}", queued == i64::from(libc::SIGRTMIN()));
+    mask(libc::SIG_SETMASK, old);
+    println!("{}", taken());
+    action(libc::SIGUSR2, libc::SIG_DFL, 0, &[]);
 }

@@ -4,6 +4,7 @@ use super::system::{USER_HZ, lines};
 use super::{TASK_INO, parse_id};
 use crate::abi::{Errno, Result};
 use crate::fs::pseudo::{DynDir, Symlink, Text};
+use crate::kernel::signal::{SigSet, SignalSets};
 use crate::kernel::{Kernel, Task, ThreadGroup};
 use crate::mm::{Backing, Mm, VmFlags, Vma};
 use crate::platform::Prot;
@@ -513,15 +514,20 @@ fn smaps_rollup(subject: &Subject) -> Result<String> {
 fn statm(subject: &Subject) -> Result<String> {
     let Some(mm) = subject.mm() else { return Ok("0 0 0 0 0 0 0\n".to_owned()) };
     let (total, resident) = (mm.total() / 4096, mm.resident() / 4096);
-    let (text, data) = sizes(&mm);
+    let (text, data, _) = sizes(&mm);
     Ok(format!("{total} {resident} 0 {} 0 {} 0\n", text / 4096, data / 4096))
 }
 
 /// Bytes of code and of writable private memory.
-fn sizes(mm: &Mm) -> (u64, u64) {
+/// Bytes of executable, of private writable, and of stack areas.
+fn sizes(mm: &Mm) -> (u64, u64, u64) {
     let maps = mm.maps();
     let sum = |want: fn(&Vma) -> bool| maps.iter().filter(|vma| want(vma)).map(Vma::len).sum();
-    (sum(|vma| vma.prot.contains(Prot::EXEC)), sum(|vma| vma.prot.contains(Prot::WRITE) && vma.is_private()))
+    (
+        sum(|vma| vma.prot.contains(Prot::EXEC)),
+        sum(|vma| vma.prot.contains(Prot::WRITE) && vma.is_private()),
+        sum(|vma| vma.flags.contains(VmFlags::GROWS_DOWN)),
+    )
 }
 
 fn ticks(ns: u64) -> u64 {
@@ -547,6 +553,9 @@ fn stat(subject: &Subject) -> Result<String> {
         tree.session(sid)
             .map_or((0, -1), |s| (s.tty.unwrap_or(0), if s.foreground == 0 { -1 } else { s.foreground }))
     };
+    let signals = SignalSets::of(&subject.group, subject.task.as_deref());
+    // Real-time signals do not fit these fields.
+    let low = |set: SigSet| (set.0 & 0x7fff_ffff) as i64;
     let fields: [i64; 50] = [
         parent.into(),
         pgid.into(),
@@ -575,10 +584,10 @@ fn stat(subject: &Subject) -> Result<String> {
         at(|l| l.stack_start) as i64,
         0,
         0,
-        0,
-        subject.task.as_ref().map_or(0, |task| task.blocked().0 as i64 & 0x7fff_ffff),
-        0,
-        0,
+        low(signals.pending),
+        low(signals.blocked),
+        low(signals.ignored),
+        low(signals.caught),
         0,
         0,
         0,
@@ -636,7 +645,9 @@ fn status(subject: &Subject) -> Result<String> {
     let _ = writeln!(out, "Uid:\t{}\nGid:\t{}", ids(cred.uid), ids(cred.gid));
     let _ = writeln!(out, "FDSize:\t{fd_size}\nGroups:\t{groups}");
     if let Some(mm) = subject.mm() {
-        let (text, data) = sizes(&mm);
+        let (executable, data, stack) = sizes(&mm);
+        let code = mm.layout().code;
+        let text = (code.1.next_multiple_of(4096) - (code.0 & !4095)).min(executable);
         let (total, resident) = (mm.total() / 1024, mm.resident() / 1024);
         let _ = writeln!(
             out,
@@ -649,17 +660,19 @@ fn status(subject: &Subject) -> Result<String> {
         );
         let _ = writeln!(
             out,
-            "VmData:\t{:>8} kB\nVmStk:\t     132 kB\nVmExe:\t{:>8} kB\nVmLib:\t       0 kB\nVmPTE:\t       0 kB\nVmSwap:\t       0 kB",
-            data / 1024,
-            text / 1024
+            "VmData:\t{:>8} kB\nVmStk:\t{:>8} kB\nVmExe:\t{:>8} kB\nVmLib:\t{:>8} kB\nVmSwap:\t       0 kB",
+            (data - stack.min(data)) / 1024,
+            stack / 1024,
+            text / 1024,
+            (executable - text) / 1024
         );
     }
-    let blocked = subject.task.as_ref().map_or(0, |task| task.blocked().0);
+    let signals = SignalSets::of(&subject.group, subject.task.as_deref());
     let _ = writeln!(out, "Threads:\t{}", subject.group.threads().len().max(1));
     let _ = writeln!(
         out,
-        "SigQ:\t0/31000\nSigPnd:\t{:016x}\nShdPnd:\t{:016x}\nSigBlk:\t{blocked:016x}\nSigIgn:\t{:016x}\nSigCgt:\t{:016x}",
-        0, 0, 0, 0
+        "SigPnd:\t{:016x}\nShdPnd:\t{:016x}\nSigBlk:\t{:016x}\nSigIgn:\t{:016x}\nSigCgt:\t{:016x}",
+        signals.pending.0, signals.shared.0, signals.blocked.0, signals.ignored.0, signals.caught.0
     );
     for (name, caps) in [
         ("Inh", cred.inheritable),

@@ -10,7 +10,7 @@ use crate::arch::sigframe::{self, Frame};
 use crate::arch::{RESTART_SYSCALL, Registers};
 use crate::kernel::group::{GroupState, Stop};
 use crate::kernel::task::work;
-use crate::kernel::{Current, Task, WaitStatus};
+use crate::kernel::{Current, Task, ThreadGroup, WaitStatus};
 use core::sync::atomic::Ordering;
 
 /// What to do about one signal.
@@ -342,6 +342,36 @@ impl Task {
     pub fn pending_signals(&self) -> SigSet {
         let state = self.group.state.lock();
         self.pending.lock().set().or(state.pending.set())
+    }
+}
+
+/// The signal sets of a thread as /proc shows them (proc(5)).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SignalSets {
+    /// Pending for the thread.
+    pub pending: SigSet,
+    /// Pending for the process.
+    pub shared: SigSet,
+    /// Blocked by the thread.
+    pub blocked: SigSet,
+    /// Ignored by the process.
+    pub ignored: SigSet,
+    /// Caught by the process.
+    pub caught: SigSet,
+}
+
+impl SignalSets {
+    /// Those of a process and one of its threads, if any is left.
+    pub fn of(group: &ThreadGroup, task: Option<&Task>) -> Self {
+        let state = group.state.lock();
+        let (ignored, caught) = state.actions.ignored_and_caught();
+        SignalSets {
+            pending: task.map(|task| task.pending.lock().set()).unwrap_or_default(),
+            shared: state.pending.set(),
+            blocked: task.map(Task::blocked).unwrap_or_default(),
+            ignored,
+            caught,
+        }
     }
 }
 

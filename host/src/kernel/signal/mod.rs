@@ -11,6 +11,7 @@ mod queue;
 mod send;
 mod set;
 
+pub use deliver::SignalSets;
 pub use info::{Fields, SIGINFO_SIZE, SigInfo, code};
 pub use queue::{Actions, DefaultAction, Pending, SIG_DFL, SIG_IGN, SigAction, default_action, sa};
 pub(super) use send::begin_exit;

@@ -162,6 +162,19 @@ impl Actions {
         }
     }
 
+    /// The signals that are set to be ignored, and those that have a handler (proc(5), SigIgn and SigCgt).
+    pub fn ignored_and_caught(&self) -> (SigSet, SigSet) {
+        let (mut ignored, mut caught) = (SigSet(0), SigSet(0));
+        for (bit, action) in self.0.iter().enumerate() {
+            match action.handler {
+                SIG_DFL => {}
+                SIG_IGN => ignored.0 |= 1 << bit,
+                _ => caught.0 |= 1 << bit,
+            }
+        }
+        (ignored, caught)
+    }
+
     /// What execve(2) does: handlers become default, ignored stays ignored.
     pub fn reset_handlers(&mut self) {
         for action in &mut self.0 {
