@@ -49,73 +49,48 @@ impl Ring {
     }
 
     /// Makes room for `total` bytes.
-    fn reserve(&mut self, total: usize, capacity: usize) {
-        if total <= self.bytes.len() {
-            return;
-        }
+    #[cold]
+    fn grow(&mut self, total: usize, capacity: usize) {
         let size = total.next_power_of_two().clamp(FIRST_RING, capacity.max(FIRST_RING));
         let mut bytes = vec![0; size.max(total)].into_boxed_slice();
-        let (a, b) = self.filled();
-        bytes[..a.len()].copy_from_slice(a);
-        bytes[a.len()..a.len() + b.len()].copy_from_slice(b);
+        let run = self.len.min(self.bytes.len() - self.head);
+        bytes[..run].copy_from_slice(&self.bytes[self.head..self.head + run]);
+        bytes[run..self.len].copy_from_slice(&self.bytes[..self.len - run]);
         self.bytes = bytes;
         self.head = 0;
     }
 
-    fn filled(&self) -> (&[u8], &[u8]) {
-        let end = self.head + self.len;
-        if end <= self.bytes.len() {
-            (&self.bytes[self.head..end], &[])
-        } else {
-            (&self.bytes[self.head..], &self.bytes[..end - self.bytes.len()])
-        }
-    }
-
     /// Takes up to `room` bytes out of `src`.
+    #[inline]
     fn fill(&mut self, src: &mut IoSrc<'_>, room: usize, capacity: usize) -> Result<usize> {
         let want = src.remaining().min(room);
-        self.reserve(self.len + want, capacity);
-        let size = self.bytes.len();
-        let mut done = 0;
-        while done < want {
-            let mut at = self.head + self.len;
-            if at >= size {
-                at -= size;
-            }
-            let run = (want - done).min(size - at);
-            let got = match src.read_bytes(&mut self.bytes[at..at + run]) {
-                Ok(got) => got,
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            };
-            self.len += got;
-            done += got;
-            if got < run {
-                break;
-            }
+        if self.len + want > self.bytes.len() {
+            self.grow(self.len + want, capacity);
         }
+        let mut at = self.head + self.len;
+        if at >= self.bytes.len() {
+            at -= self.bytes.len();
+        }
+        let run = want.min(self.bytes.len() - at);
+        let mut done = src.read_bytes(&mut self.bytes[at..at + run])?;
+        if done == run && run < want {
+            // The rest, from the start of the ring. What has been taken counts, whatever becomes of this.
+            done += src.read_bytes(&mut self.bytes[..want - run]).unwrap_or(0);
+        }
+        self.len += done;
         Ok(done)
     }
 
     /// Hands bytes to `dst`, and forgets them if `consume`.
+    #[inline]
     fn drain(&mut self, dst: &mut IoDst<'_>, consume: bool) -> Result<usize> {
-        let (a, b) = self.filled();
-        let mut done = 0;
-        for part in [a, b] {
-            let want = part.len().min(dst.remaining());
-            if want == 0 {
-                continue;
-            }
-            match dst.write_bytes(&part[..want]) {
-                Ok(got) => {
-                    done += got;
-                    if got < want {
-                        break;
-                    }
-                }
-                Err(_) if done > 0 => break,
-                Err(errno) => return Err(errno),
-            }
+        let run = self.len.min(self.bytes.len() - self.head);
+        let want = run.min(dst.remaining());
+        let mut done = dst.write_bytes(&self.bytes[self.head..self.head + want])?;
+        let rest = (self.len - run).min(dst.remaining());
+        if done == run && rest != 0 {
+            // As in `fill`.
+            done += dst.write_bytes(&self.bytes[..rest]).unwrap_or(0);
         }
         if consume {
             self.skip(done);
@@ -123,9 +98,15 @@ impl Ring {
         Ok(done)
     }
 
+    #[inline]
     fn skip(&mut self, count: usize) {
         self.len -= count;
-        self.head = if self.len == 0 { 0 } else { (self.head + count) % self.bytes.len() };
+        self.head += count;
+        if self.len == 0 {
+            self.head = 0;
+        } else if self.head >= self.bytes.len() {
+            self.head -= self.bytes.len();
+        }
     }
 }
 
@@ -262,6 +243,7 @@ impl PipeEnd {
         Arc::ptr_eq(&self.pipe, &other.pipe)
     }
 
+    #[inline]
     fn take(&self, dst: &mut IoDst<'_>, consume: bool) -> Result<usize> {
         if dst.remaining() == 0 {
             return Ok(0);

@@ -47,6 +47,10 @@ impl FileOps for SignalFd {
         Err(Errno::EAGAIN)
     }
 
+    fn reads_itself(&self) -> bool {
+        false
+    }
+
     fn poll(&self) -> u32 {
         let task = self.task.upgrade().or_else(|| self.group.threads().first().cloned());
         let pending = task.map_or(SigSet::EMPTY, |task| task.pending_signals());

@@ -289,6 +289,20 @@ impl Current {
         self.wait(queues, None, work::KILL, ready)
     }
 
+    /// As [`wait_on`](Self::wait_on) for one queue, by a caller that has tried in vain after it read the queue's
+    /// `version`: not tried again before parking unless the queue was notified since.
+    ///
+    /// # Errors
+    /// ERESTARTSYS on a signal.
+    pub fn wait_since<T>(
+        &mut self,
+        queue: (&WaitQueue, u32),
+        version: u32,
+        ready: &mut dyn FnMut() -> Option<T>,
+    ) -> Result<T> {
+        self.wait_one(queue, Some(version), None, work::INTERRUPT, ready)
+    }
+
     fn wait<T>(
         &mut self,
         queues: &[(&WaitQueue, u32)],
@@ -296,24 +310,62 @@ impl Current {
         interrupts: u32,
         ready: &mut dyn FnMut() -> Option<T>,
     ) -> Result<T> {
-        let waiter = self.waiter.get_or_insert_with(|| Waiter::new(self.task.clone(), !0)).clone();
-        waiter.take_seen();
-        for (queue, mask) in queues {
-            queue.register_for(&waiter, *mask);
+        if let [queue] = queues {
+            return self.wait_one(*queue, None, deadline, interrupts, ready);
         }
-        let registered = Registered { queues, waiter: &waiter };
+        self.waiter.get_or_insert_with(|| Waiter::new(self.task.clone(), !0));
+        let Some(waiter) = &self.waiter else { unreachable!("it was made above") };
+        for (queue, mask) in queues {
+            queue.register_for(waiter, *mask);
+        }
+        let _registered = Registered { queues, waiter };
         loop {
             if let Some(value) = ready() {
                 return Ok(value);
             }
-            if self.task.work.load(Ordering::SeqCst) & interrupts != 0 {
-                return Err(Errno::ERESTARTSYS);
-            }
-            if deadline.is_some_and(|deadline| crate::time::monotonic_ns() >= deadline) {
-                return Err(Errno::ETIMEDOUT);
-            }
+            self.check_wait(interrupts, deadline)?;
             self.park(deadline);
-            registered.waiter.take_seen();
+        }
+    }
+
+    /// Waits on one queue, registered for one wake at a time: a wait that ends by its wake has nothing to take back.
+    fn wait_one<T>(
+        &mut self,
+        (queue, mask): (&WaitQueue, u32),
+        mut version: Option<u32>,
+        deadline: Option<u64>,
+        interrupts: u32,
+        ready: &mut dyn FnMut() -> Option<T>,
+    ) -> Result<T> {
+        self.waiter.get_or_insert_with(|| Waiter::new(self.task.clone(), !0));
+        let Some(waiter) = &self.waiter else { unreachable!("it was made above") };
+        let _registered = Registered { queues: &[(queue, mask)], waiter };
+        loop {
+            queue.register_once(waiter, mask);
+            if version.take() != Some(queue.version())
+                && let Some(value) = ready()
+            {
+                return Ok(value);
+            }
+            self.check_wait(interrupts, deadline)?;
+            self.park(deadline);
+            if let Some(value) = ready() {
+                return Ok(value);
+            }
+            // Something else may have woken the task.
+            queue.unregister(waiter);
+        }
+    }
+
+    /// Whether a wait may go on.
+    #[inline]
+    fn check_wait(&self, interrupts: u32, deadline: Option<u64>) -> Result<()> {
+        if self.task.work.load(Ordering::SeqCst) & interrupts != 0 {
+            return Err(Errno::ERESTARTSYS);
+        }
+        match deadline {
+            Some(deadline) if crate::time::monotonic_ns() >= deadline => Err(Errno::ETIMEDOUT),
+            _ => Ok(()),
         }
     }
 }

@@ -175,7 +175,9 @@ fn wake_in(bucket: &mut Vec<Entry>, key: &FutexKey, count: usize, bitset: u32) -
     let mut at = 0;
     while at < bucket.len() && woken < count {
         if bucket[at].key == *key && bucket[at].bitset & bitset != 0 {
-            let entry = bucket.remove(at);
+            // The last one (mostly the only one) leaves nothing to move.
+            let entry = if at + 1 == bucket.len() { bucket.pop() } else { Some(bucket.remove(at)) };
+            let Some(entry) = entry else { break };
             entry.waiter.woken.store(true, Ordering::SeqCst);
             entry.waiter.task.wake();
             woken += 1;
@@ -202,24 +204,23 @@ impl Current {
         if bitset == 0 {
             return Err(Errno::EINVAL);
         }
-        let kernel = self.kernel.clone();
-        let mm = self.mm().clone();
-        let key = mm.futex_key(addr, shared)?;
+        let key = self.mm().futex_key(addr, shared)?;
         let index = Futexes::index(&key);
-        let waiter = {
-            let mut bucket = kernel.futexes.buckets[index].lock();
-            if mm.load_u32(addr)? != expected {
+        self.futex_waiter.get_or_insert_with(|| {
+            let task = self.task.clone();
+            Arc::new(Waiting { task, woken: AtomicBool::new(false), bucket: AtomicUsize::new(index) })
+        });
+        let Some(waiter) = &self.futex_waiter else { unreachable!("it was made above") };
+        let futexes = &self.kernel.futexes;
+        {
+            let mut bucket = futexes.buckets[index].lock();
+            if self.mm().load_u32(addr)? != expected {
                 return Err(Errno::EAGAIN);
             }
-            let waiter = self.futex_waiter.get_or_insert_with(|| {
-                let task = self.task.clone();
-                Arc::new(Waiting { task, woken: AtomicBool::new(false), bucket: AtomicUsize::new(index) })
-            });
             waiter.woken.store(false, Ordering::Relaxed);
             waiter.bucket.store(index, Ordering::Relaxed);
             bucket.push(Entry { key, bitset, waiter: waiter.clone() });
-            waiter.clone()
-        };
+        }
         loop {
             if waiter.woken.load(Ordering::SeqCst) {
                 return Ok(0);
@@ -232,7 +233,7 @@ impl Current {
                 self.park(deadline);
                 continue;
             };
-            return if kernel.futexes.give_up(&waiter) { Ok(0) } else { Err(errno) };
+            return if futexes.give_up(waiter) { Ok(0) } else { Err(errno) };
         }
     }
 

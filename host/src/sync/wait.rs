@@ -1,6 +1,6 @@
 use super::Lock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 /// Something that can be made to run again: a parked task, or the poller.
 pub trait Wake: Send + Sync {
@@ -13,19 +13,12 @@ pub struct Waiter {
     target: Arc<dyn Wake>,
     /// Events that wake (poll(2) bits; queues without events pass `!0`), unless the registration says otherwise.
     mask: u32,
-    /// Events seen so far.
-    seen: AtomicU32,
 }
 
 impl Waiter {
     /// A waiter that wakes `target` on any event in `mask`.
     pub fn new(target: Arc<dyn Wake>, mask: u32) -> Arc<Self> {
-        Arc::new(Waiter { target, mask, seen: AtomicU32::new(0) })
-    }
-
-    /// Events notified since the last call.
-    pub fn take_seen(&self) -> u32 {
-        self.seen.swap(0, Ordering::AcqRel)
+        Arc::new(Waiter { target, mask })
     }
 }
 
@@ -33,20 +26,36 @@ impl Waiter {
 struct Entry {
     waiter: Arc<Waiter>,
     mask: u32,
+    /// Leaves the queue when it is woken.
+    once: bool,
+}
+
+/// Waiters, oldest first. Most queues have one at a time, which needs no memory of its own.
+#[derive(Default)]
+struct Waiters {
+    first: Option<Entry>,
+    /// Empty if there is no first.
+    more: Vec<Entry>,
 }
 
 /// Waiters on one thing.
 #[derive(Default)]
 pub struct WaitQueue {
-    waiters: Lock<Vec<Entry>>,
-    /// How many there are, readable without the lock: `notify` on an empty queue costs one load.
+    waiters: Lock<Waiters>,
+    /// How many there are, readable without the lock: `notify` on an empty queue takes none.
     count: AtomicU32,
+    /// How often it was notified.
+    version: AtomicU32,
 }
 
 impl WaitQueue {
     /// An empty queue.
     pub const fn new() -> Self {
-        WaitQueue { waiters: Lock::new(Vec::new()), count: AtomicU32::new(0) }
+        WaitQueue {
+            waiters: Lock::new(Waiters { first: None, more: Vec::new() }),
+            count: AtomicU32::new(0),
+            version: AtomicU32::new(0),
+        }
     }
 
     /// Adds a waiter. Check the condition *after* registering, before parking.
@@ -56,58 +65,113 @@ impl WaitQueue {
 
     /// Adds a waiter for the events in `mask`, whatever its own mask: one waiter can so watch several queues.
     pub fn register_for(&self, waiter: &Arc<Waiter>, mask: u32) {
+        self.add(Entry { waiter: waiter.clone(), mask, once: false });
+    }
+
+    /// As [`register_for`](Self::register_for), for one wake: a waiter that is woken is not in the queue any more.
+    #[inline]
+    pub fn register_once(&self, waiter: &Arc<Waiter>, mask: u32) {
+        self.add(Entry { waiter: waiter.clone(), mask, once: true });
+    }
+
+    #[inline]
+    fn add(&self, entry: Entry) {
         let mut waiters = self.waiters.lock();
-        waiters.push(Entry { waiter: waiter.clone(), mask });
-        self.count.store(waiters.len() as u32, Ordering::SeqCst);
+        if waiters.first.is_none() {
+            waiters.first = Some(entry);
+        } else {
+            waiters.more.push(entry);
+        }
+        self.count.store(waiters.count(), Ordering::Relaxed);
+        drop(waiters);
+        // Pairs with the one in `notify`: the waiter stores the count, then checks the condition (or the version); who
+        // changes the condition does that, raises the version, then loads the count. With a full fence in between on both
+        // sides at least one sees what the other stored: the waiter does not park, or is woken.
+        fence(Ordering::SeqCst);
+    }
+
+    /// How often it was notified, modulo 2^32. Read before a condition is checked, and again after registering: if it is
+    /// the same, the condition need not be checked again.
+    #[inline]
+    pub fn version(&self) -> u32 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Removes a waiter (all its registrations here).
+    #[inline]
     pub fn unregister(&self, waiter: &Arc<Waiter>) {
+        // A registration that the caller knows of was counted before, and is until it is removed: here, or by the wake
+        // that the caller has seen.
+        if !self.is_empty() {
+            self.remove(waiter);
+        }
+    }
+
+    fn remove(&self, waiter: &Arc<Waiter>) {
         let mut waiters = self.waiters.lock();
-        waiters.retain(|entry| !Arc::ptr_eq(&entry.waiter, waiter));
-        self.count.store(waiters.len() as u32, Ordering::SeqCst);
+        let gone = waiters.take(|entry| Arc::ptr_eq(&entry.waiter, waiter));
+        self.count.store(waiters.count(), Ordering::Relaxed);
+        drop(waiters);
+        drop(gone);
     }
 
     /// Whether anyone waits.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.count.load(Ordering::SeqCst) == 0
+        self.count.load(Ordering::Relaxed) == 0
     }
 
-    /// Wakes every waiter whose mask meets `events`.
+    /// Wakes every waiter whose mask meets `events`. Call it after each change of what is waited for.
+    #[inline]
     pub fn notify(&self, events: u32) {
-        // Pairs with `register`'s store: the waiter stores the count, then checks the condition; we changed the
-        // condition, then load the count. Sequential consistency on both sides lets at least one see the other.
-        core::sync::atomic::fence(Ordering::SeqCst);
-        if self.is_empty() {
-            return;
-        }
-        for entry in self.waiters.lock().iter() {
-            entry.offer(events);
+        self.version.fetch_add(1, Ordering::Release);
+        // See `add`.
+        fence(Ordering::SeqCst);
+        if !self.is_empty() {
+            self.notify_waiters(events);
         }
     }
 
-    /// Wakes at most `limit` waiters, oldest first, and returns how many. A waiter that was woken before and has not
-    /// run since is passed over: the second of two wakes belongs to the next in line.
-    pub fn notify_some(&self, events: u32, limit: usize) -> usize {
-        core::sync::atomic::fence(Ordering::SeqCst);
-        if self.is_empty() {
-            return 0;
+    fn notify_waiters(&self, events: u32) {
+        let mut waiters = self.waiters.lock();
+        let all = waiters.first.iter().chain(&waiters.more);
+        for entry in all.filter(|entry| !entry.once && entry.mask & events != 0) {
+            entry.waiter.target.wake();
         }
-        let waiters = self.waiters.lock();
-        let fresh = waiters.iter().filter(|entry| entry.waiter.seen.load(Ordering::Acquire) == 0);
-        fresh.filter(|entry| entry.offer(events)).take(limit).count()
+        let woken = waiters.take(|entry| entry.once && entry.mask & events != 0);
+        self.count.store(waiters.count(), Ordering::Relaxed);
+        // Who is woken on another worker finds the lock free.
+        drop(waiters);
+        for entry in woken.first.iter().chain(&woken.more) {
+            entry.waiter.target.wake();
+        }
     }
 }
 
-impl Entry {
-    /// Wakes the waiter if it is interested, and says whether it was.
-    fn offer(&self, events: u32) -> bool {
-        let events = events & self.mask;
-        if events != 0 {
-            self.waiter.seen.fetch_or(events, Ordering::AcqRel);
-            self.waiter.target.wake();
+impl Waiters {
+    #[inline]
+    fn count(&self) -> u32 {
+        u32::from(self.first.is_some()) + self.more.len() as u32
+    }
+
+    /// Takes those out that `is` holds for, oldest first.
+    #[inline]
+    fn take(&mut self, is: impl Fn(&Entry) -> bool) -> Waiters {
+        if self.more.is_empty() {
+            return Waiters { first: self.first.take_if(|entry| is(entry)), more: Vec::new() };
         }
-        events != 0
+        self.take_some(&is)
+    }
+
+    #[cold]
+    fn take_some(&mut self, is: &dyn Fn(&Entry) -> bool) -> Waiters {
+        let all = self.first.take().into_iter().chain(self.more.drain(..));
+        let (mut taken, mut left): (Vec<Entry>, Vec<Entry>) = all.partition(is);
+        let first =
+            |entries: &mut Vec<Entry>| if entries.is_empty() { None } else { Some(entries.remove(0)) };
+        self.first = first(&mut left);
+        self.more = left;
+        Waiters { first: first(&mut taken), more: taken }
     }
 }
 
@@ -116,6 +180,7 @@ mod tests {
     use super::{WaitQueue, Waiter, Wake};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
 
     #[derive(Default)]
     struct Count(AtomicU32);
@@ -140,7 +205,6 @@ mod tests {
         queue.register_for(&on_write, 4);
         queue.notify(1);
         assert_eq!((reader.0.load(Ordering::Relaxed), writer.0.load(Ordering::Relaxed)), (1, 0));
-        assert_eq!(on_read.take_seen(), 1);
         queue.unregister(&on_read);
         queue.notify(5);
         assert_eq!((reader.0.load(Ordering::Relaxed), writer.0.load(Ordering::Relaxed)), (1, 1));
@@ -149,15 +213,93 @@ mod tests {
     }
 
     #[test]
-    fn each_of_two_single_wakes_reaches_another_waiter() {
+    fn a_waiter_leaves_with_all_its_registrations_and_nobody_elses() {
         let queue = WaitQueue::new();
-        let (first, a) = waiter(1);
-        let (second, b) = waiter(1);
-        queue.register(&a);
-        queue.register(&b);
-        assert_eq!(queue.notify_some(1, 1), 1);
-        assert_eq!(queue.notify_some(1, 1), 1);
-        assert_eq!(queue.notify_some(1, 1), 0);
-        assert_eq!((first.0.load(Ordering::Relaxed), second.0.load(Ordering::Relaxed)), (1, 1));
+        let all: Vec<_> = (0..4).map(|_| waiter(1)).collect();
+        for (_, waiter) in &all {
+            queue.register(waiter);
+        }
+        queue.register(&all[0].1);
+        // The oldest, then one from the middle.
+        queue.unregister(&all[0].1);
+        queue.unregister(&all[2].1);
+        queue.notify(1);
+        let woken: Vec<u32> = all.iter().map(|(count, _)| count.0.load(Ordering::Relaxed)).collect();
+        assert_eq!(woken, [0, 1, 0, 1]);
+        queue.unregister(&all[3].1);
+        queue.unregister(&all[1].1);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_waiter_for_one_wake_leaves_with_it() {
+        let queue = WaitQueue::new();
+        let all: Vec<_> = (0..3).map(|_| waiter(1)).collect();
+        queue.register_once(&all[0].1, 1);
+        queue.register(&all[1].1);
+        queue.register_once(&all[2].1, 4);
+        let version = queue.version();
+        queue.notify(1);
+        queue.notify(1);
+        assert_eq!(queue.version(), version + 2);
+        queue.unregister(&all[1].1);
+        assert!(!queue.is_empty());
+        queue.notify(5);
+        assert!(queue.is_empty());
+        let woken: Vec<u32> = all.iter().map(|(count, _)| count.0.load(Ordering::Relaxed)).collect();
+        assert_eq!(woken, [1, 2, 1]);
+    }
+
+    /// What a host thread that waits as a task does is woken by.
+    #[derive(Default)]
+    struct Parked(AtomicU32);
+
+    impl Wake for Parked {
+        fn wake(&self) {
+            self.0.store(1, Ordering::SeqCst);
+            crate::hostsys::futex::wake(&self.0, 1);
+        }
+    }
+
+    #[test]
+    fn no_wake_is_lost_between_registering_and_sleeping() {
+        // Two sides take turns through two queues, as the two ends of two pipes: any wake that is lost ends the test.
+        const ROUNDS: u32 = 30_000;
+        const PATIENCE: Duration = Duration::from_secs(20);
+        let turn = AtomicU32::new(0);
+        let queues = [WaitQueue::new(), WaitQueue::new()];
+        let side = |own: u32| {
+            let parked = Arc::new(Parked::default());
+            let waiter = Waiter::new(parked.clone(), 1);
+            for round in 0..ROUNDS {
+                let mine = 2 * round + own;
+                let queue = &queues[own as usize];
+                // Every way of waiting in turn.
+                let mut seen = Some(queue.version()).filter(|_| round % 3 == 0);
+                while turn.load(Ordering::Relaxed) != mine {
+                    if round % 3 == 1 {
+                        queue.register(&waiter);
+                    } else {
+                        queue.register_once(&waiter, 1);
+                    }
+                    if seen.take() != Some(queue.version()) && turn.load(Ordering::Relaxed) == mine {
+                        queue.unregister(&waiter);
+                        break;
+                    }
+                    let since = std::time::Instant::now();
+                    crate::hostsys::futex::wait(&parked.0, 0, Some(PATIENCE));
+                    parked.0.swap(0, Ordering::SeqCst);
+                    assert!(since.elapsed() < PATIENCE, "the wake of round {round} was lost");
+                    queue.unregister(&waiter);
+                }
+                turn.store(mine + 1, Ordering::Relaxed);
+                queues[1 - own as usize].notify(1);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| side(0));
+            side(1);
+        });
+        assert_eq!(turn.load(Ordering::SeqCst), 2 * ROUNDS);
     }
 }

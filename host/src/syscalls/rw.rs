@@ -58,6 +58,9 @@ fn check_size(cur: &Current, len: u64) -> Result<()> {
 pub(super) fn read(cur: &mut Current, args: &Args) -> Result<u64> {
     let file = cur.fds().get(args.fd(0))?;
     let (addr, len) = buffer(cur, args)?;
+    if file.waits() {
+        return read_waiting(cur, &file, addr, len);
+    }
     match file.read(&mut IoDst::user(cur.mm(), addr, len)) {
         Ok(count) => Ok(count as u64),
         Err(Errno::EAGAIN) if file.downcast::<SignalFd>().is_some() => {
@@ -70,6 +73,29 @@ pub(super) fn read(cur: &mut Current, args: &Args) -> Result<u64> {
         }
         Err(errno) => Err(errno),
     }
+}
+
+/// Reads from a file that [waits](File::waits).
+#[inline(never)]
+fn read_waiting(cur: &mut Current, file: &Arc<File>, addr: u64, len: u64) -> Result<u64> {
+    if !file.readable() {
+        return Err(Errno::EBADF);
+    }
+    let ops = &**file.ops();
+    let Some(queue) = ops.wait_queue() else { return Err(Errno::EAGAIN) };
+    // Before the attempt: what changes after it changes the version too.
+    let version = queue.version();
+    match ops.read(&mut IoDst::user(cur.mm(), addr, len), None) {
+        Ok(count) => return Ok(count as u64),
+        Err(Errno::EAGAIN) if !file.nonblocking() => {}
+        Err(errno) => return Err(errno),
+    }
+    let mm = cur.mm().clone();
+    let mut attempt = || match ops.read(&mut IoDst::user(&mm, addr, len), None) {
+        Err(Errno::EAGAIN) => None,
+        other => Some(other),
+    };
+    Ok(cur.wait_since((queue, READABLE), version, &mut attempt)?? as u64)
 }
 
 /// Waits until a read gives something.

@@ -80,6 +80,11 @@ pub trait FileOps: Send + Sync {
         false
     }
 
+    /// Whether [`read`](Self::read) is all there is to reading. (A signalfd reads for the calling task.)
+    fn reads_itself(&self) -> bool {
+        true
+    }
+
     /// Events that hold now, as poll(2) bits.
     fn poll(&self) -> u32 {
         c::POLLIN | c::POLLOUT | c::POLLRDNORM | c::POLLWRNORM
@@ -196,6 +201,8 @@ pub struct File {
     ops: Arc<dyn FileOps>,
     flags: AtomicU32,
     positioned: bool,
+    /// See [`waits`](Self::waits): what `ops` says, asked once.
+    waits: bool,
     pos: Lock<u64>,
     path: Option<Path>,
     /// Somebody took a flock or an OFD lock through it.
@@ -218,6 +225,7 @@ impl File {
     fn make(ops: Arc<dyn FileOps>, flags: u32, path: Option<Path>) -> Arc<File> {
         Arc::new(File {
             positioned: ops.positioned(),
+            waits: ops.wait_queue().is_some() && ops.reads_itself() && !ops.positioned(),
             ops,
             flags: AtomicU32::new(flags & !CREATION_FLAGS),
             pos: Lock::new(0),
@@ -407,6 +415,12 @@ impl File {
     /// The position (for /proc/PID/fdinfo).
     pub fn position(&self) -> u64 {
         *self.pos.lock()
+    }
+
+    /// Whether a read, which has no position then, may have to wait.
+    #[inline]
+    pub fn waits(&self) -> bool {
+        self.waits
     }
 
     /// Whether it keeps a position here.

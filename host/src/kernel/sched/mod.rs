@@ -26,6 +26,7 @@ use super::Task;
 use crate::hostsys::futex;
 use crate::platform::{Platform, local};
 use crate::time::monotonic_ns;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Weak};
@@ -134,10 +135,8 @@ impl Scheduler {
 
     /// Makes a parked task run again; a running one will not park next time.
     pub(super) fn wake(&self, task: &Task) {
-        if task.entity.notify()
-            && let Some(task) = task.arc()
-        {
-            self.enqueue(task, true);
+        if task.entity.notify() {
+            self.enqueue(NonNull::from(task), true);
         }
     }
 
@@ -164,7 +163,7 @@ impl Scheduler {
     }
 
     /// Queues a runnable task.
-    fn enqueue(&self, task: Arc<Task>, in_front: bool) {
+    fn enqueue(&self, task: NonNull<Task>, in_front: bool) {
         match self.this() {
             Some(worker) => {
                 if worker.push(task, in_front) > 1 {
@@ -187,7 +186,7 @@ impl Scheduler {
     }
 
     /// What `worker` runs next: due timers' tasks, its own, somebody else's.
-    fn next_task(&self, worker: &Worker) -> Option<Arc<Task>> {
+    fn next_task(&self, worker: &Worker) -> Option<NonNull<Task>> {
         let due = self.timers.next();
         if due != NEVER {
             let now = monotonic_ns();

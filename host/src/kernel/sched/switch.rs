@@ -17,6 +17,7 @@ use crate::arch::{counter, prepare_stack, switch_stacks};
 use crate::arena::stack::KernelStack;
 use crate::kernel::{Current, Task};
 use crate::sync::Lock;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -86,23 +87,28 @@ impl Scheduler {
         let sp = unsafe { prepare_stack(stack.top(), task_start, arg) };
         task.entity.sp.store(sp, Ordering::Relaxed);
         *task.entity.stack.lock() = Some(stack);
-        self.enqueue(task, true);
+        // The stack holds a reference from here on (through the box).
+        self.enqueue(NonNull::from(&*task), true);
         Ok(())
     }
 
     /// Waits for a wake of the calling task. Returns at once if one has come since the last park.
     pub(in crate::kernel) fn park(&self, task: &Task) {
         let state = &task.entity.state;
-        if state.compare_exchange(NOTIFIED, RUNNING, Ordering::SeqCst, Ordering::Relaxed).is_err() {
-            task.entity.switches[0].fetch_add(1, Ordering::Relaxed);
-            self.leave(task, Left::Parked);
+        // A wake that comes after this look is seen by `finish`.
+        if state.load(Ordering::Relaxed) == NOTIFIED {
+            // Acquires what the waker did.
+            state.swap(RUNNING, Ordering::SeqCst);
+            return;
         }
+        add_own(&task.entity.switches[0], 1);
+        self.leave(task, Left::Parked);
     }
 
     /// Lets the tasks that wait for this worker run first.
     pub(in crate::kernel) fn yield_now(&self, task: &Task) {
         if self.this().is_some_and(|worker| !worker.is_empty()) {
-            task.entity.switches[1].fetch_add(1, Ordering::Relaxed);
+            add_own(&task.entity.switches[1], 1);
             self.leave(task, Left::Yielded);
         }
     }
@@ -119,17 +125,17 @@ impl Scheduler {
     fn leave(&self, task: &Task, how: Left) {
         let Some(worker) = self.this() else { return };
         let next = self.next_task(worker);
-        let to = match &next {
-            Some(next) => next.entity.begin(),
+        let now = counter::read();
+        task.entity.end(now);
+        let to = match next {
+            // SAFETY: a queued task exists until it has run to its end.
+            Some(next) => unsafe { next.as_ref() }.entity.begin(now),
             None => {
                 worker.busy.store(false, Ordering::Relaxed);
                 worker.idle_sp.load(Ordering::Relaxed)
             }
         };
-        // Its own stack holds a reference: the queue's is not needed, and could not be dropped later.
-        drop(next);
-        task.entity.end();
-        worker.switches.fetch_add(1, Ordering::Relaxed);
+        add_own(&worker.switches, 1);
         worker.left.store(core::ptr::from_ref(task).cast_mut(), Ordering::Relaxed);
         worker.left_how.store(how as u32, Ordering::Relaxed);
         // SAFETY: `to` was saved by a switch or prepared, and whoever took it out of a queue (or is this worker, for
@@ -139,12 +145,12 @@ impl Scheduler {
     }
 
     /// From the idle loop: runs `next` until the worker has nothing to run.
-    pub(super) fn enter(&self, worker: &Worker, next: Arc<Task>) {
-        let to = next.entity.begin();
-        drop(next);
+    pub(super) fn enter(&self, worker: &Worker, next: NonNull<Task>) {
+        // SAFETY: as in `leave`.
+        let to = unsafe { next.as_ref() }.entity.begin(counter::read());
         worker.busy.store(true, Ordering::Relaxed);
         worker.left_how.store(Left::Nothing as u32, Ordering::Relaxed);
-        worker.switches.fetch_add(1, Ordering::Relaxed);
+        add_own(&worker.switches, 1);
         // SAFETY: as in `leave`; `idle_sp` is this worker's own.
         unsafe { switch_stacks(worker.idle_sp.as_ptr(), to) };
         self.finish();
@@ -154,7 +160,8 @@ impl Scheduler {
     fn finish(&self) {
         let Some(worker) = self.this() else { return };
         let left: *mut Task = worker.left.load(Ordering::Relaxed);
-        match worker.left_how.swap(Left::Nothing as u32, Ordering::Relaxed) {
+        // Both were stored by the switch that ends here.
+        match worker.left_how.load(Ordering::Relaxed) {
             how if how == Left::Parked as u32 => {
                 // SAFETY: the task's stack holds a reference to it, and until the exchange below nobody else runs it.
                 let task = unsafe { &*left };
@@ -181,25 +188,31 @@ impl Scheduler {
 
     fn requeue(&self, worker: &Worker, task: &Task) {
         task.entity.state.store(QUEUED, Ordering::SeqCst);
-        if let Some(task) = task.arc() {
-            worker.push(task, false);
-        }
+        worker.push(NonNull::from(task), false);
     }
 }
 
 impl Entity {
     /// Marks it as running and returns where to continue.
-    fn begin(&self) -> u64 {
-        // Acquires what the worker that ran it last, and whoever woke it, did.
+    fn begin(&self, now: u64) -> u64 {
+        // Acquires what the worker that ran it last, and whoever woke it, did. A read-modify-write: a wake that came
+        // while it was queued changed nothing, so what its waker did has to be seen from here on (see `notify`).
         self.state.swap(RUNNING, Ordering::SeqCst);
-        self.running_since.store(counter::read(), Ordering::Relaxed);
+        self.running_since.store(now, Ordering::Relaxed);
         self.sp.load(Ordering::Relaxed)
     }
 
-    fn end(&self) {
-        let since = self.running_since.swap(0, Ordering::Relaxed);
-        self.cpu_ticks.fetch_add(counter::read().saturating_sub(since), Ordering::Relaxed);
+    fn end(&self, now: u64) {
+        let since = self.running_since.load(Ordering::Relaxed);
+        self.running_since.store(0, Ordering::Relaxed);
+        add_own(&self.cpu_ticks, now.saturating_sub(since));
     }
+}
+
+/// Adds to a counter that only the calling worker writes at the moment: no read-modify-write is needed.
+#[inline]
+fn add_own(counter: &AtomicU64, count: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
 }
 
 /// First code on a new task's stack.

@@ -1,15 +1,23 @@
 //! A worker: one host thread, one CPU, one queue of runnable tasks.
+//!
+//! The queue holds plain pointers. A queued task cannot end: it has not run since it was queued, and its own stack holds a
+//! reference to it until it has ended. So queueing counts no references.
+//!
+//! The task woken last has a slot of its own, which is taken and filled with one exchange and no lock: two tasks that take
+//! turns never touch the rest. The low bits of [`Worker::attention`] count what is queued. A task is counted *before* it is put in and until
+//! *after* it has been taken out, so that whoever reads 0 knows that there is nothing; who reads more may find nothing
+//! and looks again.
 
 use crate::kernel::Task;
 use crate::sync::Lock;
+use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-/// Tasks wait in this queue.
-pub(super) const ATTEND_QUEUE: u32 = 1;
+/// Bits that count the tasks in this queue.
+pub(super) const ATTEND_QUEUE: u32 = (1 << 24) - 1;
 /// A timer was armed that nobody else may be waiting for.
-pub(super) const ATTEND_TIMER: u32 = 2;
+pub(super) const ATTEND_TIMER: u32 = 1 << 24;
 
 /// How often in a row the task woken last may go before those that have waited longer.
 const STREAK: u32 = 16;
@@ -28,13 +36,17 @@ pub(super) enum Left {
 pub struct Worker {
     /// Its number, as the platform knows it.
     pub id: usize,
-    queue: Lock<Queue>,
-    /// Tasks in the queue, readable without the lock.
-    len: AtomicUsize,
-    /// Since when the queue has not been empty (counter ticks do not matter: monotonic ns).
-    pub(super) since: AtomicU64,
-    /// `ATTEND_*`: what to look at before entering user code. Set by anyone.
+    /// `ATTEND_*`: what to look at before entering user code. Changed by anyone.
     pub(super) attention: AtomicU32,
+    /// The task woken last, which runs next because its waker usually waits for it; or null. Changed by anyone.
+    next: AtomicPtr<Task>,
+    /// The others, oldest first, and how many. Changed by anyone.
+    fifo: Lock<VecDeque<AtomicPtr<Task>>>,
+    fifo_len: AtomicUsize,
+    /// How often `next` went first while others waited.
+    streak: AtomicU32,
+    /// Since when the queue has not been empty (monotonic ns), once somebody has looked; 0 before.
+    pub(super) since: AtomicU64,
     /// Futex: 0 = awake or about to be, 1 = asleep.
     pub(super) sleeping: AtomicU32,
     /// Stack pointer of the idle loop while a task runs.
@@ -48,25 +60,19 @@ pub struct Worker {
     pub(super) busy: AtomicBool,
 }
 
-#[derive(Default)]
-struct Queue {
-    /// Woken last: runs next, because its waker usually waits for it.
-    next: Option<Arc<Task>>,
-    streak: u32,
-    fifo: VecDeque<Arc<Task>>,
-}
-
 impl Worker {
     pub(super) fn new(id: usize) -> Self {
         Worker {
             id,
-            queue: Lock::default(),
-            len: AtomicUsize::new(0),
-            since: AtomicU64::new(0),
             attention: AtomicU32::new(0),
+            next: AtomicPtr::new(null_mut()),
+            fifo: Lock::default(),
+            fifo_len: AtomicUsize::new(0),
+            streak: AtomicU32::new(0),
+            since: AtomicU64::new(0),
             sleeping: AtomicU32::new(0),
             idle_sp: AtomicU64::new(0),
-            left: AtomicPtr::new(core::ptr::null_mut()),
+            left: AtomicPtr::new(null_mut()),
             left_how: AtomicU32::new(Left::Nothing as u32),
             switches: AtomicU64::new(0),
             busy: AtomicBool::new(false),
@@ -74,72 +80,160 @@ impl Worker {
     }
 
     /// Tasks waiting here.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.len.load(Ordering::SeqCst)
+        (self.attention.load(Ordering::SeqCst) & ATTEND_QUEUE) as usize
     }
 
     /// Whether no task waits here.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Queues a runnable task: in front if it was woken just now, behind the others if it gave the CPU away. Returns
     /// how many wait then.
-    pub(super) fn push(&self, task: Arc<Task>, in_front: bool) -> usize {
-        let mut queue = self.queue.lock();
-        if in_front {
-            if let Some(older) = queue.next.replace(task) {
-                queue.fifo.push_back(older);
-            }
-        } else {
-            queue.fifo.push_back(task);
+    #[inline]
+    pub(super) fn push(&self, task: NonNull<Task>, in_front: bool) -> usize {
+        let before = (self.attention.fetch_add(1, Ordering::SeqCst) & ATTEND_QUEUE) as usize;
+        if before == 0 {
+            // Stamped with a time when somebody first looks: the common wake is served before that.
+            self.since.store(0, Ordering::Relaxed);
         }
-        self.publish(&queue)
+        let task = task.as_ptr();
+        let behind = if in_front { self.next.swap(task, Ordering::AcqRel) } else { task };
+        if !behind.is_null() {
+            self.push_behind(behind);
+        }
+        before + 1
     }
 
-    /// The task to run next.
-    pub(super) fn pop(&self) -> Option<Arc<Task>> {
-        if self.len.load(Ordering::Relaxed) == 0 {
+    #[cold]
+    fn push_behind(&self, task: *mut Task) {
+        let mut fifo = self.fifo.lock();
+        fifo.push_back(AtomicPtr::new(task));
+        self.fifo_len.store(fifo.len(), Ordering::Relaxed);
+    }
+
+    /// The task to run next. For the worker's own thread.
+    #[inline]
+    pub(super) fn pop(&self) -> Option<NonNull<Task>> {
+        if self.attention.load(Ordering::Relaxed) & ATTEND_QUEUE == 0 {
             return None;
         }
-        let mut queue = self.queue.lock();
-        let task = queue.pop();
-        self.publish(&queue);
-        task
+        if self.fifo_len.load(Ordering::Relaxed) == 0 {
+            self.taken(self.take_next())
+        } else {
+            self.pop_fairly()
+        }
+    }
+
+    #[cold]
+    fn pop_fairly(&self) -> Option<NonNull<Task>> {
+        let streak = self.streak.load(Ordering::Relaxed);
+        let next = if streak < STREAK { self.take_next() } else { None };
+        self.streak.store(if next.is_some() { streak + 1 } else { 0 }, Ordering::Relaxed);
+        self.taken(next.or_else(|| self.take_oldest()).or_else(|| self.take_next()))
     }
 
     /// A task for another worker to run: the one that has waited longest.
-    pub(super) fn steal(&self) -> Option<Arc<Task>> {
+    pub(super) fn steal(&self) -> Option<NonNull<Task>> {
         if self.is_empty() {
             return None;
         }
-        let mut queue = self.queue.lock();
-        let task = queue.fifo.pop_front().or_else(|| queue.next.take());
-        self.publish(&queue);
-        task
+        self.taken(self.take_oldest().or_else(|| self.take_next()))
     }
 
-    fn publish(&self, queue: &Queue) -> usize {
-        let len = queue.fifo.len() + usize::from(queue.next.is_some());
-        let before = self.len.swap(len, Ordering::SeqCst);
-        if len == 0 {
-            self.attention.fetch_and(!ATTEND_QUEUE, Ordering::Relaxed);
-        } else if before == 0 {
-            // Stamped with a time when somebody first looks: the common wake is served before that.
-            self.since.store(0, Ordering::Relaxed);
-            self.attention.fetch_or(ATTEND_QUEUE, Ordering::SeqCst);
+    #[inline]
+    fn take_next(&self) -> Option<NonNull<Task>> {
+        NonNull::new(self.next.swap(null_mut(), Ordering::AcqRel))
+    }
+
+    fn take_oldest(&self) -> Option<NonNull<Task>> {
+        let mut fifo = self.fifo.lock();
+        let oldest = fifo.pop_front();
+        self.fifo_len.store(fifo.len(), Ordering::Relaxed);
+        NonNull::new(oldest?.into_inner())
+    }
+
+    /// Stops counting a task that was taken out.
+    #[inline]
+    fn taken(&self, task: Option<NonNull<Task>>) -> Option<NonNull<Task>> {
+        if task.is_some() {
+            self.attention.fetch_sub(1, Ordering::Release);
         }
-        len
+        task
     }
 }
 
-impl Queue {
-    fn pop(&mut self) -> Option<Arc<Task>> {
-        if self.next.is_some() && (self.streak < STREAK || self.fifo.is_empty()) {
-            self.streak += 1;
-            return self.next.take();
+#[cfg(test)]
+mod tests {
+    use super::{STREAK, Worker};
+    use crate::kernel::Task;
+    use core::ptr::NonNull;
+    use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A pointer that is never followed.
+    fn task(number: usize) -> NonNull<Task> {
+        NonNull::without_provenance(core::num::NonZero::new(number * 64).expect("numbers start at 1"))
+    }
+
+    fn number(task: NonNull<Task>) -> usize {
+        task.addr().get() / 64
+    }
+
+    #[test]
+    fn the_last_woken_goes_first_but_not_for_ever() {
+        let worker = Worker::new(0);
+        assert_eq!(worker.push(task(1), false), 1);
+        assert_eq!(worker.push(task(2), true), 2);
+        for _ in 0..STREAK {
+            assert_eq!(worker.pop(), Some(task(2)));
+            worker.push(task(2), true);
         }
-        self.streak = 0;
-        self.fifo.pop_front().or_else(|| self.next.take())
+        assert_eq!(worker.pop(), Some(task(1)));
+        assert_eq!(worker.push(task(3), true), 2);
+        assert_eq!(worker.steal(), Some(task(2)), "thieves take the one that has waited longest");
+        assert_eq!(worker.pop(), Some(task(3)));
+        assert_eq!((worker.pop(), worker.len()), (None, 0));
+    }
+
+    #[test]
+    fn every_task_is_taken_once_whoever_pushes_and_steals() {
+        const EACH: usize = 20_000;
+        let worker = Worker::new(0);
+        let left = AtomicUsize::new(3 * EACH);
+        let take = |own: bool| {
+            let mut got = Vec::new();
+            while left.load(Ordering::SeqCst) != 0 {
+                match if own { worker.pop() } else { worker.steal() } {
+                    Some(task) => {
+                        got.push(number(task));
+                        left.fetch_sub(1, Ordering::SeqCst);
+                    }
+                    None => std::thread::yield_now(),
+                }
+            }
+            got
+        };
+        let mut all = Vec::new();
+        std::thread::scope(|scope| {
+            for pusher in 0..3 {
+                let worker = &worker;
+                scope.spawn(move || {
+                    for n in 0..EACH {
+                        assert!(worker.push(task(1 + pusher * EACH + n), n % 3 != 0) > 0);
+                    }
+                });
+            }
+            let takers = [true, false, false].map(|own| scope.spawn(move || take(own)));
+            for taker in takers {
+                all.extend(taker.join().expect("a taker"));
+            }
+        });
+        assert_eq!(all.len(), 3 * EACH);
+        assert_eq!(all.iter().copied().collect::<BTreeSet<_>>().len(), 3 * EACH, "a task was taken twice");
+        assert_eq!(worker.len(), 0);
     }
 }
