@@ -7,6 +7,7 @@
 //! | [`packages`] | fetching kernels, emulators and user lands from the distribution, once |
 //! | [`setup`] | everything a fresh machine lacks |
 //! | [`cases`] | what is checked of a sandbox, wherever it runs |
+//! | [`procs`] | processes, as /proc shows them |
 //! | [`guest`] | a Linux guest with nested KVM: its file tree, its orders, its boot, its answers |
 //!
 //! The binaries are thin: `nested` is the command line over [`guest`], `init` is process 1 of such a
@@ -17,5 +18,6 @@ pub mod bare;
 pub mod cases;
 pub mod guest;
 pub mod packages;
+pub mod procs;
 pub mod setup;
 pub mod words;

@@ -11,14 +11,14 @@ const MAX_LINES: usize = 500;
 
 /// Files that are longer, and how long they may be.
 const LONG: &[(&str, usize)] = &[
-    ("host/src/fs/proc/task.rs", 730),
+    ("host/src/fs/proc/task.rs", 740),
     ("host/src/platform/kvm/x86_64.rs", 520),
-    ("host/src/platform/systrap/process.rs", 700),
+    ("host/src/platform/systrap/process.rs", 660),
     ("host/src/net/unix.rs", 760),
     ("host/src/vfs/file.rs", 520),
     ("host/src/vfs/ops.rs", 540),
     ("ring0-x86_64/src/entry.rs", 640),
-    ("tests/programs/abi/signals.rs", 560),
+    ("tests/programs/abi/signals.rs", 570),
 ];
 
 /// Dependencies against the order of the table in host/src/lib.rs: (from, to, where).

@@ -14,6 +14,9 @@ pub(super) struct Args {
     /// What runs the program's instructions
     #[arg(long, value_enum, default_value = "auto")]
     platform: PlatformChoice,
+    /// Another KVM device, for tests
+    #[arg(long, value_name = "PATH", default_value = crate::platform::choose::DEVICE, hide = true)]
+    kvm_device: PathBuf,
     /// Directory that becomes the sandbox's /, read-only below a writable layer in memory
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
@@ -70,6 +73,7 @@ pub(super) fn main(args: Args) -> ExitCode {
 fn spec(args: Args) -> Spec {
     Spec {
         platform: args.platform,
+        kvm_device: args.kvm_device,
         root: args.root,
         argv: args.command.into_iter().map(OsString::into_vec).collect(),
         env: environment(std::env::vars_os(), &args.env),

@@ -92,17 +92,22 @@ pub fn spawn(program: &CStr, fds: [BorrowedFd<'_>; 3]) -> Result<i32> {
     if error == 0 { Ok(pid) } else { Err(Errno(error)) }
 }
 
-/// Waits for the end of any child *of the calling thread* and returns its pid.
+/// Waits for the end of any child *of the calling thread*; returns its pid and whether SIGKILL ended it.
 ///
 /// # Errors
 /// ECHILD without children.
-pub fn reap_any() -> Result<i32> {
+pub fn reap_any() -> Result<(i32, bool)> {
     loop {
+        let mut status = 0i32;
+        let at = core::ptr::from_mut(&mut status) as u64;
         let options = (libc::__WNOTHREAD | libc::__WALL) as u64;
-        // SAFETY: no pointers.
-        match unsafe { syscall(libc::SYS_wait4, [u64::MAX, 0, options, 0, 0, 0]) } {
+        // SAFETY: the word is valid for a write.
+        match unsafe { syscall(libc::SYS_wait4, [u64::MAX, at, options, 0, 0, 0]) } {
             Err(Errno::EINTR) => (),
-            other => return other.map(|pid| pid as i32),
+            other => {
+                let killed = libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGKILL;
+                return other.map(|pid| (pid as i32, killed));
+            }
         }
     }
 }

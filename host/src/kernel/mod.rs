@@ -11,7 +11,7 @@
 //! | `current`, `run` | the running task: waiting, and the loop trap -> handler -> signals -> user code |
 //! | [`signal`] | queues, actions, sending, delivery, frames |
 //! | [`futex`] | waiting on user words |
-//! | `clone`, `exec`, `exit`, `wait` | a process's life |
+//! | `clone`, `exec`, `exit`, `wait`, `lost` | a process's life |
 //! | [`limits`], `timers` | resource limits; interval and POSIX timers |
 //! | [`poller`] | the one host thread that watches host descriptors and signals |
 //!
@@ -33,6 +33,7 @@ pub mod futex;
 pub mod group;
 mod jobs;
 pub mod limits;
+mod lost;
 mod panic;
 pub mod poller;
 mod run;
@@ -199,6 +200,12 @@ impl Kernel {
     /// A worker could not be set up.
     pub fn run(self: &Arc<Self>) -> Result<WaitStatus> {
         let poller = self.poller().clone();
+        let kernel = Arc::downgrade(self);
+        self.platform.when_a_space_is_lost(Box::new(move || {
+            if let Some(kernel) = kernel.upgrade() {
+                kernel.end_lost_processes();
+            }
+        }));
         let mut threads = Vec::new();
         let failure = Arc::new(Lock::new(None));
         for id in 0..self.sched.worker_count() {

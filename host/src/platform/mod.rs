@@ -132,6 +132,11 @@ pub trait Platform: Send + Sync {
     /// happened first). Sent to a worker in kernel code it makes the next `switch` return at once. Callable from any
     /// thread; may make a host call. Kicks coalesce.
     fn kick(&self, id: usize);
+    /// Has `tell` called, on some host thread, whenever the host has ended what a space runs in
+    /// ([`AddressSpace::is_lost`]): its tasks may be waiting for something and would never find out.
+    fn when_a_space_is_lost(&self, tell: Box<dyn Fn() + Send + Sync>) {
+        drop(tell);
+    }
     /// Counters for `--stats`: name and value.
     fn stats(&self) -> Vec<(&'static str, u64)>;
 }
@@ -157,6 +162,10 @@ pub trait AddressSpace: Send + Sync {
     /// Waits until no worker can use a translation removed or lowered before the call. Cheap when this space is not
     /// running elsewhere. Call without holding a lock that a worker may need to leave user code.
     fn sync(&self);
+    /// Whether no code can run in it any more, because the host has ended what it ran in.
+    fn is_lost(&self) -> bool {
+        false
+    }
     /// For downcasting by the platform itself.
     fn as_any(&self) -> &dyn std::any::Any;
 }

@@ -18,6 +18,8 @@ pub enum PlatformChoice {
 pub struct Spec {
     /// What runs it.
     pub platform: PlatformChoice,
+    /// The KVM device.
+    pub kvm_device: PathBuf,
     /// The host directory that becomes `/`.
     pub root: PathBuf,
     /// The command.

@@ -14,7 +14,7 @@ use crate::platform::{Platform, choose};
 use crate::vfs::{Caller, FsContext, Kind, Lookup, Resolve};
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Runs a specification to its end.
@@ -27,7 +27,7 @@ pub fn run(spec: Spec) -> Result<Done, Error> {
     crate::kernel::install_panic_hook();
     let workers = cpus::granted(spec.cpus, spec.cpus_from_quota);
     let metrics = metrics(&spec)?;
-    let platform = platform(spec.platform, workers)?;
+    let platform = platform(&spec, workers)?;
     let world = root(&spec, &platform)?;
     let fs = FsContext::new(world.ns.clone());
     let cred = cred()?;
@@ -77,10 +77,10 @@ fn metrics(spec: &Spec) -> Result<Metrics, Error> {
     Ok(Metrics::new(spec.stats, spec.strace, log))
 }
 
-fn platform(choice: PlatformChoice, workers: usize) -> Result<Arc<dyn Platform>, Error> {
-    let device = Path::new(choose::DEVICE);
+fn platform(spec: &Spec, workers: usize) -> Result<Arc<dyn Platform>, Error> {
+    let device = spec.kvm_device.as_path();
     let failed = |name| move |reason| Error::Platform { name, reason };
-    match choice {
+    match spec.platform {
         PlatformChoice::Kvm => choose::kvm(device, workers).map_err(failed("kvm")),
         PlatformChoice::Systrap => choose::systrap().map_err(failed("systrap")),
         PlatformChoice::Auto => {

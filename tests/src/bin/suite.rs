@@ -198,7 +198,8 @@ fn here(tally: &mut Tally) {
         arch: Arch::HOST,
         programs: built,
     };
-    let cases = [cases::here(&place), cases::abi(&place)].into_iter().flatten().collect::<Vec<_>>();
+    let cases = [cases::here(&place), cases::idle(&place), cases::killed(&place), cases::without_kvm(&place)];
+    let cases: Vec<Case> = cases.into_iter().flatten().collect();
     place.run_here(&cases, |case, verdict| tally.judged(&format!("here, systrap: {}", case.name), verdict));
 }
 
@@ -219,8 +220,8 @@ fn nested(tally: &mut Tally, arch: Arch) {
         }),
         Err(error) => tally.failed(&layer, &error.to_string()),
     };
-    let cases: Vec<Case> =
-        [cases::platform(&place), cases::small(&place), cases::abi(&place)].into_iter().flatten().collect();
+    let cases = [cases::platform(&place), cases::small(&place), cases::idle(&place), cases::killed(&place)];
+    let cases: Vec<Case> = cases.into_iter().flatten().collect();
     run(format!("nested {arch}"), small(Board::Usual), &cases);
     let debian = small(Board::Usual).and_then(Guest::with_debian).map(|mut guest| {
         guest.tree().bytes(cases::SCRIPT, cases::SCRIPT_TEXT);
@@ -228,6 +229,9 @@ fn nested(tally: &mut Tally, arch: Arch) {
     });
     run(format!("nested {arch}, Debian"), debian, &cases::debian(&place));
     if arch == Arch::Aarch64 {
+        // On x86_64 this machine itself shows it.
+        let place = Place { platform: "systrap".to_owned(), ..place.clone() };
+        run(format!("nested {arch}, systrap"), small(Board::Usual), &cases::anywhere(&place));
         run(format!("nested {arch}, 16 KiB pages"), small(Board::Pages16k), &cases::smoke(&place));
         run(format!("nested {arch}, Raspberry Pi 4"), small(Board::Raspi4b), &cases::smoke(&place));
     }

@@ -22,8 +22,13 @@ const FAMILIES: &[&str] = &[
 
 /// One case per family: the program says the same in both worlds.
 pub fn abi(place: &Place) -> Vec<Case> {
+    families(place, FAMILIES)
+}
+
+/// The same of some families.
+pub(super) fn families(place: &Place, families: &[&str]) -> Vec<Case> {
     let program = place.program("abi");
     let case =
         |family: &&str| place.same(&format!("system calls: {family}"), &[&program, "--family", family]);
-    FAMILIES.iter().map(case).collect()
+    families.iter().map(case).collect()
 }

@@ -54,6 +54,20 @@ pub fn smoke(place: &Place) -> Vec<Case> {
     ]
 }
 
+/// What depends on how application code is run: for a second platform where all the rest is checked on another. (An
+/// emulator takes milliseconds for what two processes that take turns do, so not what takes many turns.)
+pub fn anywhere(place: &Place) -> Vec<Case> {
+    let abi = place.program("abi");
+    let mut cases = smoke(place);
+    cases.extend(super::abi::families(place, &["process", "exceptions", "memory"]));
+    cases.push(
+        place.same("threads", &[&abi, "thread_locals", "thread_parallel_faults", "thread_fork_in_thread"]),
+    );
+    cases.extend(super::idle(place).into_iter().take(1));
+    cases.extend(super::killed(place));
+    cases
+}
+
 /// Cases for the machine at hand, whatever is installed on it.
 pub fn here(place: &Place) -> Vec<Case> {
     let sh = |script| ["/bin/sh", "-c", script];

@@ -6,6 +6,7 @@
 
 mod abi;
 mod basics;
+mod outside;
 mod platform;
 
 use std::process::{Command, Stdio};
@@ -15,7 +16,8 @@ use crate::arch::Arch;
 use crate::guest::{Guest, Outcome, Step};
 
 pub use abi::abi;
-pub use basics::{SCRIPT, SCRIPT_TEXT, debian, here, small, smoke};
+pub use basics::{SCRIPT, SCRIPT_TEXT, anywhere, debian, here, small, smoke};
+pub use outside::{idle, killed, without_kvm};
 pub use platform::platform;
 
 /// Judges the outcomes of a case's steps; `Err` says what is wrong.
@@ -57,6 +59,12 @@ impl Place {
     pub fn pillbox<S: AsRef<str>>(&self, arguments: &[&str], command: &[S]) -> Step {
         let first = [self.pillbox.as_str()].into_iter().chain(arguments.iter().copied());
         Step::new(first.chain(command.iter().map(AsRef::as_ref))).timeout(TIMEOUT)
+    }
+
+    /// A shell there.
+    pub fn shell(&self) -> Vec<&'static str> {
+        // The guests have busybox only.
+        if self.programs == "/bin" { vec!["/bin/busybox", "sh"] } else { vec!["/bin/sh"] }
     }
 
     /// The path of one of our own test programs.

@@ -31,7 +31,7 @@ use job::{JOB_PATH, Job, PAYLOAD};
 pub const PILLBOX: &str = "/bin/pillbox";
 
 /// Our own test programs, which every guest has in /bin.
-pub const PROGRAMS: &[&str] = &["abi", "mb"];
+pub const PROGRAMS: &[&str] = &["abi", "mb", "probe"];
 
 /// How the guest's machine is made.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@
 //! | `x86_64`, `aarch64` | the stub's code and the signal frame |
 //! | `filter`, `image` | what program threads may call; the stub as an executable |
 //! | `shared` | memory that the stubs write too |
-//! | `process` | the zygote, stub processes, orders, the keeper |
+//! | `process`, `holdings` | the zygote, stub processes, orders, the keeper; their order pages and slots |
 //! | `runs`, `space` | address spaces: what is wanted, what is mirrored |
 //! | `worker`, `pace`, `context` | CPUs, kicks, the switch |
 //!
@@ -24,6 +24,7 @@
 
 mod context;
 mod filter;
+mod holdings;
 mod image;
 mod layout;
 mod pace;
@@ -163,6 +164,11 @@ impl Platform for Systrap {
 
     fn kick(&self, id: usize) {
         self.worker(id).kick(&self.shares.nursery);
+    }
+
+    fn when_a_space_is_lost(&self, tell: Box<dyn Fn() + Send + Sync>) {
+        // Only the first kernel on a platform is told; there is one.
+        let _second = self.shares.nursery.lost.set(tell);
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {

@@ -13,6 +13,7 @@
 //! Locks, outermost first: a process's `channel`, the zygote's `channel`, `registry`, `pools`.
 
 use super::arch::{self, Frames};
+use super::holdings::{Holdings, Pools};
 use super::image;
 use super::layout::{
     CONTROL, Control, EXPECT, FD_ORDERS, FD_SLOTS, FORK, ORDER_COUNT, ORDERS, ORDERS_LEN, Order, Orders,
@@ -49,31 +50,6 @@ pub(super) fn slot_offset(slot: u32) -> u64 {
     u64::from(slot) * SLOT_LEN
 }
 
-/// Indices that can be had, handed back and had again.
-struct Pool {
-    free: Vec<u32>,
-    next: u32,
-    end: u32,
-}
-
-impl Pool {
-    fn take(&mut self) -> Result<u32> {
-        if let Some(index) = self.free.pop() {
-            return Ok(index);
-        }
-        if self.next == self.end {
-            return Err(Errno::EAGAIN);
-        }
-        self.next += 1;
-        Ok(self.next - 1)
-    }
-}
-
-struct Pools {
-    slots: Pool,
-    pages: Pool,
-}
-
 /// What stub processes have in common.
 pub(super) struct Nursery {
     pub(super) slots: Shared,
@@ -90,6 +66,8 @@ pub(super) struct Nursery {
     closed: AtomicBool,
     /// Ended on purpose.
     ending: AtomicBool,
+    /// Called when a process has died whose space is still in use.
+    pub(super) lost: OnceLock<Box<dyn Fn() + Send + Sync>>,
     own_pid: i32,
 }
 
@@ -98,38 +76,6 @@ struct Registry {
     processes: BTreeMap<i32, Entry>,
     /// Reaped before they were entered.
     early: Vec<i32>,
-}
-
-/// A process's order page and all slots ever mapped in it. Given back, once, when the process has been reaped and
-/// nobody uses it any more: reaped, its entry is gone; unused, the [`Process`].
-struct Holdings {
-    pools: Arc<Lock<Pools>>,
-    page: u32,
-    slots: Lock<Vec<u32>>,
-}
-
-impl Holdings {
-    /// A page and a first slot.
-    fn take(pools: &Arc<Lock<Pools>>) -> Result<(Arc<Self>, u32)> {
-        let page = pools.lock().pages.take()?;
-        let holdings = Holdings { pools: pools.clone(), page, slots: Lock::new(Vec::new()) };
-        let slot = holdings.add_slot()?;
-        Ok((Arc::new(holdings), slot))
-    }
-
-    fn add_slot(&self) -> Result<u32> {
-        let slot = self.pools.lock().slots.take()?;
-        self.slots.lock().push(slot);
-        Ok(slot)
-    }
-}
-
-impl Drop for Holdings {
-    fn drop(&mut self) {
-        let mut pools = self.pools.lock();
-        pools.pages.free.push(self.page);
-        pools.slots.free.append(self.slots.get_mut());
-    }
 }
 
 /// A process whose clone has been ordered.
@@ -187,17 +133,14 @@ impl Nursery {
             slots,
             orders,
             frames: OnceLock::new(),
-            // Index 0 of both is the zygote's.
-            pools: Arc::new(Lock::new(Pools {
-                slots: Pool { free: Vec::new(), next: 1, end: SLOT_COUNT },
-                pages: Pool { free: Vec::new(), next: 1, end: PROCESS_COUNT },
-            })),
+            pools: Pools::new(),
             registry: Lock::new(Registry::default()),
             zygote: Lock::new(Channel::new(0)),
             zygote_pid: AtomicI32::new(0),
             spare: Lock::new(None),
             closed: AtomicBool::new(false),
             ending: AtomicBool::new(false),
+            lost: OnceLock::new(),
             own_pid: stub::own_pid(),
         });
         nursery.init_page(0, 0);
@@ -240,12 +183,13 @@ impl Nursery {
     /// The keeper thread: waits for the end of stubs, and of the zygote.
     fn keep(&self) {
         let mut zygote_reaped = false;
-        while let Ok(pid) = stub::reap_any() {
+        while let Ok((pid, killed)) = stub::reap_any() {
+            let ending = self.ending.load(Ordering::SeqCst);
             if pid == self.zygote_pid.load(Ordering::SeqCst) {
                 zygote_reaped = true;
                 self.closed.store(true, Ordering::SeqCst);
                 self.release_waiters(0);
-                if !self.ending.load(Ordering::SeqCst) {
+                if !ending {
                     crate::hostsys::process::die(&[
                         "pillbox: the sandbox's stub zygote was killed; the sandbox is over\n",
                     ]);
@@ -256,6 +200,12 @@ impl Nursery {
                     let mut registry = self.registry.lock();
                     let entry = registry.processes.remove(&pid);
                     if entry.is_none() {
+                        if killed && !ending {
+                            // The spare: no program's death, and programs would be told of a lack that there is not.
+                            crate::hostsys::process::die(&[
+                                "pillbox: a stub process was killed; the sandbox is over\n",
+                            ]);
+                        }
                         registry.early.push(pid);
                     }
                     entry
@@ -279,6 +229,9 @@ impl Nursery {
         for slot in slots {
             self.turn(slot).store(TURN_KERNEL, Ordering::SeqCst);
             self.wake_worker(slot);
+        }
+        if let Some(tell) = self.lost.get() {
+            tell();
         }
     }
 

@@ -315,6 +315,10 @@ impl AddressSpace for Space {
         self.recover(&mut tables, outcome);
     }
 
+    fn is_lost(&self) -> bool {
+        self.process.is_dead()
+    }
+
     fn as_any(&self) -> &dyn std::any::Any {
         self
     }

@@ -1,0 +1,21 @@
+//! Processes that the platform lost: what ran them on the host was killed there.
+
+use super::signal::SIGKILL;
+use super::signal::begin_exit;
+use super::{Kernel, ThreadGroup, WaitStatus};
+use std::sync::Arc;
+
+impl Kernel {
+    /// Ends every process whose address space is gone, as by SIGKILL, whatever it waits for.
+    pub(super) fn end_lost_processes(&self) {
+        let groups: Vec<Arc<ThreadGroup>> =
+            self.tree.lock().nodes().map(|(_, node)| node.group.clone()).collect();
+        for group in groups {
+            let mut state = group.state.lock();
+            let lost = |mm: Arc<crate::mm::Mm>| mm.space().is_lost();
+            if state.threads.iter().any(|task| task.mm().is_some_and(lost)) {
+                begin_exit(&mut state, WaitStatus::killed(SIGKILL, false));
+            }
+        }
+    }
+}
