@@ -48,6 +48,7 @@ impl Futexes {
         Futexes { buckets: (0..BUCKETS).map(|_| Lock::default()).collect() }
     }
 
+    #[inline]
     fn index(key: &FutexKey) -> usize {
         let (object, offset) = match *key {
             FutexKey::Private { mm, addr } => (mm as u64, addr),
@@ -170,6 +171,7 @@ impl Futexes {
     }
 }
 
+#[inline]
 fn wake_in(bucket: &mut Vec<Entry>, key: &FutexKey, count: usize, bitset: u32) -> u64 {
     let mut woken = 0;
     let mut at = 0;

@@ -28,6 +28,7 @@ impl Mm {
     ///
     /// # Errors
     /// EINVAL if unaligned; EFAULT if out of bounds, or shared and not mapped.
+    #[inline]
     pub fn futex_key(&self, addr: u64, shared: bool) -> Result<FutexKey> {
         if !addr.is_multiple_of(4) {
             return Err(Errno::EINVAL);
@@ -36,9 +37,11 @@ impl Mm {
             return Err(Errno::EFAULT);
         }
         let private = FutexKey::Private { mm: std::ptr::from_ref(self) as usize, addr };
-        if !shared {
-            return Ok(private);
-        }
+        if shared { self.shared_key(addr, private) } else { Ok(private) }
+    }
+
+    /// The key of a word of something that may be shared; `private` if it is not.
+    fn shared_key(&self, addr: u64, private: FutexKey) -> Result<FutexKey> {
         let state = self.state.lock();
         let vma = state.vmas.find(addr).ok_or(Errno::EFAULT)?;
         Ok(match &vma.backing {

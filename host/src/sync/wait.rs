@@ -1,4 +1,4 @@
-use super::Lock;
+use super::{Lock, LockGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -134,13 +134,33 @@ impl WaitQueue {
 
     fn notify_waiters(&self, events: u32) {
         let mut waiters = self.waiters.lock();
+        if !waiters.more.is_empty() {
+            return self.notify_many(waiters, events);
+        }
+        // One waiter, as a rule.
+        match &waiters.first {
+            Some(entry) if entry.mask & events == 0 => {}
+            Some(entry) if !entry.once => entry.waiter.target.wake(),
+            _ => {
+                let woken = waiters.first.take();
+                self.count.store(0, Ordering::Relaxed);
+                // Who is woken on another worker finds the lock free.
+                drop(waiters);
+                if let Some(entry) = woken {
+                    entry.waiter.target.wake();
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn notify_many(&self, mut waiters: LockGuard<'_, Waiters>, events: u32) {
         let all = waiters.first.iter().chain(&waiters.more);
         for entry in all.filter(|entry| !entry.once && entry.mask & events != 0) {
             entry.waiter.target.wake();
         }
         let woken = waiters.take(|entry| entry.once && entry.mask & events != 0);
         self.count.store(waiters.count(), Ordering::Relaxed);
-        // Who is woken on another worker finds the lock free.
         drop(waiters);
         for entry in woken.first.iter().chain(&woken.more) {
             entry.waiter.target.wake();
