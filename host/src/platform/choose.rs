@@ -22,6 +22,11 @@ pub const DEVICE: &str = "/dev/kvm";
 /// How long the self-test may take. `doctor` promises to end within three seconds.
 const DEADLINE: Duration = Duration::from_millis(2400);
 
+/// How long it may take when the user insists on kvm: a busy machine must not be taken for a broken one.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a verdict that only the clock gave is believed.
+const DOUBT: Duration = Duration::from_secs(60);
+
 /// The detail of a step that the deadline ended.
 pub const OUT_OF_TIME: &str = "did not end in time";
 
@@ -70,7 +75,11 @@ pub fn auto(device: &Path, workers: usize) -> Result<(Arc<dyn Platform>, Option<
 /// # Errors
 /// One line that says why it does not work.
 pub fn kvm(device: &Path, workers: usize) -> Result<Arc<dyn Platform>, String> {
-    match verdict(device) {
+    let mut verdict = verdict(device);
+    if matches!(&verdict, Verdict::Rejected(reason) if is_out_of_time(reason)) {
+        verdict = examine_and_remember(device, PATIENCE).0;
+    }
+    match verdict {
         Verdict::Rejected(reason) => Err(reason),
         // An absent device has its own words there.
         Verdict::Absent | Verdict::Usable => Kvm::new(device, workers)
@@ -104,30 +113,34 @@ pub fn verdict(device: &Path) -> Verdict {
     if let Some(known) = cache.as_ref().and_then(Cache::read) {
         return known;
     }
-    let (verdict, _) = examine(device);
+    let (verdict, _) = examine(device, DEADLINE);
     if let Some(cache) = cache {
         cache.write(&verdict);
     }
     verdict
 }
 
-/// Tries the device, whatever the cache says, and puts the outcome there.
-pub fn examine_and_remember(device: &Path) -> (Verdict, Vec<Tried>) {
-    let (verdict, steps) = examine(device);
+/// Tries the device within the time that `doctor` has, whatever the cache says, and puts the outcome there.
+pub fn examine_now(device: &Path) -> (Verdict, Vec<Tried>) {
+    examine_and_remember(device, DEADLINE)
+}
+
+fn examine_and_remember(device: &Path, deadline: Duration) -> (Verdict, Vec<Tried>) {
+    let (verdict, steps) = examine(device, deadline);
     if let Some(cache) = std::fs::metadata(device).ok().and_then(|metadata| Cache::open(device, &metadata)) {
         cache.write(&verdict);
     }
     (verdict, steps)
 }
 
-fn examine(device: &Path) -> (Verdict, Vec<Tried>) {
+fn examine(device: &Path, deadline: Duration) -> (Verdict, Vec<Tried>) {
     match std::fs::metadata(device) {
         Err(error) if error.kind() == ErrorKind::NotFound => return (Verdict::Absent, Vec::new()),
         _ => (),
     }
     let mut command = Command::new("/proc/self/exe");
     command.args(["self-test", "--kvm-device"]).arg(device);
-    let (failure, steps) = try_out(command, DEADLINE);
+    let (failure, steps) = try_out(command, deadline);
     (failure.map_or(Verdict::Usable, Verdict::Rejected), steps)
 }
 
@@ -182,9 +195,14 @@ fn try_out(mut command: Command, deadline: Duration) -> (Option<String>, Vec<Tri
         (Some(step), _) => Some(format!("self-test: {}: {}", step.step, step.detail)),
         (None, Some(status)) if status.success() => None,
         (None, Some(status)) => Some(format!("the self-test ended with {status}")),
-        (None, None) => Some(format!("the self-test did not end within {:.1} s", deadline.as_secs_f32())),
+        (None, None) => Some(format!("the self-test {OUT_OF_TIME} ({:.1} s)", deadline.as_secs_f32())),
     };
     (failure, steps)
+}
+
+/// Whether a device was rejected for being slow only.
+fn is_out_of_time(reason: &str) -> bool {
+    reason.contains(OUT_OF_TIME)
 }
 
 /// Waits for a child, but not longer than `patience`.
@@ -260,11 +278,13 @@ impl Cache {
     fn read(&self) -> Option<Verdict> {
         let mut text = String::new();
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&self.file).ok()?;
+        let age = file.metadata().and_then(|m| m.modified()).ok().and_then(|time| time.elapsed().ok());
         file.take(4096).read_to_string(&mut text).ok()?;
         let (key, verdict) = text.split_once('\n')?;
         match verdict.trim_end().split_once(' ') {
             _ if key != self.key => None,
             None if verdict.trim_end() == "usable" => Some(Verdict::Usable),
+            Some(("rejected", reason)) if is_out_of_time(reason) && age.is_none_or(|age| age > DOUBT) => None,
             Some(("rejected", reason)) => Some(Verdict::Rejected(reason.to_owned())),
             _ => None,
         }
@@ -308,7 +328,8 @@ fn is_private(dir: &Path, user: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cache, Verdict, is_private, parse};
+    use super::{Cache, DOUBT, OUT_OF_TIME, Verdict, is_private, parse};
+    use std::fs::File;
 
     #[test]
     fn the_last_step_without_an_end_is_the_one_that_hangs() {
@@ -325,6 +346,13 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("pillbox-choose-{}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
         let cache = Cache { file: dir.join("v"), key: "a b c".to_owned() };
+        assert_eq!(cache.read(), None);
+        // What only the clock said holds for a while.
+        let slow = Verdict::Rejected(format!("self-test: a step: {OUT_OF_TIME}"));
+        cache.write(&slow);
+        assert_eq!(cache.read(), Some(slow));
+        let file = File::options().write(true).open(&cache.file).unwrap();
+        file.set_modified(std::time::SystemTime::now() - DOUBT * 2).unwrap();
         assert_eq!(cache.read(), None);
         for verdict in [Verdict::Rejected("broken\nthing".to_owned()), Verdict::Usable] {
             cache.write(&verdict);

@@ -65,7 +65,7 @@ pub(super) fn main(args: &Args) -> ExitCode {
 
 fn examine(args: &Args) -> Report {
     let device = args.kvm_device.clone();
-    let kvm_test = std::thread::spawn(move || choose::examine_and_remember(&device));
+    let kvm_test = std::thread::spawn(move || choose::examine_now(&device));
     let (systrap_failure, systrap_steps) = match crate::platform::systrap::unusable() {
         Some(reason) => (Some(reason.to_owned()), Vec::new()),
         None => {
