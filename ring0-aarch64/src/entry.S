@@ -133,12 +133,13 @@ ring0_vectors:
 .balign 128
 .endr
 
-// Suspends this kernel stack and runs user code; returns when that traps.
+// Suspends this kernel stack and runs user code; returns when that traps, with only the stack pointer kept and FPCR zero,
+// as kernel code has it. The caller keeps a free place for x30 at sp + 16.
 // x0: Cpu (lower half). x1: UserRegs. x2: FpState. x3: TTBR0_EL1 of the program, 0 for the one loaded last; bit 0 asks
 // for its ASID to be flushed on this CPU.
 .global ring0_switch_to_user
 ring0_switch_to_user:
-    push_frame
+    str x30, [sp, #16]
     ldr x9, [x0, #{IN_GUEST}]
     cbz x9, 3f
 1:
@@ -245,7 +246,9 @@ from_user:
     msr tpidr_el0, x2
     msr sp_el0, x3
     msr spsel, #0
-    pop_frame_and_return
+    msr fpcr, xzr
+    ldr x30, [sp, #16]
+    ret
 
 // An exception in kernel code: a host system call, or something that only the host can do.
 from_kernel:

@@ -4,7 +4,7 @@ use crate::cpu::{Cpu, KERNEL_HALF, KernelRegs};
 use crate::fp::FpState;
 use crate::regs::UserRegs;
 use crate::{stack, trap};
-use core::arch::global_asm;
+use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 use ring0::Exit;
 
@@ -56,7 +56,6 @@ unsafe extern "C" {
     static ring0_text_end: [u8; 0];
     static ring0_vectors: [u8; 0];
     static ring0_resume: [u8; 0];
-    fn ring0_switch_to_user(cpu: *mut Cpu, regs: *mut UserRegs, fp: *mut FpState, ttbr0: u64);
     fn ring0_enter_guest(cpu: *mut Cpu);
     fn ring0_leave_guest(cpu: *mut Cpu);
     fn ring0_continue(cpu: *mut Cpu);
@@ -92,13 +91,27 @@ pub unsafe fn in_guest(cpu: *mut Cpu) -> bool {
 
 /// Runs user code until it traps; then `cpu.trap_esr` and `cpu.trap_far` say why. Enters the guest first if need be.
 ///
+/// Inlined on purpose: user code changes every register, so the caller saves its own where it keeps something in them,
+/// which a loop around this does once, not every time.
+///
 /// # Safety
 /// `cpu` is the calling worker's block; `regs` and `fp` lie in the arena and are not accessed otherwise meanwhile;
 /// `ttbr0` is 0 for what was loaded last, or holds the root and the ASID of a table; the table stays alive.
-#[inline]
+#[inline(always)]
 pub unsafe fn switch_to_user(cpu: *mut Cpu, regs: *mut UserRegs, fp: *mut FpState, ttbr0: u64) {
-    // SAFETY: the caller's.
-    unsafe { ring0_switch_to_user(cpu, regs, fp, ttbr0) }
+    // SAFETY: the caller's. The target keeps the stack pointer only, and puts x30 into the third word of the frame made
+    // here; the other two are of registers that the compiler lets nobody name.
+    unsafe {
+        asm!(
+            "stp x19, x29, [sp, #-32]!",
+            "bl ring0_switch_to_user",
+            "ldp x19, x29, [sp], #32",
+            inout("x0") cpu => _, inout("x1") regs => _, inout("x2") fp => _, inout("x3") ttbr0 => _,
+            lateout("x20") _, lateout("x21") _, lateout("x22") _, lateout("x23") _, lateout("x24") _,
+            lateout("x25") _, lateout("x26") _, lateout("x27") _, lateout("x28") _,
+            clobber_abi("C"),
+        );
+    }
 }
 
 /// Makes the calling context go on in the guest.

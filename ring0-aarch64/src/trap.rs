@@ -47,6 +47,12 @@ const CM: u64 = 1 << 8;
 const UPPER_HALF: u64 = 1 << 55;
 const TAG: u64 = 0xff << 56;
 
+/// Whether a syndrome is a system call's.
+#[inline(always)]
+pub const fn is_syscall(esr: u64) -> bool {
+    esr >> 26 == class::SVC as u64
+}
+
 /// Decodes a trap from user mode.
 pub const fn decode(esr: u64, far: u64) -> Trap {
     if esr == MARK_IRQ {
@@ -96,6 +102,7 @@ mod tests {
     #[test]
     fn syndromes_become_traps() {
         assert_eq!(decode(0x5600_0000, 0), Trap::Syscall);
+        assert!(super::is_syscall(0x5600_0000) && !super::is_syscall(MARK_IRQ | 0x5600_0000));
         assert_eq!(decode(MARK_IRQ, 7), Trap::Kick);
         assert_eq!(decode(0x07e0_0000, 0), Trap::Yield);
         let fault = |addr, access, code| Trap::PageFault { addr, access, code };

@@ -84,8 +84,8 @@ pub struct Cpu {
     pub kernel_mxcsr: u64,
     /// The program's stack pointer, between entry and the first free register.
     pub scratch: u64,
-    /// Vector of the last trap from user code; [`crate::trap::SYSCALL`] for a system call.
-    pub trap_vector: u64,
+    /// The code that enters user mode on this processor: address of one of `entry.S`'s.
+    pub switch: u64,
     /// Its error code.
     pub trap_error: u64,
     /// CR2 as read in the entry code.

@@ -11,7 +11,8 @@
 //!
 //! # What happens
 //! * From user mode: registers go to the `UserRegs` at `Cpu::regs`, FP state to `Cpu::fp`, and the suspended
-//!   [`switch_to_user`] returns the vector. No stack is used by the `syscall` path.
+//!   [`switch_to_user`] returns the vector. No stack is used by the `syscall` path. It exists twice (`entry.S`):
+//!   without a question for processors with FSGSBASE and XSAVEOPT, and for all the others.
 //! * From kernel code: every register goes to `Cpu::exit_regs`, and `hlt` hands the context to the host. `hlt` exits
 //!   without decoding on every processor; no interrupt controller is in the kernel.
 //!   On bare metal nobody would take it (`Cpu::hosted` says so): there `hlt` is skipped.
@@ -21,11 +22,11 @@
 //! The entry code runs at its kernel-half address. The interrupt stack is left (by switching to the kernel stack) before
 //! anything that may fault.
 
-use crate::cpu::{Cpu, ExceptionStack, KernelRegs};
+use crate::cpu::{Cpu, ExceptionStack, FpMode, KernelRegs};
 use crate::regs::UserRegs;
 use crate::tables::{gate_parameters, selector};
 use crate::trap::SYSCALL;
-use core::arch::{global_asm, naked_asm};
+use core::arch::{asm, global_asm, naked_asm};
 use core::mem::offset_of;
 use ring0::Exit;
 
@@ -53,131 +54,39 @@ const _: () = assert!(offset_of!(ExceptionStack, cpu) == 0);
 /// Runs user code with the registers at `regs` and the FP state at `fp` until it traps. Returns the trap's vector
 /// ([`SYSCALL`] for a system call), or [`NATIVE`] at once when the calling code does not run in the guest.
 ///
-/// `root` is a CR3 value to load, or 0 to keep the loaded one. `exact` forces the exit through IRET.
+/// `root` is a CR3 value to load, or 0 to keep the loaded one. Registers that a return from a system call clobbers are
+/// loaded exactly wherever they hold anything else than such a return leaves in them.
+///
+/// Inlined on purpose: user code changes every register, so the caller saves its own where it keeps something in them,
+/// which a loop around this does once, not every time.
 ///
 /// # Safety
 /// In the guest: `cpu` is the low address of this vCPU's initialised block, `regs` and `fp` are valid arena memory, rip
 /// and both segment bases are canonical, the FP image is sanitised, and the table in force maps image, arena and
 /// kernel half.
-#[unsafe(naked)]
-pub unsafe extern "C" fn switch_to_user(
+#[inline(always)]
+pub unsafe fn switch_to_user(
     cpu: *mut Cpu,
     regs: *mut UserRegs,
     fp: *mut crate::fp::FpState,
     root: u64,
-    exact: u64,
 ) -> u64 {
-    naked_asm!(
-        "mov eax, cs",
-        "test al, 3",
-        "mov rax, -1",
-        "jz 2f",
-        "ret",
-        "2:",
-        "push rbp", "push rbx", "push r12", "push r13", "push r14", "push r15",
-        "mov [rdi + {kernel_sp}], rsp",
-        "mov [rdi + {regs}], rsi",
-        "mov [rdi + {fp}], rdx",
-        "test rcx, rcx",
-        "jz 3f",
-        "mov cr3, rcx",
-        "3:",
-        "mov r9, rdx",
-        "mov eax, [rdi + {fp_mask}]",
-        "mov edx, [rdi + {fp_mask} + 4]",
-        "cmp dword ptr [rdi + {fp_mode}], 0",
-        "je 4f",
-        "xrstor64 [r9]",
-        "jmp 5f",
-        "4: fxrstor64 [r9]",
-        "5:",
-        "cmp dword ptr [rdi + {fsgsbase}], 0",
-        "je 7f",
-        "mov rax, [rsi + {fs_base}]",
-        "wrfsbase rax",
-        "swapgs",
-        "mov rax, [rsi + {gs_base}]",
-        "wrgsbase rax",
-        "8:",
-        "mov rcx, [rsi + {rip}]",
-        "mov r11, [rsi + {eflags}]",
-        // SYSRET loads rip from rcx and rflags from r11: right only where the program's rcx and r11 hold just that.
-        "test r8, r8",
-        "jnz 6f",
-        "cmp rcx, [rsi + {rcx}]",
-        "jne 6f",
-        "cmp r11, [rsi + {r11}]",
-        "jne 6f",
-        "test r11d, {exact_flags}",
-        "jnz 6f",
-        "and r11d, {user_flags}",
-        "or r11d, {flags_set}",
-        "mov rbx, [rsi + {rbx}]", "mov rbp, [rsi + {rbp}]", "mov r12, [rsi + {r12}]", "mov r13, [rsi + {r13}]",
-        "mov r14, [rsi + {r14}]", "mov r15, [rsi + {r15}]", "mov rax, [rsi + {rax}]", "mov rdx, [rsi + {rdx}]",
-        "mov rdi, [rsi + {rdi}]", "mov r8, [rsi + {r8}]", "mov r9, [rsi + {r9}]", "mov r10, [rsi + {r10}]",
-        "mov rsp, [rsi + {rsp}]",
-        "mov rsi, [rsi + {rsi}]",
-        "sysretq",
-        "6:",
-        "and r11d, {user_flags}",
-        "or r11d, {flags_set}",
-        "push {user_ss}",
-        "push [rsi + {rsp}]",
-        "push r11",
-        "push {user_cs}",
-        "push rcx",
-        "mov rbx, [rsi + {rbx}]", "mov rbp, [rsi + {rbp}]", "mov r12, [rsi + {r12}]", "mov r13, [rsi + {r13}]",
-        "mov r14, [rsi + {r14}]", "mov r15, [rsi + {r15}]", "mov rax, [rsi + {rax}]", "mov rdx, [rsi + {rdx}]",
-        "mov rcx, [rsi + {rcx}]", "mov r11, [rsi + {r11}]",
-        "mov rdi, [rsi + {rdi}]", "mov r8, [rsi + {r8}]", "mov r9, [rsi + {r9}]", "mov r10, [rsi + {r10}]",
-        "mov rsi, [rsi + {rsi}]",
-        "iretq",
-        // Without FSGSBASE: the same through the registers' MSRs.
-        "7:",
-        "mov ecx, {msr_fs_base}",
-        "mov eax, [rsi + {fs_base}]",
-        "mov edx, [rsi + {fs_base} + 4]",
-        "wrmsr",
-        "mov ecx, {msr_kernel_gs_base}",
-        "mov eax, [rsi + {gs_base}]",
-        "mov edx, [rsi + {gs_base} + 4]",
-        "wrmsr",
-        "swapgs",
-        "jmp 8b",
-        kernel_sp = const offset_of!(Cpu, kernel_sp),
-        regs = const offset_of!(Cpu, regs),
-        fp = const offset_of!(Cpu, fp),
-        fp_mask = const offset_of!(Cpu, fp_mask),
-        fp_mode = const offset_of!(Cpu, fp_mode),
-        fsgsbase = const offset_of!(Cpu, fsgsbase),
-        msr_fs_base = const MSR_FS_BASE,
-        msr_kernel_gs_base = const MSR_KERNEL_GS_BASE,
-        fs_base = const offset_of!(UserRegs, fs_base),
-        gs_base = const offset_of!(UserRegs, gs_base),
-        rip = const offset_of!(UserRegs, rip),
-        eflags = const offset_of!(UserRegs, eflags),
-        rax = const offset_of!(UserRegs, rax),
-        rbx = const offset_of!(UserRegs, rbx),
-        rcx = const offset_of!(UserRegs, rcx),
-        rdx = const offset_of!(UserRegs, rdx),
-        rsi = const offset_of!(UserRegs, rsi),
-        rdi = const offset_of!(UserRegs, rdi),
-        rbp = const offset_of!(UserRegs, rbp),
-        rsp = const offset_of!(UserRegs, rsp),
-        r8 = const offset_of!(UserRegs, r8),
-        r9 = const offset_of!(UserRegs, r9),
-        r10 = const offset_of!(UserRegs, r10),
-        r11 = const offset_of!(UserRegs, r11),
-        r12 = const offset_of!(UserRegs, r12),
-        r13 = const offset_of!(UserRegs, r13),
-        r14 = const offset_of!(UserRegs, r14),
-        r15 = const offset_of!(UserRegs, r15),
-        exact_flags = const EXACT_FLAGS,
-        user_flags = const USER_FLAGS,
-        flags_set = const USER_FLAGS_SET,
-        user_ss = const selector::USER_DATA,
-        user_cs = const selector::USER_CODE,
-    )
+    let vector: u64;
+    // SAFETY: the caller's. `install` has set the target, which preserves the stack pointer and nothing else: rbx and rbp
+    // are saved here, since the compiler lets nobody name them; flags are clean as in any kernel code.
+    unsafe {
+        asm!(
+            "push rbx", "push rbp",
+            "call [rdi + {switch}]",
+            "pop rbp", "pop rbx",
+            switch = const offset_of!(Cpu, switch),
+            inout("rdi") cpu => _, inout("rsi") regs => _, inout("rdx") fp => _, inout("rcx") root => _,
+            lateout("rax") vector,
+            lateout("r12") _, lateout("r13") _, lateout("r14") _, lateout("r15") _,
+            clobber_abi("sysv64"),
+        );
+    }
+    vector
 }
 
 /// Called natively: suspends the calling context and returns to the host loop, which runs the guest; there the call
@@ -295,207 +204,14 @@ pub unsafe extern "C" fn resume_native(cpu: *mut Cpu, exit: u64) {
 }
 
 global_asm!(
-    ".pushsection .ring0.text, \"ax\", @progbits",
-    ".balign 64",
-    ".globl ring0_syscall_entry",
-    "ring0_syscall_entry:",
-    "test r11d, {marker}",
-    "jz 5f",
-    "swapgs",
-    // Without the fence a mispredicted branch would run on with the program's GS base (CVE-2019-1125).
-    "lfence",
-    "mov gs:[{scratch}], rsp",
-    "mov rsp, gs:[{cpu_regs}]",
-    "mov [rsp + {rax}], rax",
-    "mov [rsp + {orig_rax}], rax",
-    "mov [rsp + {rcx}], rcx",
-    "mov [rsp + {rip}], rcx",
-    "and r11d, {not_iopl}",
-    "mov [rsp + {r11}], r11",
-    "mov [rsp + {eflags}], r11",
-    "mov rax, gs:[{scratch}]",
-    "mov [rsp + {rsp_}], rax",
-    "mov [rsp + {rbx}], rbx", "mov [rsp + {rdx}], rdx", "mov [rsp + {rsi}], rsi", "mov [rsp + {rdi}], rdi",
-    "mov [rsp + {rbp}], rbp", "mov [rsp + {r8}], r8", "mov [rsp + {r9}], r9", "mov [rsp + {r10}], r10",
-    "mov [rsp + {r12}], r12", "mov [rsp + {r13}], r13", "mov [rsp + {r14}], r14", "mov [rsp + {r15}], r15",
-    "mov ebx, {syscall}",
-    "mov rdi, rsp",
-
-    // rdi = UserRegs, rbx = vector, GS = the block, general registers saved.
-    "ring0_return_from_user:",
-    "cmp dword ptr gs:[{fsgsbase}], 0",
-    "je 13f",
-    "rdfsbase rax",
-    "mov [rdi + {fs_base}], rax",
-    "swapgs", "rdgsbase rax", "swapgs",
-    "mov [rdi + {gs_base}], rax",
-    "mov rax, gs:[{kernel_fs_base}]",
-    "wrfsbase rax",
-    "12:",
-    "mov rcx, gs:[{cpu_fp}]",
-    "mov eax, gs:[{fp_mask}]",
-    "mov edx, gs:[{fp_mask} + 4]",
-    "cmp dword ptr gs:[{fp_mode}], 1",
-    "jb 3f", "je 2f",
-    "xsaveopt64 [rcx]",
-    "jmp 4f",
-    "2: xsave64 [rcx]",
-    "jmp 4f",
-    "3: fxsave64 [rcx]",
-    "4:",
-    "fninit",
-    "ldmxcsr gs:[{mxcsr}]",
-    "mov rsp, gs:[{kernel_sp}]",
-    "mov rax, rbx",
-    "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp",
-    "ret",
-
-    // Without FSGSBASE. The program cannot write its bases then, but loading a selector changes them.
-    "13:",
-    "mov ecx, {msr_fs_base}",
-    "rdmsr",
-    "mov [rdi + {fs_base}], eax",
-    "mov [rdi + {fs_base} + 4], edx",
-    "mov eax, gs:[{kernel_fs_base}]",
-    "mov edx, gs:[{kernel_fs_base} + 4]",
-    "wrmsr",
-    "mov ecx, {msr_kernel_gs_base}",
-    "rdmsr",
-    "mov [rdi + {gs_base}], eax",
-    "mov [rdi + {gs_base} + 4], edx",
-    "jmp 12b",
-
-    // A host call: `syscall` in kernel code. The host executes it again, natively, at the same instruction.
-    "5:",
-    "lfence",
-    "mov gs:[{x} + {x_rax}], rax",
-    "mov gs:[{x} + {x_rsi}], rsi", "mov gs:[{x} + {x_rdi}], rdi", "mov gs:[{x} + {x_rdx}], rdx",
-    "sub rcx, 2",
-    "mov gs:[{x} + {x_rip}], rcx",
-    "mov gs:[{x} + {x_rcx}], rcx",
-    "mov gs:[{x} + {x_rflags}], r11",
-    "mov gs:[{x} + {x_rsp}], rsp",
-    "mov esi, {host_call}",
-    "ring0_exit:",
-    // rax, rcx, rdx, rsi, rdi, rip, rflags and rsp are saved; rsi = the reason; GS = the block.
-    "mov gs:[{x} + {x_rbx}], rbx", "mov gs:[{x} + {x_rbp}], rbp",
-    "mov gs:[{x} + {x_r8}], r8", "mov gs:[{x} + {x_r9}], r9", "mov gs:[{x} + {x_r10}], r10",
-    "mov gs:[{x} + {x_r11}], r11", "mov gs:[{x} + {x_r12}], r12", "mov gs:[{x} + {x_r13}], r13",
-    "mov gs:[{x} + {x_r14}], r14", "mov gs:[{x} + {x_r15}], r15",
-    "mov eax, gs:[{fp_mask}]",
-    "mov edx, gs:[{fp_mask} + 4]",
-    "cmp dword ptr gs:[{fp_mode}], 0",
-    "je 6f",
-    "xsave64 gs:[{exit_fp}]",
-    "jmp 7f",
-    "6: fxsave64 gs:[{exit_fp}]",
-    "7:",
-    "mov gs:[{exit}], rsi",
-    "cmp qword ptr gs:[{hosted}], 0",
-    "je ring0_continue",
-    "hlt",
-
-    // The host ran the guest again: continue what `enter_guest` suspended. The first entry of a vCPU is here too.
-    ".globl ring0_continue",
-    "ring0_continue:",
-    "mov rsp, gs:[{context_sp}]",
-    // An IRET ends the blocking of NMIs, should the last exit have come from one.
-    "mov rax, rsp",
-    "mov ecx, {kernel_ss}",
-    "push rcx", "push rax", "push 2", "push {kernel_cs}",
-    "lea rcx, [rip + 8f]",
-    "push rcx",
-    "iretq",
-    "8:",
-    "ldmxcsr [rsp]", "fldcw [rsp + 4]", "add rsp, 8",
-    "pop r15", "pop r14", "pop r13", "pop r12", "pop rbx", "pop rbp",
-    "ret",
-
-    // Exceptions and interrupts: [rsp] = vector, error code, rip, cs, rflags, rsp, ss.
-    ".balign 16",
-    "ring0_exception:",
-    "test byte ptr [rsp + 24], 3",
-    "jz 9f",
-    "swapgs",
-    "lfence",
-    "push rdi",
-    "mov rdi, gs:[{cpu_regs}]",
-    "mov [rdi + {rax}], rax", "mov [rdi + {rbx}], rbx", "mov [rdi + {rcx}], rcx", "mov [rdi + {rdx}], rdx",
-    "mov [rdi + {rsi}], rsi", "mov [rdi + {rbp}], rbp", "mov [rdi + {r8}], r8", "mov [rdi + {r9}], r9",
-    "mov [rdi + {r10}], r10", "mov [rdi + {r11}], r11", "mov [rdi + {r12}], r12", "mov [rdi + {r13}], r13",
-    "mov [rdi + {r14}], r14", "mov [rdi + {r15}], r15",
-    "pop rax", "mov [rdi + {rdi_}], rax",
-    "mov rbx, [rsp]",
-    "mov rax, [rsp + 8]", "mov gs:[{trap_error}], rax",
-    "mov rax, [rsp + 16]", "mov [rdi + {rip}], rax",
-    "mov rax, [rsp + 32]", "and eax, {not_iopl}", "mov [rdi + {eflags}], rax",
-    "mov rax, [rsp + 40]", "mov [rdi + {rsp_}], rax",
-    "mov qword ptr [rdi + {orig_rax}], -1",
-    "mov rax, cr2", "mov gs:[{trap_cr2}], rax",
-    // The kernel stack, clean flags, and a stack segment that is not the null one an interrupt leaves. IRET also ends
-    // NMI blocking.
-    "mov rsp, gs:[{kernel_sp}]",
-    "mov rax, rsp",
-    "mov ecx, {kernel_ss}",
-    "push rcx", "push rax", "push 2", "push {kernel_cs}",
-    "lea rcx, [rip + ring0_return_from_user]",
-    "push rcx",
-    "iretq",
-
-    // From kernel code. GS is not to be trusted here (an NMI may hit between swapgs and sysret): the block is named in
-    // the first word of the interrupt stack.
-    "9:",
-    "lfence",
-    "cmp qword ptr [rsp], {debug}",
-    "je 10f",
-    "push rax",
-    "mov rax, rsp",
-    "and rax, -{stack_size}",
-    "mov rax, [rax]",
-    "mov [rax + {x} + {x_rsi}], rsi", "mov [rax + {x} + {x_rdi}], rdi", "mov [rax + {x} + {x_rdx}], rdx",
-    "pop rsi", "mov [rax + {x} + {x_rax}], rsi",
-    "mov rsi, [rsp]", "mov [rax + {exit_vector}], rsi",
-    "mov rsi, [rsp + 8]", "mov [rax + {exit_error}], rsi",
-    "mov rsi, [rsp + 16]", "mov [rax + {x} + {x_rip}], rsi",
-    "mov rsi, [rsp + 32]", "mov [rax + {x} + {x_rflags}], rsi",
-    "mov rsi, [rsp + 40]", "mov [rax + {x} + {x_rsp}], rsi",
-    "mov rsi, cr2", "mov [rax + {exit_cr2}], rsi",
-    "mov [rax + {x} + {x_rcx}], rcx",
-    "cmp dword ptr [rax + {fsgsbase}], 0",
-    "je 14f",
-    "wrgsbase rax",
-    "mov esi, {fault}",
-    "jmp ring0_exit",
-    "14:",
-    "mov rdx, rax",
-    "shr rdx, 32",
-    "mov ecx, {msr_gs_base}",
-    "wrmsr",
-    "mov esi, {fault}",
-    "jmp ring0_exit",
-    // A debug exception in kernel code is one that the program left pending (MOV SS then SYSCALL): drop it.
-    "10:",
-    "add rsp, 16",
-    "iretq",
-
-    // Stubs, one for each vector below 33: 16 bytes apart.
-    ".balign 16",
-    ".globl ring0_exception_stubs",
-    "ring0_exception_stubs:",
-    ".set vector, 0",
-    ".rept 33",
-    ".balign 16",
-    ".if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30",
-    ".else",
-    "push 0",
-    ".endif",
-    "push vector",
-    "jmp ring0_exception",
-    ".set vector, vector + 1",
-    ".endr",
-    ".popsection",
+    include_str!("entry.S"),
     marker = const MARKER,
     not_iopl = const !IOPL as u32,
+    exact_flags = const EXACT_FLAGS,
+    user_flags = const USER_FLAGS,
+    flags_set = const USER_FLAGS_SET,
+    user_ss = const selector::USER_DATA,
+    user_cs = const selector::USER_CODE,
     syscall = const SYSCALL,
     debug = const crate::trap::DEBUG,
     host_call = const Exit::HostCall as u64,
@@ -554,9 +270,8 @@ global_asm!(
     rdx = const offset_of!(UserRegs, rdx),
     rsi = const offset_of!(UserRegs, rsi),
     rdi = const offset_of!(UserRegs, rdi),
-    rdi_ = const offset_of!(UserRegs, rdi),
     rbp = const offset_of!(UserRegs, rbp),
-    rsp_ = const offset_of!(UserRegs, rsp),
+    rsp = const offset_of!(UserRegs, rsp),
     r8 = const offset_of!(UserRegs, r8),
     r9 = const offset_of!(UserRegs, r9),
     r10 = const offset_of!(UserRegs, r10),
@@ -568,14 +283,18 @@ global_asm!(
 );
 
 unsafe extern "C" {
-    fn ring0_syscall_entry();
+    fn ring0_switch_quick();
+    fn ring0_switch_asking();
+    fn ring0_syscall_quick();
+    fn ring0_syscall_asking();
     fn ring0_continue();
     fn ring0_exception_stubs();
 }
 
-/// Low address of the `syscall` entry.
-pub fn syscall_entry() -> u64 {
-    ring0_syscall_entry as *const () as u64
+/// Low address of the `syscall` entry for a block that [`install`] has prepared.
+pub fn syscall_entry(cpu: &Cpu) -> u64 {
+    let quick = cpu.switch == ring0_switch_quick as *const () as u64;
+    (if quick { ring0_syscall_quick } else { ring0_syscall_asking }) as *const () as u64
 }
 
 /// Low address at which a vCPU starts: it continues the context at `Cpu::context_sp`.
@@ -583,8 +302,11 @@ pub fn start() -> u64 {
     ring0_continue as *const () as u64
 }
 
-/// Fills a block's IDT with the gates of every vector that has a handler, at their kernel-half addresses.
-pub fn fill_idt(cpu: &mut Cpu) {
+/// Chooses the code that fits an initialised block's processor, and fills its IDT with the gates of every vector that
+/// has a handler, at their kernel-half addresses.
+pub fn install(cpu: &mut Cpu) {
+    let quick = cpu.fsgsbase != 0 && cpu.fp_mode == FpMode::Xsaveopt as u64;
+    cpu.switch = (if quick { ring0_switch_quick } else { ring0_switch_asking }) as *const () as u64;
     let stubs = ring0_exception_stubs as *const () as u64 | crate::cpu::KERNEL_HALF;
     for (vector, gate) in cpu.idt.iter_mut().enumerate() {
         if let Some((ist, dpl)) = gate_parameters(vector as u8) {

@@ -53,12 +53,3 @@ impl Exit {
         }
     }
 }
-
-/// What `switch_to_user` needs besides registers.
-#[derive(Clone, Copy, Debug)]
-pub struct SwitchOpts {
-    /// Value for the page-table root register, or 0 to keep the loaded one.
-    pub root: u64,
-    /// Load every register exactly, even those that a return from a system call clobbers.
-    pub exact: bool,
-}

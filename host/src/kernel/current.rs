@@ -11,10 +11,10 @@ use crate::abi::{Errno, Result};
 use crate::arch::{FpState, UserRegs};
 use crate::cred::Cred;
 use crate::mm::Mm;
-use crate::platform::{AddressSpace, Context, FaultInfo};
+use crate::platform::{Context, FaultInfo, UserSpace};
 use crate::sync::{WaitQueue, Waiter};
 use crate::vfs::{FdTable, FsContext};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
 /// What restart_syscall(2) calls: the rest of an interrupted call.
@@ -31,8 +31,11 @@ pub struct Current {
     /// Its floating-point registers.
     pub fp: Box<FpState>,
     pub(super) context: Box<dyn Context>,
+    /// The worker that `task.worker` names, and its requests for attention.
+    pub(super) worker: usize,
+    pub(super) attention: Arc<AtomicU32>,
     mm: Option<Arc<Mm>>,
-    pub(super) space: Option<Arc<dyn AddressSpace>>,
+    pub(super) space: Option<UserSpace>,
     fds: Option<Arc<FdTable>>,
     fs: Option<Arc<FsContext>>,
     cred: Arc<Cred>,
@@ -76,7 +79,9 @@ impl Current {
             regs,
             fp,
             context,
-            space: resources.mm.as_ref().map(|mm| mm.space().clone()),
+            worker: 0,
+            attention: Arc::default(),
+            space: resources.mm.as_ref().map(|mm| UserSpace::new(mm.space().clone())),
             mm: resources.mm,
             fds: resources.fds,
             fs: resources.fs,
@@ -112,6 +117,15 @@ impl Current {
     #[inline]
     pub fn fds(&self) -> Arc<FdTable> {
         self.fds.clone().expect("a task without files makes no calls")
+    }
+
+    /// The open file that its descriptor `fd` stands for; see [`FdTable::get`].
+    ///
+    /// # Errors
+    /// EBADF.
+    #[inline]
+    pub fn file(&self, fd: i32) -> Result<Arc<crate::vfs::File>> {
+        self.fds.as_ref().expect("a task without files makes no calls").get(fd)
     }
 
     /// Its root and working directory.
@@ -150,7 +164,7 @@ impl Current {
 
     /// Replaces its memory (execve).
     pub(super) fn set_mm(&mut self, mm: Arc<Mm>) {
-        self.space = Some(mm.space().clone());
+        self.space = Some(UserSpace::new(mm.space().clone()));
         let old = self.task.resources.lock().mm.replace(mm.clone());
         self.mm = Some(mm);
         drop(old);

@@ -3,7 +3,7 @@
 use super::signal::SigInfo;
 use super::task::work;
 use super::{Current, WaitStatus};
-use crate::platform::Trap;
+use crate::platform::{Trap, local};
 use core::sync::atomic::Ordering;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -28,31 +28,42 @@ impl Current {
     }
 
     /// User code and what it asks for, until the task has to end.
+    ///
+    /// Every system call passes here, so what is hot is inlined into this function: the switch to user code, which
+    /// changes all registers, and the dispatcher.
     fn run(&mut self) -> WaitStatus {
+        let mut trap = None;
         loop {
-            let worker = self.kernel.sched.before_user();
-            let task = &self.task;
-            // Published before the check: who sets a bit after it sees the worker and kicks it.
-            task.in_user.store(worker + 1, Ordering::SeqCst);
-            if task.work.load(Ordering::SeqCst) != 0 {
-                task.in_user.store(0, Ordering::Relaxed);
-                if let Some(status) = self.do_work() {
-                    return status;
-                }
-                continue;
-            }
+            self.before_user();
             let Some(space) = &self.space else {
                 return WaitStatus::killed(super::signal::SIGKILL, false);
             };
-            let trap = self.context.switch(space, &mut self.regs, &mut self.fp);
-            self.task.in_user.store(0, Ordering::Relaxed);
-            match trap {
-                Trap::Syscall => crate::syscalls::dispatch(self),
-                other => self.handle_trap(other),
+            let work = &self.task.work;
+            if space.run(&mut *self.context, &mut self.regs, &mut self.fp, work, &mut trap) {
+                crate::syscalls::dispatch(self);
+            } else if let Some(trap) = trap {
+                self.handle_trap(trap);
+            } else if let Some(status) = self.do_work() {
+                return status;
             }
         }
     }
 
+    /// Makes sure that somebody looks after what waits for this worker meanwhile, and that signals find the task.
+    #[inline(always)]
+    fn before_user(&mut self) {
+        let word = local::get();
+        if self.worker != word {
+            self.worker = word;
+            self.task.worker.store(word, Ordering::SeqCst);
+            self.attention = self.kernel.sched.attention();
+        }
+        if self.attention.load(Ordering::Relaxed) != 0 {
+            self.kernel.sched.before_user();
+        }
+    }
+
+    #[inline(never)]
     fn handle_trap(&mut self, trap: Trap) {
         match trap {
             Trap::Syscall => {}

@@ -87,8 +87,8 @@ pub struct Task {
     me: Weak<Task>,
     /// [`work`] bits.
     pub(super) work: AtomicU32,
-    /// The worker it runs user code on, plus one.
-    pub(super) in_user: AtomicUsize,
+    /// The worker on which it ran user code last, or is about to, plus one.
+    pub(super) worker: AtomicUsize,
     /// Blocked signals; written by the task itself only.
     blocked: AtomicU64,
     /// Signals sent to this thread. Order: after `group.state`.
@@ -124,7 +124,7 @@ impl Task {
             sched,
             me: me.clone(),
             work: AtomicU32::new(0),
-            in_user: AtomicUsize::new(0),
+            worker: AtomicUsize::new(0),
             blocked: AtomicU64::new(blocked.0),
             pending: Lock::new(Pending::new()),
             awaited: AtomicU64::new(0),
@@ -183,9 +183,11 @@ impl Task {
     pub(super) fn interrupt(&self, bits: u32) {
         self.work.fetch_or(bits, Ordering::SeqCst);
         self.sched.wake(self);
-        let worker = self.in_user.load(Ordering::SeqCst);
-        if worker != 0 {
-            self.sched.kick(worker - 1);
+        // Read after the bits were set. The task stores its worker, announces user code there and then reads the bits:
+        // one of the two sees what the other did. Where it waits for a worker, or is the caller, it will read them anyway.
+        let worker = self.worker.load(Ordering::SeqCst);
+        if worker != 0 && self.entity.is_on_worker() && !self.sched.is_current(worker - 1) {
+            self.sched.kick_out_of_user(worker - 1);
         }
     }
 

@@ -4,10 +4,11 @@
 //! does. On a platform where mapping is dear the child gets all others through the stash, in runs, as it touches
 //! them: most children exec soon.
 
+use super::tables::Tables;
 use super::vma::{VmFlags, Vma};
 use super::{Backing, Mm, PAGE_SIZE, State, frames, hardware};
 use crate::abi::Result;
-use crate::platform::{AddressSpace, Frame, Prot};
+use crate::platform::{Frame, Prot};
 use crate::sync::Lock;
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ impl Mm {
         let child = Arc::new_cyclic(|this| Mm {
             this: this.clone(),
             platform: self.platform.clone(),
-            space,
+            space: Tables::new(space),
             caps: self.caps,
             limits: super::MmLimits::default(),
             state: Lock::default(),
@@ -45,7 +46,7 @@ impl Mm {
                 }
                 copy.vmas.insert(inherited);
                 if vma.is_private() && !vma.flags.contains(VmFlags::WIPE_ON_FORK) {
-                    deferred.sync |= self.share_pages(&*child.space, copy, vma)?;
+                    deferred.sync |= self.share_pages(&child.space, copy, vma)?;
                 }
             }
             for (&va, &frame) in &state.stash {
@@ -63,7 +64,7 @@ impl Mm {
     }
 
     /// Gives the child the pages of a private area; true if this space lost rights by it.
-    fn share_pages(&self, space: &dyn AddressSpace, child: &mut State, vma: &Vma) -> Result<bool> {
+    fn share_pages(&self, space: &Tables, child: &mut State, vma: &Vma) -> Result<bool> {
         if vma.prot.is_empty() {
             return Ok(false);
         }

@@ -92,10 +92,28 @@ impl<'a> UserIo<'a> {
     }
 
     /// Moves up to `len` bytes by `step(address, done, length)`, which returns how many it moved.
+    #[inline(always)]
     fn run(
         &mut self,
         len: usize,
         mut step: impl FnMut(&Mm, u64, usize, usize) -> Result<usize>,
+    ) -> Result<usize> {
+        // One buffer, as a rule, and all of it in one step.
+        if len as u64 == self.first.len && self.first.len == self.remaining && len != 0 {
+            let moved = step(self.mm, self.first.base, 0, len)?;
+            self.first.base += moved as u64;
+            self.first.len -= moved as u64;
+            self.remaining -= moved as u64;
+            return Ok(moved);
+        }
+        self.run_slow(len, &mut step)
+    }
+
+    #[inline(never)]
+    fn run_slow(
+        &mut self,
+        len: usize,
+        step: &mut dyn FnMut(&Mm, u64, usize, usize) -> Result<usize>,
     ) -> Result<usize> {
         let mut done = 0;
         while done < len
@@ -235,6 +253,7 @@ impl<'a> IoDst<'a> {
     ///
     /// # Errors
     /// EFAULT if not even one could be written.
+    #[inline]
     pub fn write_bytes(&mut self, from: &[u8]) -> Result<usize> {
         match &mut self.0 {
             Sink::User(io) => {
@@ -253,6 +272,7 @@ impl<'a> IoDst<'a> {
     ///
     /// # Errors
     /// As [`Self::write_bytes`].
+    #[inline]
     pub fn write_zeroes(&mut self, len: usize) -> Result<usize> {
         match &mut self.0 {
             Sink::User(io) => io.run(len, |mm, base, _, len| mm.zero_some(base, len)),
@@ -361,6 +381,7 @@ impl<'a> IoSrc<'a> {
     ///
     /// # Errors
     /// EFAULT if not even one could be read.
+    #[inline]
     pub fn read_bytes(&mut self, to: &mut [u8]) -> Result<usize> {
         match &mut self.0 {
             Source::User(io) => {

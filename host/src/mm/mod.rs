@@ -10,6 +10,7 @@
 //! | `fault` | demand paging, copy-on-write, stack growth |
 //! | `map`, `protect`, `remap`, `brk`, `advise` | the system calls' work |
 //! | `fork` | copying an address space |
+//! | `tables` | the platform's tables, and what was found there last |
 //! | `usermem`, [`io`] | copies between the kernel and programs |
 //! | `raw` | the only unsafe code: bytes of frames |
 //!
@@ -47,6 +48,7 @@ mod protect;
 #[expect(unsafe_code, reason = "bytes of page frames, which are shared with running programs")]
 mod raw;
 mod remap;
+mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -71,6 +73,7 @@ use crate::platform::{AddressSpace, Capabilities, Frame, Platform, Prot};
 use crate::sync::Lock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
+use tables::Tables;
 use vma::VmaMap;
 
 /// Bytes per page.
@@ -81,7 +84,7 @@ pub struct Mm {
     /// What objects keep of it ([`Mappable::mapped`]).
     this: Weak<Mm>,
     platform: Arc<dyn Platform>,
-    space: Arc<dyn AddressSpace>,
+    space: Tables,
     caps: Capabilities,
     limits: MmLimits,
     state: Lock<State>,
@@ -127,7 +130,7 @@ impl Mm {
         Ok(Arc::new_cyclic(|this| Mm {
             this: this.clone(),
             platform: platform.clone(),
-            space,
+            space: Tables::new(space),
             caps: platform.capabilities(),
             limits: MmLimits::default(),
             state: Lock::default(),
@@ -136,7 +139,7 @@ impl Mm {
 
     /// What the platform runs.
     pub fn space(&self) -> &Arc<dyn AddressSpace> {
-        &self.space
+        self.space.space()
     }
 
     /// Resource limits that concern memory; the kernel sets them on exec and prlimit.

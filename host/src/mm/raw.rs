@@ -55,7 +55,7 @@ pub(super) fn read(addr: u64, to: &mut [u8]) -> Result<(), Gone> {
 pub(super) fn write(addr: u64, from: &[u8]) {
     check_write(addr, from.len());
     // SAFETY: the target is frame memory (checked), which holds no Rust object and is always backed.
-    unsafe { core::ptr::copy_nonoverlapping(from.as_ptr(), addr as *mut u8, from.len()) }
+    unsafe { move_bytes(addr, from.as_ptr() as u64, from.len()) }
 }
 
 /// Copies between frames, which may be the same one (the result is then as of memmove).
@@ -79,6 +79,9 @@ pub(super) fn zero(addr: u64, len: usize) {
     if len as u64 == PAGE && addr.is_multiple_of(PAGE) {
         // SAFETY: a whole aligned frame (checked).
         unsafe { zero_page(addr) }
+    } else if len == 1 {
+        // SAFETY: frame memory (checked).
+        unsafe { (addr as *mut u8).write(0) }
     } else {
         // SAFETY: frame memory (checked).
         unsafe { core::ptr::write_bytes(addr as *mut u8, 0, len) }
@@ -123,8 +126,26 @@ unsafe fn copy(to: u64, from: u64, len: usize) -> Result<(), Gone> {
         return unsafe { guarded(to, from, len) };
     }
     // SAFETY: passed on.
-    unsafe { core::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, len) };
+    unsafe { move_bytes(to, from, len) };
     Ok(())
+}
+
+/// Copies; the sizes that most system calls have without a call.
+///
+/// # Safety
+/// As [`copy`], from an ordinary frame or Rust memory.
+#[inline(always)]
+unsafe fn move_bytes(to: u64, from: u64, len: usize) {
+    // SAFETY: passed on; unaligned accesses need no more.
+    unsafe {
+        match len {
+            1 => (to as *mut u8).write(*(from as *const u8)),
+            4 => (to as *mut u32).write_unaligned((from as *const u32).read_unaligned()),
+            8 => (to as *mut u64).write_unaligned((from as *const u64).read_unaligned()),
+            16 => (to as *mut [u64; 2]).write_unaligned((from as *const [u64; 2]).read_unaligned()),
+            _ => core::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, len),
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -44,6 +44,7 @@ impl Mm {
     ///
     /// # Errors
     /// EFAULT if not even the first byte is.
+    #[inline]
     pub fn read_some(&self, addr: u64, to: &mut [u8]) -> Result<usize> {
         self.pages(addr, to.len(), Access::Read, |at, done, len| {
             raw::read(at, &mut to[done..done + len]).is_ok()
@@ -54,6 +55,7 @@ impl Mm {
     ///
     /// # Errors
     /// EFAULT if not even the first byte is.
+    #[inline]
     pub fn write_some(&self, addr: u64, from: &[u8]) -> Result<usize> {
         self.pages(addr, from.len(), Access::Write, |at, done, len| {
             raw::write(at, &from[done..done + len]);
@@ -65,6 +67,7 @@ impl Mm {
     ///
     /// # Errors
     /// EFAULT if not even the first byte is.
+    #[inline]
     pub fn zero_some(&self, addr: u64, len: usize) -> Result<usize> {
         self.pages(addr, len, Access::Write, |at, _, len| {
             raw::zero(at, len);
@@ -200,13 +203,34 @@ impl Mm {
     /// Calls `operate(arena address, bytes done, length)` for each page's part of the range, with `state` locked
     /// and the page accessible; stops where the program itself would fault or where `operate` says false (a host
     /// file's page is gone).
-    #[inline]
+    #[inline(always)]
     fn pages(
         &self,
         addr: u64,
         len: usize,
         access: Access,
         mut operate: impl FnMut(u64, usize, usize) -> bool,
+    ) -> Result<usize> {
+        let need = if access == Access::Write { Prot::WRITE } else { Prot::READ };
+        // Most are small and in a page that was used a moment ago.
+        if len as u64 <= PAGE_SIZE - addr % PAGE_SIZE && len != 0 {
+            let _state = self.state.lock();
+            if let Some(arena) = self.space.recent(addr, need)
+                && operate(arena, 0, len)
+            {
+                return Ok(len);
+            }
+        }
+        self.pages_slow(addr, len, access, &mut operate)
+    }
+
+    #[inline(never)]
+    fn pages_slow(
+        &self,
+        addr: u64,
+        len: usize,
+        access: Access,
+        operate: &mut dyn FnMut(u64, usize, usize) -> bool,
     ) -> Result<usize> {
         let need = if access == Access::Write { Prot::WRITE } else { Prot::READ };
         if !self.in_bounds(addr, len as u64) {
@@ -233,11 +257,9 @@ impl Mm {
     /// until it is unlocked.
     #[inline]
     fn resident_at(&self, addr: u64, need: Prot) -> Option<u64> {
-        if !self.is_user_page(addr) {
-            return None;
-        }
-        let (frame, prot) = self.space.lookup(addr & !(PAGE_SIZE - 1))?;
-        prot.contains(need).then_some(frame.0 + addr % PAGE_SIZE)
+        self.space
+            .recent(addr, need)
+            .or_else(|| if self.is_user_page(addr) { self.space.resident(addr, need) } else { None })
     }
 
     /// Takes a reference to the frame behind `addr`, faulting it in. For a page of a host file, which cannot be

@@ -8,10 +8,12 @@
 
 use crate::abi::Result;
 use crate::arch::{FpState, UserRegs};
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
 pub mod choose;
 pub mod kvm;
+#[expect(unsafe_code, reason = "thread-local words, by assembly")]
 pub mod local;
 pub mod selftest;
 pub mod systrap;
@@ -137,6 +139,11 @@ pub trait Platform: Send + Sync {
     fn when_a_space_is_lost(&self, tell: Box<dyn Fn() + Send + Sync>) {
         drop(tell);
     }
+    /// As [`kick`](Self::kick) for callers that have changed something which a worker in kernel code looks at anyway
+    /// before it enters user code (`pending` of [`UserSpace::run`]): it need not be kicked then.
+    fn kick_out_of_user(&self, id: usize) {
+        self.kick(id);
+    }
     /// Counters for `--stats`: name and value.
     fn stats(&self) -> Vec<(&'static str, u64)>;
 }
@@ -175,6 +182,56 @@ pub trait Context: Send {
     /// Runs application code until it traps. `regs` and `fp` are loaded before and saved after. `regs` may hold
     /// anything a program can put there; what no CPU accepts becomes the signal Linux would send.
     fn switch(&mut self, space: &Arc<dyn AddressSpace>, regs: &mut UserRegs, fp: &mut FpState) -> Trap;
+}
+
+/// An address space as a task keeps it to run in: with the answer to whose it is, which every switch would ask for.
+pub struct UserSpace {
+    space: Arc<dyn AddressSpace>,
+    kvm: Option<kvm::SpaceRef>,
+}
+
+impl UserSpace {
+    /// A reference to `space`.
+    pub fn new(space: Arc<dyn AddressSpace>) -> Self {
+        let kvm = kvm::SpaceRef::of(&space);
+        UserSpace { space, kvm }
+    }
+
+    /// Runs application code in the space until it traps, as [`Context::switch`] does. True for a system call; else `trap`
+    /// is the reason, or `None` if `pending` is not zero. That is looked at once [`Platform::kick_out_of_user`] would
+    /// bring the worker back, so that whoever stores to it and then calls that is noticed, either way.
+    ///
+    /// The platform that all system calls should be fast on is called directly and inlined, and its most frequent result
+    /// is not a value of seven words.
+    #[inline(always)]
+    pub fn run(
+        &self,
+        context: &mut dyn Context,
+        regs: &mut UserRegs,
+        fp: &mut FpState,
+        pending: &AtomicU32,
+        trap: &mut Option<Trap>,
+    ) -> bool {
+        match &self.kvm {
+            Some(space) => space.run(regs, fp, pending, trap),
+            None => self.run_through(context, regs, fp, pending, trap),
+        }
+    }
+
+    #[inline(never)]
+    fn run_through(
+        &self,
+        context: &mut dyn Context,
+        regs: &mut UserRegs,
+        fp: &mut FpState,
+        pending: &AtomicU32,
+        trap: &mut Option<Trap>,
+    ) -> bool {
+        // A kick that comes any later makes the switch return at once.
+        let none = pending.load(Ordering::SeqCst) == 0;
+        *trap = none.then(|| context.switch(&self.space, regs, fp));
+        *trap == Some(Trap::Syscall)
+    }
 }
 
 /// Whether the calling kernel code runs inside the VM (always false where there is none).

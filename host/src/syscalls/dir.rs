@@ -10,7 +10,7 @@ const CHUNK: usize = 32 * 1024;
 
 /// Lays entries out one behind the other, and stops before the buffer overflows.
 fn list(cur: &Current, args: &Args, put: fn(&mut Vec<u8>, &DirEntry<'_>), header: usize) -> Result<u64> {
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     let room = args.uint(2) as usize;
     let mut out: Vec<u8> = Vec::with_capacity(room.min(CHUNK));
     let mut full = false;

@@ -80,7 +80,7 @@ fn wait(cur: &mut Current, args: &Args, timeout: Option<u64>) -> Result<u64> {
     if max <= 0 || max as usize > i32::MAX as usize / EVENT.1 {
         return Err(Errno::EINVAL);
     }
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     let epoll = file.downcast::<Epoll>().ok_or(Errno::EINVAL)?;
     let mut events = epoll.take(max as usize);
     if events.is_empty() && timeout != Some(0) {
@@ -156,7 +156,7 @@ pub(super) fn timerfd_settime(cur: &mut Current, args: &Args) -> Result<u64> {
     only(args.uint(1), ABSOLUTE | CANCEL_ON_SET)?;
     let interval = timespec(cur.mm(), args.addr(2))?.ok_or(Errno::EFAULT)?;
     let value = timespec(cur.mm(), args.addr(2) + 16)?.ok_or(Errno::EFAULT)?;
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     let timer = file.downcast::<TimerFd>().ok_or(Errno::EINVAL)?;
     let now = crate::time::monotonic_ns();
     let next = match (value, args.uint(1) & ABSOLUTE != 0) {
@@ -175,7 +175,7 @@ pub(super) fn timerfd_settime(cur: &mut Current, args: &Args) -> Result<u64> {
 
 /// timerfd_gettime(2)
 pub(super) fn timerfd_gettime(cur: &mut Current, args: &Args) -> Result<u64> {
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     let setting = file.downcast::<TimerFd>().ok_or(Errno::EINVAL)?.setting();
     if args.addr(1) == 0 {
         return Err(Errno::EFAULT);
@@ -193,7 +193,7 @@ fn make_signalfd(cur: &mut Current, args: &Args, flags: u32) -> Result<u64> {
     if args.fd(0) == -1 {
         return install(cur, SignalFd::open(&cur.task, mask, flags), flags);
     }
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     file.downcast::<SignalFd>().ok_or(Errno::EINVAL)?.set_mask(mask);
     Ok(args.fd(0) as u64)
 }

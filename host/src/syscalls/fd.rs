@@ -195,7 +195,7 @@ fn set_lock(cur: &mut Current, file: &Arc<File>, addr: u64, wait: bool, ofd: boo
 
 /// flock(2)
 pub(super) fn flock(cur: &mut Current, args: &Args) -> Result<u64> {
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     let want = match args.uint(1) & !c::LOCK_NB {
         c::LOCK_SH => Flock::Shared,
         c::LOCK_EX => Flock::Exclusive,

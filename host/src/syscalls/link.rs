@@ -160,7 +160,7 @@ pub(super) fn renameat2(cur: &mut Current, args: &Args) -> Result<u64> {
 }
 
 fn path_of(cur: &Current, fd: i32) -> Result<Path> {
-    Ok(cur.fds().get(fd)?.path())
+    Ok(cur.file(fd)?.path())
 }
 
 /// chmod(2)

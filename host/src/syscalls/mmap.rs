@@ -47,7 +47,7 @@ pub(super) fn mmap(cur: &mut Current, args: &Args) -> Result<u64> {
     }
     // Huge pages are a pool that is empty here.
     let anonymous = flags & c::MAP_ANONYMOUS != 0;
-    let file = if anonymous { None } else { Some(cur.fds().get(args.fd(4))?) };
+    let file = if anonymous { None } else { Some(cur.file(args.fd(4))?) };
     if anonymous && flags & c::MAP_HUGETLB != 0 {
         return Err(Errno::ENOMEM);
     }

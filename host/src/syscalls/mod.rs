@@ -100,6 +100,7 @@ pub fn row(number: u64) -> Option<&'static Row> {
 }
 
 /// Answers the system call that `cur` has just trapped with and stores the result in its registers.
+#[inline(always)]
 pub fn dispatch(cur: &mut Current) {
     let args = Args(cur.regs.syscall_args());
     let number = cur.regs.syscall_number();

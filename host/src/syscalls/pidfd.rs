@@ -32,7 +32,7 @@ pub(super) fn install(cur: &mut Current, group: Arc<ThreadGroup>, flags: u32) ->
 
 /// The process behind a descriptor.
 pub(super) fn process(cur: &Current, fd: i32) -> Result<Arc<ThreadGroup>> {
-    let file = cur.fds().get(fd)?;
+    let file = cur.file(fd)?;
     file.downcast::<PidFd>().map(|pidfd| pidfd.group().clone()).ok_or(Errno::EBADF)
 }
 

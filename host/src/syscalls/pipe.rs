@@ -289,7 +289,7 @@ pub(super) fn tee(cur: &mut Current, args: &Args) -> Result<u64> {
 
 /// vmsplice(2): the bytes are copied, not lent.
 pub(super) fn vmsplice(cur: &mut Current, args: &Args) -> Result<u64> {
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     if file.downcast::<PipeEnd>().is_none() {
         return Err(Errno::EBADF);
     }

@@ -56,7 +56,7 @@ fn check_size(cur: &Current, len: u64) -> Result<()> {
 
 /// read(2)
 pub(super) fn read(cur: &mut Current, args: &Args) -> Result<u64> {
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     let (addr, len) = buffer(cur, args)?;
     if file.waits() {
         return read_waiting(cur, &file, addr, len);
@@ -139,7 +139,7 @@ fn read_to(
 
 /// write(2)
 pub(super) fn write(cur: &mut Current, args: &Args) -> Result<u64> {
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     let (addr, mut len) = buffer(cur, args)?;
     if file.positioned() {
         len = room(cur, &file, None, len as usize)? as u64;
@@ -245,7 +245,7 @@ fn position(offset: i64) -> Result<u64> {
 /// pread64(2)
 pub(super) fn pread64(cur: &mut Current, args: &Args) -> Result<u64> {
     let offset = position(args.offset(3))?;
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     let mm = cur.mm().clone();
     let (addr, len) = buffer(cur, args)?;
     let mut dst = IoDst::user(&mm, addr, len);
@@ -255,7 +255,7 @@ pub(super) fn pread64(cur: &mut Current, args: &Args) -> Result<u64> {
 /// pwrite64(2)
 pub(super) fn pwrite64(cur: &mut Current, args: &Args) -> Result<u64> {
     let offset = position(args.offset(3))?;
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     let mm = cur.mm().clone();
     let (addr, len) = buffer(cur, args)?;
     let mut src = IoSrc::user(&mm, addr, len);
@@ -263,14 +263,14 @@ pub(super) fn pwrite64(cur: &mut Current, args: &Args) -> Result<u64> {
 }
 
 fn read_vector(cur: &mut Current, args: &Args, offset: Option<u64>, nowait: bool) -> Result<u64> {
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     let mm = cur.mm().clone();
     let iovecs = mm.read_iovecs(args.addr(1), args.addr(2))?;
     read_to(cur, &file, &mut IoDst::user_iovecs(&mm, &iovecs), offset, nowait)
 }
 
 fn write_vector(cur: &mut Current, args: &Args, offset: Option<u64>, nowait: bool) -> Result<u64> {
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     let mm = cur.mm().clone();
     let iovecs = mm.read_iovecs(args.addr(1), args.addr(2))?;
     write_from(cur, &file, &mut IoSrc::user_iovecs(&mm, &iovecs), offset, nowait)
@@ -321,7 +321,7 @@ pub(super) fn pwritev2(cur: &mut Current, args: &Args) -> Result<u64> {
 
 /// lseek(2)
 pub(super) fn lseek(cur: &mut Current, args: &Args) -> Result<u64> {
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     let whence = match args.uint(2) {
         c::SEEK_SET => Whence::Set,
         c::SEEK_CUR => Whence::Current,
@@ -347,7 +347,7 @@ pub(super) fn truncate(cur: &mut Current, args: &Args) -> Result<u64> {
 /// ftruncate(2)
 pub(super) fn ftruncate(cur: &mut Current, args: &Args) -> Result<u64> {
     let len = position(args.long(1))?;
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     if !file.writable() {
         return Err(Errno::EINVAL);
     }
@@ -362,7 +362,7 @@ pub(super) fn fallocate(cur: &mut Current, args: &Args) -> Result<u64> {
     if len == 0 {
         return Err(Errno::EINVAL);
     }
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     if !file.writable() {
         return Err(Errno::EBADF);
     }
@@ -372,14 +372,14 @@ pub(super) fn fallocate(cur: &mut Current, args: &Args) -> Result<u64> {
 
 /// fsync(2), fdatasync(2)
 pub(super) fn fsync(cur: &mut Current, args: &Args) -> Result<u64> {
-    cur.fds().get(args.fd(0))?.ops().sync()?;
+    cur.file(args.fd(0))?.ops().sync()?;
     Ok(0)
 }
 
 /// sync_file_range(2): nothing is written late.
 pub(super) fn sync_file_range(cur: &mut Current, args: &Args) -> Result<u64> {
     only(args.uint(3), 7)?;
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     match Kind::from_mode(file.stat().mode) {
         Some(Kind::File | Kind::Dir | Kind::Block | Kind::Symlink) => Ok(0),
         _ => Err(Errno::ESPIPE),
@@ -393,13 +393,13 @@ pub(super) fn sync(_cur: &mut Current, _args: &Args) -> Result<u64> {
 
 /// syncfs(2)
 pub(super) fn syncfs(cur: &mut Current, args: &Args) -> Result<u64> {
-    cur.fds().get(args.fd(0))?;
+    cur.file(args.fd(0))?;
     Ok(0)
 }
 
 /// readahead(2), and posix_fadvise(2) alike: advice that changes nothing.
 pub(super) fn fadvise64(cur: &mut Current, args: &Args) -> Result<u64> {
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     if args.uint(3) > 5 || args.long(2) < 0 {
         return Err(Errno::EINVAL);
     }
@@ -411,7 +411,7 @@ pub(super) fn fadvise64(cur: &mut Current, args: &Args) -> Result<u64> {
 
 /// readahead(2)
 pub(super) fn readahead(cur: &mut Current, args: &Args) -> Result<u64> {
-    let file = cur.fds().get(args.fd(0))?;
+    let file = cur.file(args.fd(0))?;
     if !file.readable() {
         return Err(Errno::EBADF);
     }

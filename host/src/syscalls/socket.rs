@@ -71,7 +71,7 @@ pub(super) fn socketpair(cur: &mut Current, args: &Args) -> Result<u64> {
 
 /// The file behind a descriptor, which must be a socket.
 pub(super) fn socket_file(cur: &Current, fd: i32) -> Result<Arc<File>> {
-    let file = cur.fds().get(fd)?;
+    let file = cur.file(fd)?;
     if file.downcast::<UnixSocket>().is_some() { Ok(file) } else { Err(Errno::ENOTSOCK) }
 }
 

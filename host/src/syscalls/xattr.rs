@@ -16,7 +16,7 @@ fn by_name(cur: &Current, args: &Args, follow: bool) -> Result<Path> {
 }
 
 fn by_fd(cur: &Current, args: &Args) -> Result<Path> {
-    Ok(cur.fds().get(args.fd(0))?.path())
+    Ok(cur.file(args.fd(0))?.path())
 }
 
 fn name_arg(cur: &Current, addr: u64) -> Result<Vec<u8>> {

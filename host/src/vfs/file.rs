@@ -327,9 +327,11 @@ impl File {
         if !self.readable() {
             return Err(Errno::EBADF);
         }
-        if !self.positioned {
-            return self.ops.read(dst, None);
-        }
+        if self.positioned { self.read_positioned(dst) } else { self.ops.read(dst, None) }
+    }
+
+    #[inline(never)]
+    fn read_positioned(&self, dst: &mut IoDst<'_>) -> Result<usize> {
         let mut pos = self.pos.lock();
         let count = self.ops.read(dst, Some(*pos))?;
         *pos += count as u64;
@@ -345,9 +347,11 @@ impl File {
         if !self.writable() {
             return Err(Errno::EBADF);
         }
-        if !self.positioned {
-            return self.ops.write(src, None);
-        }
+        if self.positioned { self.write_positioned(src) } else { self.ops.write(src, None) }
+    }
+
+    #[inline(never)]
+    fn write_positioned(&self, src: &mut IoSrc<'_>) -> Result<usize> {
         let mut pos = self.pos.lock();
         if self.flags() & c::O_APPEND != 0 {
             let (count, end) = self.ops.append(src)?;

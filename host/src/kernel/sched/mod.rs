@@ -27,7 +27,7 @@ use crate::hostsys::futex;
 use crate::platform::{Platform, local};
 use crate::time::monotonic_ns;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Weak};
 use ticker::Ticker;
@@ -128,9 +128,19 @@ impl Scheduler {
         self.ticker.stop();
     }
 
-    /// Asks the platform to bring worker `id` out of user code.
-    pub(super) fn kick(&self, id: usize) {
+    /// Whether the caller runs on worker `id`.
+    pub(super) fn is_current(&self, id: usize) -> bool {
+        local::get() == id + 1
+    }
+
+    /// Asks the platform to bring worker `id` back, to do something else than going on with its task.
+    fn kick(&self, id: usize) {
         self.platform.kick(id);
+    }
+
+    /// Asks the platform to bring worker `id` out of user code; the caller has set work bits of its task.
+    pub(super) fn kick_out_of_user(&self, id: usize) {
+        self.platform.kick_out_of_user(id);
     }
 
     /// Makes a parked task run again; a running one will not park next time.
@@ -264,17 +274,20 @@ impl Scheduler {
         }
     }
 
-    /// Called before user code is entered: makes sure that somebody looks after what waits here meanwhile.
-    #[inline]
-    pub(super) fn before_user(&self) -> usize {
-        let Some(worker) = self.this() else { return 0 };
-        if worker.attention.load(Ordering::Relaxed) != 0 {
-            self.attend(worker);
-        }
-        worker.id
+    /// What the calling worker has to be asked before it enters user code: whether this is not zero. If so,
+    /// [`before_user`](Self::before_user) is to be called.
+    pub(super) fn attention(&self) -> Arc<AtomicU32> {
+        self.this().map_or_else(Arc::default, |worker| worker.attention.clone())
     }
 
+    /// Makes sure that somebody looks after what waits for this worker while it runs user code.
     #[cold]
+    pub(super) fn before_user(&self) {
+        if let Some(worker) = self.this() {
+            self.attend(worker);
+        }
+    }
+
     fn attend(&self, worker: &Worker) {
         let attention = worker.attention.load(Ordering::SeqCst);
         if attention & ATTEND_TIMER != 0 {

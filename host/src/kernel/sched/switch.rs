@@ -58,6 +58,11 @@ impl Entity {
         self.state.load(Ordering::Relaxed) == PARKED
     }
 
+    /// Whether a worker runs it, or may have begun to: then it looks at nothing before it comes back from user code.
+    pub(in crate::kernel) fn is_on_worker(&self) -> bool {
+        matches!(self.state.load(Ordering::SeqCst), RUNNING | NOTIFIED)
+    }
+
     /// Notes a wake; true if the caller has to queue the task.
     pub(super) fn notify(&self) -> bool {
         loop {

@@ -13,6 +13,7 @@ use crate::sync::Lock;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Bits that count the tasks in this queue.
 pub(super) const ATTEND_QUEUE: u32 = (1 << 24) - 1;
@@ -37,7 +38,7 @@ pub struct Worker {
     /// Its number, as the platform knows it.
     pub id: usize,
     /// `ATTEND_*`: what to look at before entering user code. Changed by anyone.
-    pub(super) attention: AtomicU32,
+    pub(super) attention: Arc<AtomicU32>,
     /// The task woken last, which runs next because its waker usually waits for it; or null. Changed by anyone.
     next: AtomicPtr<Task>,
     /// The others, oldest first, and how many. Changed by anyone.
@@ -64,7 +65,7 @@ impl Worker {
     pub(super) fn new(id: usize) -> Self {
         Worker {
             id,
-            attention: AtomicU32::new(0),
+            attention: Arc::default(),
             next: AtomicPtr::new(null_mut()),
             fifo: Lock::default(),
             fifo_len: AtomicUsize::new(0),

@@ -13,13 +13,13 @@ use super::vcpu::{self, Worker, count};
 use crate::abi::Result;
 use crate::arch::{FpState, UserRegs};
 use crate::hostsys::{self, cpu};
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 use kvm_bindings::{KVM_EXIT_MMIO, kvm_irq_level, kvm_run, kvm_vcpu_events, kvm_vcpu_init};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use linux_raw_sys::general::ILL_ILLOPC;
 use pagetables::{Attrs, PageSize};
 use ring0::layout::{IMAGE_END, PERCPU_BASE, PERCPU_END};
-use ring0::{Exception, Exit, SwitchOpts};
+use ring0::{Exception, Exit};
 use ring0_aarch64::cpu::CPU_STRIDE;
 use ring0_aarch64::init::{self, MemoryModel};
 use ring0_aarch64::trap::class;
@@ -318,35 +318,62 @@ pub(super) fn invalidate(start: u64, bytes: u64) -> bool {
     true
 }
 
+/// Adds one to a count that only the calling thread writes, before anything that it reads afterwards.
+#[inline(always)]
+pub(super) fn bump(count: &AtomicU64) {
+    // A store with release and a load with acquire order stay in order (DDI 0487, B2.3.3).
+    count.store(count.load(Ordering::Relaxed) + 1, Ordering::SeqCst);
+}
+
+/// What user code stopped with, undecoded: the syndrome.
+#[derive(Clone, Copy)]
+pub(super) struct RawTrap(u64);
+
+impl RawTrap {
+    /// Whether it was a system call.
+    #[inline(always)]
+    pub(super) fn is_syscall(self) -> bool {
+        trap::is_syscall(self.0)
+    }
+}
+
 /// Runs user code, entering the guest first if need be.
 ///
 /// # Safety
 /// As [`entry::switch_to_user`].
+#[inline(always)]
 pub(super) unsafe fn switch_to_user(
     cpu: *mut Cpu,
     regs: &mut UserRegs,
     fp: &mut FpState,
-    opts: SwitchOpts,
+    root: u64,
     drops: &AtomicU64,
-) -> ring0::Trap {
+) -> RawTrap {
     // SAFETY: the caller's.
     if !unsafe { entry::in_guest(cpu) } {
         count(drops);
     }
     // SAFETY: the caller's.
-    let (esr, far) = unsafe {
-        entry::switch_to_user(cpu, regs, fp, opts.root);
-        ((*cpu).trap_esr, (*cpu).trap_far)
-    };
-    let trap = trap::decode(esr, far);
+    unsafe {
+        entry::switch_to_user(cpu, regs, fp, root);
+        RawTrap((*cpu).trap_esr)
+    }
+}
+
+/// Keeps what the call's result and its own registers will overwrite.
+#[inline(always)]
+pub(super) fn note_syscall(regs: &mut UserRegs) {
+    regs.orig_x0 = regs.x[0];
+    regs.syscall = regs.x[8];
+}
+
+/// The reason that the entry code stored, when it was no system call.
+pub(super) fn decode(cpu: *const Cpu, raw: RawTrap, regs: &mut UserRegs) -> ring0::Trap {
+    // SAFETY: this vCPU's block.
+    let trap = trap::decode(raw.0, unsafe { (*cpu).trap_far });
     regs.syscall = !0;
-    match trap {
-        ring0::Trap::Syscall => {
-            regs.orig_x0 = regs.x[0];
-            regs.syscall = regs.x[8];
-        }
-        ring0::Trap::Yield => regs.pc += 4,
-        _ => {}
+    if trap == ring0::Trap::Yield {
+        regs.pc += 4;
     }
     trap
 }

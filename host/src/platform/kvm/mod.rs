@@ -53,6 +53,7 @@ mod aarch64;
 use aarch64 as arch;
 
 pub use machine::Error;
+pub(super) use vcpu::SpaceRef;
 
 /// User code ends here: the last page of the lower half is never mappable (an instruction fetch that runs off it would
 /// leave a non-canonical return address).
@@ -173,7 +174,7 @@ impl Platform for Kvm {
     }
 
     fn new_context(&self) -> Result<Box<dyn Context>> {
-        Ok(Box::new(vcpu::KvmContext::default()))
+        Ok(Box::new(vcpu::KvmContext))
     }
 
     fn run_worker(&self, id: usize, body: &mut dyn FnMut()) -> Result<()> {
@@ -185,6 +186,12 @@ impl Platform for Kvm {
 
     fn kick(&self, id: usize) {
         self.shared.kick(id);
+    }
+
+    fn kick_out_of_user(&self, id: usize) {
+        if self.shared.workers.get(id).is_some_and(|state| state.entries.load(Ordering::SeqCst) & 1 != 0) {
+            self.shared.kick(id);
+        }
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {

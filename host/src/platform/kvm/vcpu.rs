@@ -12,12 +12,11 @@ use crate::abi::{Errno, Result};
 use crate::arch::{FpState, UserRegs};
 use crate::arena::stack::KernelStack;
 use crate::hostsys::{self, process};
-use crate::platform::AddressSpace;
+use crate::platform::{AddressSpace, local};
 use arch::Cpu;
-use core::cell::Cell;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kvm_bindings::{KVM_EXIT_FAIL_ENTRY, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_SHUTDOWN, kvm_run};
-use ring0::{Exit, SwitchOpts};
+use ring0::Exit;
 use std::sync::Arc;
 
 /// KVM_RUN: `_IO(KVMIO, 0x80)`.
@@ -75,8 +74,6 @@ pub(super) struct Worker {
     pub(super) cpu: *mut Cpu,
     pub(super) run: *mut kvm_run,
     fd: i32,
-    /// This worker's published count (see `WorkerState::entries`) while in kernel code: even.
-    entries: u64,
     /// Space and generation that the vCPU's root register and TLB are up to date with.
     loaded: (u64, u64),
     /// The same per process-context identifier.
@@ -86,14 +83,10 @@ pub(super) struct Worker {
     done: bool,
 }
 
-std::thread_local! {
-    static CURRENT: Cell<*mut Worker> = const { Cell::new(core::ptr::null_mut()) };
-}
-
-/// The calling worker. Never inlined: see `platform::local`.
-#[inline(never)]
+/// The calling worker; null elsewhere.
+#[inline(always)]
 fn current() -> *mut Worker {
-    CURRENT.with(Cell::get)
+    local::platform() as *mut Worker
 }
 
 /// The calling worker's number, if the caller is a worker.
@@ -147,7 +140,6 @@ pub(super) fn run_worker(shared: &Arc<Shared>, id: usize, body: &mut dyn FnMut()
         cpu,
         run,
         fd,
-        entries: shared.workers[id].entries.load(Ordering::Relaxed),
         loaded: (0, 0),
         contexts: [(0, 0); PCIDS],
         next_context: 0,
@@ -155,7 +147,7 @@ pub(super) fn run_worker(shared: &Arc<Shared>, id: usize, body: &mut dyn FnMut()
         done: false,
     });
     let pointer = &raw mut *worker;
-    CURRENT.with(|c| c.set(pointer));
+    local::set_platform(pointer as usize);
     shared.workers[id].tid.store(process::thread_id(), Ordering::Release);
     arch::bind_kick(run);
     // SAFETY: the block is initialised and this thread's; the stack is fresh; `worker` outlives the loop.
@@ -167,7 +159,7 @@ pub(super) fn run_worker(shared: &Arc<Shared>, id: usize, body: &mut dyn FnMut()
     shared.workers[id].tid.store(0, Ordering::Release);
     shared.workers[id].loading.store(0, Ordering::SeqCst);
     shared.workers[id].loaded.store(0, Ordering::SeqCst);
-    CURRENT.with(|c| c.set(core::ptr::null_mut()));
+    local::set_platform(0);
     drop(vcpu);
     Ok(())
 }
@@ -276,21 +268,31 @@ pub(super) fn counters(worker: &Worker) -> &Counters {
     &worker.shared.counters
 }
 
-/// What root to load for `space` on this vCPU: 0 if it is loaded and nothing changed.
-#[inline]
-fn choose_root(worker: &mut Worker, space: &Space) -> u64 {
-    // SAFETY: `run_worker` set it to this worker's entry in `shared`, which the worker keeps alive.
-    let state = unsafe { &*worker.state };
-    if worker.loaded.0 != space.id {
+/// Announces that this vCPU is about to run user code of `space`.
+#[inline(always)]
+fn announce(state: &super::WorkerState, space: &Space) {
+    // Written by this thread only, so this reads what it wrote last.
+    if state.loading.load(Ordering::Relaxed) != space.id {
         state.loading.store(space.id, Ordering::SeqCst);
     }
-    worker.entries += 2;
-    state.entries.store(worker.entries - 1, Ordering::SeqCst);
+    arch::bump(&state.entries);
+}
+
+/// Announces that this vCPU is back in kernel code.
+#[inline(always)]
+fn withdraw(state: &super::WorkerState) {
+    state.entries.store(state.entries.load(Ordering::Relaxed) + 1, Ordering::Release);
+}
+
+/// What root to load for `space` on this vCPU: 0 if it is loaded and nothing changed. Called once announced.
+#[inline(always)]
+fn choose_root(worker: &mut Worker, space: &Space) -> u64 {
     let generation = space.generation.load(Ordering::SeqCst);
     if worker.loaded == (space.id, generation) { 0 } else { load_root(worker, space, generation) }
 }
 
 /// The root register's value for a space that is not loaded, or not as it is now.
+#[cold]
 fn load_root(worker: &mut Worker, space: &Space, generation: u64) -> u64 {
     let shared = &worker.shared;
     let changed = worker.loaded.0 != space.id;
@@ -328,103 +330,146 @@ pub(super) fn note_flushed(space: &Space, before: u64) {
     }
 }
 
+/// A space that is known to be one of this platform's.
+pub(in crate::platform) struct SpaceRef {
+    /// Keeps what `address` names alive.
+    _space: Arc<dyn AddressSpace>,
+    address: *const Space,
+}
+
+// SAFETY: it is a shared reference to a `Space`, which is `Send` and `Sync`.
+unsafe impl Send for SpaceRef {}
+// SAFETY: as above.
+unsafe impl Sync for SpaceRef {}
+
+impl SpaceRef {
+    /// The platform's own view of `space`; `None` for another platform's.
+    pub(in crate::platform) fn of(space: &Arc<dyn AddressSpace>) -> Option<Self> {
+        let address = core::ptr::from_ref(space.as_any().downcast_ref::<Space>()?);
+        Some(SpaceRef { _space: space.clone(), address })
+    }
+
+    /// See [`crate::platform::UserSpace::run`].
+    #[inline(always)]
+    pub(in crate::platform) fn run(
+        &self,
+        regs: &mut UserRegs,
+        fp: &mut FpState,
+        pending: &AtomicU32,
+        trap: &mut Option<Trap>,
+    ) -> bool {
+        // SAFETY: `_space` keeps it alive.
+        run(unsafe { &*self.address }, regs, fp, pending, trap)
+    }
+}
+
 /// Nothing of a task lives outside its registers on this platform.
 #[derive(Default)]
-pub(super) struct KvmContext {
-    /// Address of the last space that was found to be one of this platform's; 0 at first. A task keeps its space for
-    /// thousands of switches, and comparing an address is a tenth of asking for a type.
-    space: usize,
-}
-
-impl KvmContext {
-    /// The platform's own view of `space`.
-    #[inline]
-    fn own<'a>(&mut self, space: &'a Arc<dyn AddressSpace>) -> &'a Space {
-        let address = Arc::as_ptr(space).cast::<Space>();
-        if address as usize != self.space {
-            assert!(space.as_any().is::<Space>(), "a space of another platform");
-            self.space = address as usize;
-        }
-        // SAFETY: the caller's `Arc` keeps what lies at this address alive. It was a `Space` when it was looked at, and a
-        // kernel has one platform, whose spaces are all that it ever passes here.
-        unsafe { &*address }
-    }
-}
+pub(super) struct KvmContext;
 
 impl Context for KvmContext {
-    #[inline]
     fn switch(&mut self, space: &Arc<dyn AddressSpace>, regs: &mut UserRegs, fp: &mut FpState) -> Trap {
-        let space = self.own(space);
-        let worker = current();
-        assert!(!worker.is_null(), "switch outside a worker");
-        // SAFETY: this thread's worker; nothing below parks.
-        let worker = unsafe { &mut *worker };
-        if !arch::is_loadable(regs, fp)
-            && let Some(signal) = arch::sanitize(regs, fp, worker.shared.machine.features())
-        {
-            return Trap::Signal(signal);
-        }
-        match run_user(worker, space, regs, fp) {
-            ring0::Trap::Syscall => Trap::Syscall,
-            trap => other_trap(worker, space, regs, fp, trap),
+        let Some(space) = space.as_any().downcast_ref() else { panic!("a space of another platform") };
+        let mut trap = None;
+        loop {
+            if run(space, regs, fp, &AtomicU32::new(0), &mut trap) {
+                return Trap::Syscall;
+            }
+            if let Some(trap) = trap {
+                return trap;
+            }
         }
     }
 }
 
-/// What the kernel hears of a trap that is not a system call. Goes on in user code where the trap was for the platform.
+/// Runs user code; see [`crate::platform::UserSpace::run`].
+#[inline(always)]
+fn run(
+    space: &Space,
+    regs: &mut UserRegs,
+    fp: &mut FpState,
+    pending: &AtomicU32,
+    trap: &mut Option<Trap>,
+) -> bool {
+    let worker = current();
+    assert!(!worker.is_null(), "switch outside a worker");
+    // SAFETY: this thread's worker; nothing below parks.
+    let worker = unsafe { &mut *worker };
+    // SAFETY: `run_worker` set it to this worker's entry in `shared`, which the worker keeps alive.
+    let state = unsafe { &*worker.state };
+    announce(state, space);
+    if pending.load(Ordering::SeqCst) != 0 {
+        withdraw(state);
+        *trap = None;
+        return false;
+    }
+    // Only now: the signal for what cannot be loaded is among what is pending the next time.
+    if !arch::is_loadable(regs, fp)
+        && let Some(signal) = arch::sanitize(regs, fp, worker.shared.machine.features())
+    {
+        withdraw(state);
+        *trap = Some(Trap::Signal(signal));
+        return false;
+    }
+    let root = choose_root(worker, space);
+    // SAFETY: the block is this vCPU's; `regs` and `fp` live on kernel stacks or the heap, in the arena, and were
+    // sanitised; the root maps the shared part.
+    let raw = unsafe { arch::switch_to_user(worker.cpu, regs, fp, root, &worker.shared.counters.drops) };
+    if root != 0 {
+        state.loaded.store(space.id, Ordering::SeqCst);
+    }
+    withdraw(state);
+    if raw.is_syscall() {
+        arch::note_syscall(regs);
+        return true;
+    }
+    other_trap(worker, space, regs, fp, raw, trap)
+}
+
+/// What the kernel hears of a trap that is not a system call. False like `run`, unless the trap was for the platform and
+/// user code has gone on meanwhile.
+#[cold]
+#[inline(never)]
 fn other_trap(
     worker: &mut Worker,
     space: &Space,
     regs: &mut UserRegs,
     fp: &mut FpState,
-    mut trap: ring0::Trap,
-) -> Trap {
-    loop {
-        let exception = match trap {
-            ring0::Trap::Syscall => return Trap::Syscall,
-            ring0::Trap::Kick => {
-                arch::acknowledge_kick(&worker.shared.machine, worker.id);
-                return Trap::Kick;
-            }
-            ring0::Trap::Yield => return Trap::Yield,
-            ring0::Trap::PageFault { addr, access, code } => {
-                let access = match access {
-                    ring0::Access::Read => super::super::Access::Read,
-                    ring0::Access::Write => super::super::Access::Write,
-                    ring0::Access::Execute => super::super::Access::Execute,
-                };
-                return Trap::PageFault { addr, access, info: arch::page_fault_info(code) };
-            }
-            ring0::Trap::HostMemoryGone { addr } => {
-                return Trap::Signal(SignalInfo {
-                    signo: libc::SIGBUS,
-                    code: libc::BUS_ADRERR,
-                    addr: addr.unwrap_or(0),
-                    info: FaultInfo::default(),
-                });
-            }
-            ring0::Trap::Exception(exception) => exception,
-        };
-        if let Some(trap) = arch::exception(space, regs, fp, exception) {
-            return trap;
+    raw: arch::RawTrap,
+    trap: &mut Option<Trap>,
+) -> bool {
+    let exception = match arch::decode(worker.cpu, raw, regs) {
+        ring0::Trap::Syscall => return true,
+        ring0::Trap::Kick => {
+            arch::acknowledge_kick(&worker.shared.machine, worker.id);
+            *trap = Some(Trap::Kick);
+            return false;
         }
-        trap = run_user(worker, space, regs, fp);
-    }
-}
-
-/// Runs user code once; the registers are loadable.
-#[inline]
-fn run_user(worker: &mut Worker, space: &Space, regs: &mut UserRegs, fp: &mut FpState) -> ring0::Trap {
-    let root = choose_root(worker, space);
-    let opts = SwitchOpts { root, exact: false };
-    // SAFETY: the block is this vCPU's; `regs` and `fp` live on kernel stacks or the heap, in the arena, and were
-    // sanitised; the root maps the shared part.
-    let trap = unsafe { arch::switch_to_user(worker.cpu, regs, fp, opts, &worker.shared.counters.drops) };
-    // SAFETY: as in `choose_root`.
-    let state = unsafe { &*worker.state };
-    if root != 0 {
-        state.loaded.store(space.id, Ordering::SeqCst);
-    }
-    state.entries.store(worker.entries, Ordering::Release);
-    trap
+        ring0::Trap::Yield => {
+            *trap = Some(Trap::Yield);
+            return false;
+        }
+        ring0::Trap::PageFault { addr, access, code } => {
+            let access = match access {
+                ring0::Access::Read => super::super::Access::Read,
+                ring0::Access::Write => super::super::Access::Write,
+                ring0::Access::Execute => super::super::Access::Execute,
+            };
+            *trap = Some(Trap::PageFault { addr, access, info: arch::page_fault_info(code) });
+            return false;
+        }
+        ring0::Trap::HostMemoryGone { addr } => {
+            *trap = Some(Trap::Signal(SignalInfo {
+                signo: libc::SIGBUS,
+                code: libc::BUS_ADRERR,
+                addr: addr.unwrap_or(0),
+                info: FaultInfo::default(),
+            }));
+            return false;
+        }
+        ring0::Trap::Exception(exception) => exception,
+    };
+    // None if the instruction was emulated: the caller comes back.
+    *trap = arch::exception(space, regs, fp, exception);
+    false
 }

@@ -1,6 +1,6 @@
-//! x86_64: vCPU set-up, exits, and exceptions in Linux's terms.
+//! x86_64: vCPU set-up, exits, and running user code.
 
-use super::super::{FaultInfo, SignalInfo, Trap};
+use super::super::{FaultInfo, SignalInfo};
 use super::image::Roots;
 use super::machine::{Error, Machine, failed};
 use super::space::Space;
@@ -16,19 +16,19 @@ use kvm_bindings::{
     kvm_msr_entry, kvm_regs, kvm_run, kvm_segment, kvm_xcr, kvm_xcrs,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
-use linux_raw_sys::general::{
-    FPE_FLTDIV, FPE_FLTINV, FPE_FLTOVF, FPE_FLTRES, FPE_FLTUND, FPE_INTDIV, ILL_ILLOPN,
-};
 use pagetables::{Attrs, PageSize};
+use ring0::Exit;
 use ring0::layout::{PERCPU_BASE, PERCPU_END};
-use ring0::{Exception, Exit, SwitchOpts};
 use ring0_x86_64::cpu::{CPU_STRIDE, FpMode};
 use ring0_x86_64::features::{Leaf, mask};
 use ring0_x86_64::tables::{GDT_LIMIT, IDT_LIMIT, TSS_LIMIT, selector};
 use ring0_x86_64::{entry, init, trap};
 use std::os::fd::AsRawFd;
 
+mod exception;
+
 pub(super) use entry::{enter_guest, in_guest};
+pub(super) use exception::{exception, page_fault_info};
 pub(super) use pagetables::X86_64 as Format;
 pub(super) use ring0_x86_64::cpu::{Cpu, KERNEL_HALF};
 
@@ -145,7 +145,7 @@ pub(super) fn init_cpu(id: usize, features: &Features) -> *mut Cpu {
     unsafe {
         core::ptr::write_bytes(cpu, 0, 1);
         (*cpu).init(mode, features.cpu.xcr0, features.cpu.fsgsbase);
-        entry::fill_idt(&mut *cpu);
+        entry::install(&mut *cpu);
         (*cpu).kernel_fs_base = hostsys::cpu::fs_base();
     }
     cpu
@@ -202,7 +202,9 @@ pub(super) fn init_vcpu(machine: &Machine, vcpu: &VcpuFd, cpu: *mut Cpu, roots: 
         xcrs.xcrs[0] = kvm_xcr { xcr: 0, reserved: 0, value: features.cpu.xcr0 };
         vcpu.set_xcrs(&xcrs).map_err(failed("KVM_SET_XCRS"))?;
     }
-    let entries = init::msrs(entry::syscall_entry() | KERNEL_HALF).map(|(index, data)| kvm_msr_entry {
+    // SAFETY: this worker's block, which nothing writes at present.
+    let handler = entry::syscall_entry(unsafe { &*cpu });
+    let entries = init::msrs(handler | KERNEL_HALF).map(|(index, data)| kvm_msr_entry {
         index,
         data,
         ..Default::default()
@@ -425,30 +427,42 @@ pub(super) fn user_tables(template: &Template, pool: Pool) -> Result<UserTables,
     template.instantiate(pool)
 }
 
+/// Adds one to a count that only the calling thread writes, before anything that it reads afterwards.
+#[inline(always)]
+pub(super) fn bump(count: &AtomicU64) {
+    // One instruction, where a store of the sum would be an exchange and two more.
+    count.fetch_add(1, Ordering::SeqCst);
+}
+
+/// What user code stopped with, undecoded: the vector.
+#[derive(Clone, Copy)]
+pub(super) struct RawTrap(u64);
+
+impl RawTrap {
+    /// Whether it was a system call.
+    #[inline(always)]
+    pub(super) fn is_syscall(self) -> bool {
+        self.0 == trap::SYSCALL
+    }
+}
+
 /// Runs user code, entering the guest first if need be.
 ///
 /// # Safety
 /// As [`entry::switch_to_user`].
+#[inline(always)]
 pub(super) unsafe fn switch_to_user(
     cpu: *mut Cpu,
     regs: &mut UserRegs,
     fp: &mut FpState,
-    opts: SwitchOpts,
+    root: u64,
     drops: &AtomicU64,
-) -> ring0::Trap {
+) -> RawTrap {
     loop {
         // SAFETY: the caller's.
-        let vector = unsafe { entry::switch_to_user(cpu, regs, fp, opts.root, opts.exact.into()) };
+        let vector = unsafe { entry::switch_to_user(cpu, regs, fp, root) };
         if vector != entry::NATIVE {
-            if vector == trap::SYSCALL {
-                return ring0::Trap::Syscall;
-            }
-            // SAFETY: this vCPU's block.
-            let (error, mut detail) = unsafe { ((*cpu).trap_error, (*cpu).trap_cr2) };
-            if vector == u64::from(trap::DEBUG) {
-                detail = entry::take_dr6().unwrap_or(1 << 14);
-            }
-            return trap::decode(vector, error, detail);
+            return RawTrap(vector);
         }
         count(drops);
         // SAFETY: native, on a kernel stack, inside this worker's host loop.
@@ -456,59 +470,16 @@ pub(super) unsafe fn switch_to_user(
     }
 }
 
-/// What a signal frame says about a page fault.
-pub(super) fn page_fault_info(code: u64) -> FaultInfo {
-    FaultInfo { trapno: trap::PAGE_FAULT.into(), err: code }
-}
+/// The entry code has left everything as a system call needs it.
+#[inline(always)]
+pub(super) fn note_syscall(_: &mut UserRegs) {}
 
-/// An exception as Linux reports it (arch/x86/kernel/traps.c). Never `None`: nothing is emulated.
-pub(super) fn exception(_: &Space, regs: &mut UserRegs, fp: &FpState, exception: Exception) -> Option<Trap> {
-    let ip = regs.rip;
-    let (signo, code, addr) = match exception.class {
-        0 => (libc::SIGFPE, FPE_INTDIV as i32, ip),
-        1 => {
-            let single_step = exception.addr & 1 << 14 != 0;
-            (libc::SIGTRAP, if single_step { libc::TRAP_TRACE } else { libc::TRAP_BRKPT }, ip)
-        }
-        3 => (libc::SIGTRAP, libc::SI_KERNEL, 0),
-        4 | 5 => (libc::SIGSEGV, libc::SI_KERNEL, 0),
-        6 => (libc::SIGILL, ILL_ILLOPN as i32, ip),
-        10 | 11 | 13 | 21 => (libc::SIGSEGV, libc::SI_KERNEL, 0),
-        12 => (libc::SIGBUS, libc::SI_KERNEL, 0),
-        16 => (libc::SIGFPE, fp_code(u32::from(status_word(fp)) & !u32::from(control_word(fp))), ip),
-        17 => (libc::SIGBUS, libc::BUS_ADRALN, 0),
-        19 => (libc::SIGFPE, fp_code(mxcsr(fp) & !(mxcsr(fp) >> 7)), ip),
-        _ => (libc::SIGSEGV, libc::SI_KERNEL, 0),
-    };
-    let info = FaultInfo { trapno: exception.class.into(), err: exception.code };
-    Some(Trap::Signal(SignalInfo { signo, code, addr, info }))
-}
-
-fn control_word(fp: &FpState) -> u16 {
-    u16::from_le_bytes([fp.0[0], fp.0[1]])
-}
-
-fn status_word(fp: &FpState) -> u16 {
-    u16::from_le_bytes([fp.0[2], fp.0[3]])
-}
-
-fn mxcsr(fp: &FpState) -> u32 {
-    u32::from_le_bytes([fp.0[24], fp.0[25], fp.0[26], fp.0[27]])
-}
-
-/// `si_code` for unmasked floating-point exceptions, in Linux's order of precedence (`fpu__exception_code`).
-fn fp_code(unmasked: u32) -> i32 {
-    if unmasked & 0x01 != 0 {
-        FPE_FLTINV as i32
-    } else if unmasked & 0x04 != 0 {
-        FPE_FLTDIV as i32
-    } else if unmasked & 0x08 != 0 {
-        FPE_FLTOVF as i32
-    } else if unmasked & 0x12 != 0 {
-        FPE_FLTUND as i32
-    } else if unmasked & 0x20 != 0 {
-        FPE_FLTRES as i32
-    } else {
-        0
+/// The reason that the entry code stored, when it was no system call.
+pub(super) fn decode(cpu: *const Cpu, raw: RawTrap, _: &mut UserRegs) -> ring0::Trap {
+    // SAFETY: this vCPU's block.
+    let (error, mut detail) = unsafe { ((*cpu).trap_error, (*cpu).trap_cr2) };
+    if raw.0 == u64::from(trap::DEBUG) {
+        detail = entry::take_dr6().unwrap_or(1 << 14);
     }
+    trap::decode(raw.0, error, detail)
 }

@@ -73,7 +73,7 @@ fn prepare(features: &Features) -> Result<(Hardware, u64), Error> {
         (*cpu).init(mode, features.xcr0, features.fsgsbase);
         // Nobody runs this ring 0 from outside: its exits go on with the context in `context_sp`.
         (*cpu).hosted = 0;
-        entry::fill_idt(&mut *cpu);
+        entry::install(&mut *cpu);
     }
     let mut tables: KernelTables<X86_64, &'static Pages> = KernelTables::new(&PAGES)?;
     memory::map_image(&mut tables, Attrs::GLOBAL)?;

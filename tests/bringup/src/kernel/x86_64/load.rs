@@ -48,7 +48,7 @@ pub(super) unsafe fn ring0(cpu: *mut Cpu, root: u64, features: &Features) -> ! {
         asm!("ltr {:x}", in(reg) selector::TSS, options(nostack));
         let data = selector::USER_DATA;
         asm!("mov ds, {0:e}", "mov es, {0:e}", "mov fs, {0:e}", "mov gs, {0:e}", in(reg) u32::from(data));
-        for (msr, value) in init::msrs(entry::syscall_entry() | KERNEL_HALF) {
+        for (msr, value) in init::msrs(entry::syscall_entry(&*cpu) | KERNEL_HALF) {
             write_msr(msr, value);
         }
         write_msr(GS_BASE, high);

@@ -13,7 +13,7 @@ pub(super) fn to_user(cpu: *mut Cpu, root: u64, regs: &mut UserRegs, fp: &mut Fp
     // because the last user page cannot be mapped, the segment bases are what programs loaded themselves, and the FP image
     // is initial or was stored by XSAVE.
     unsafe {
-        let vector = entry::switch_to_user(cpu, regs, fp, root, 0);
+        let vector = entry::switch_to_user(cpu, regs, fp, root);
         trap::decode(vector, (*cpu).trap_error, (*cpu).trap_cr2)
     }
 }

@@ -1,0 +1,152 @@
+//! The platform's tables as this module edits and reads them, with a memory of what was found there last.
+//!
+//! Programs pass the same few buffers again and again, and finding a page in the tables costs as much as the rest of a
+//! small copy. So the last lookups are kept, one for each value of the page number's low bits, with the rights found.
+//!
+//! # Why that is right
+//! Everything here happens under `Mm::state`, kernel copies included: a remembered page is used only until the lock is
+//! released, and whoever changes the tables in whatever way holds the lock and forgets everything first. No worker can thus
+//! use a page after it was taken out (and its frame possibly given to somebody else), nor write to one that fork or
+//! mprotect has made read-only. Words are atomics for the sake of the type only; the lock orders them.
+
+use super::PAGE_SIZE;
+use crate::abi::Result;
+use crate::platform::{AddressSpace, Frame, Prot};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+
+/// How many lookups are remembered. A power of two.
+const RECENT: usize = 8;
+const OFFSET: u64 = PAGE_SIZE - 1;
+
+/// A page that was looked up.
+#[derive(Default)]
+struct Recent {
+    /// Its address, with its rights in the low bits; 0 for none (every page that is mapped is readable).
+    page: AtomicU64,
+    /// Its frame.
+    frame: AtomicU64,
+}
+
+/// Tables of one address space. See the module's documentation for what "locked" means: `Mm::state` is held.
+pub(super) struct Tables {
+    space: Arc<dyn AddressSpace>,
+    recent: [Recent; RECENT],
+    /// Whether anything is remembered.
+    any: AtomicBool,
+}
+
+impl Tables {
+    /// Those of `space`.
+    pub(super) fn new(space: Arc<dyn AddressSpace>) -> Self {
+        Tables { space, recent: Default::default(), any: AtomicBool::new(false) }
+    }
+
+    /// The space, for running in it.
+    pub(super) fn space(&self) -> &Arc<dyn AddressSpace> {
+        &self.space
+    }
+
+    fn forget(&self) {
+        if self.any.load(Ordering::Relaxed) {
+            self.any.store(false, Ordering::Relaxed);
+            for recent in &self.recent {
+                recent.page.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Locked: see [`AddressSpace::map`].
+    pub(super) fn map(&self, va: u64, frames: &[Frame], prot: Prot) -> Result<()> {
+        self.forget();
+        self.space.map(va, frames, prot)
+    }
+
+    /// Locked: see [`AddressSpace::unmap`].
+    pub(super) fn unmap(&self, va: u64, len: u64, gone: &mut dyn FnMut(u64, Frame)) {
+        self.forget();
+        self.space.unmap(va, len, gone);
+    }
+
+    /// Locked: see [`AddressSpace::protect`].
+    pub(super) fn protect(&self, va: u64, len: u64, prot: Prot) {
+        self.forget();
+        self.space.protect(va, len, prot);
+    }
+
+    /// See [`AddressSpace::lookup`].
+    pub(super) fn lookup(&self, va: u64) -> Option<(Frame, Prot)> {
+        self.space.lookup(va)
+    }
+
+    /// See [`AddressSpace::for_each`].
+    pub(super) fn for_each(&self, va: u64, len: u64, each: &mut dyn FnMut(u64, Frame, Prot)) {
+        self.space.for_each(va, len, each);
+    }
+
+    /// See [`AddressSpace::sync`].
+    pub(super) fn sync(&self) {
+        self.space.sync();
+    }
+
+    /// Locked: the arena address of a user address whose page is remembered with these rights.
+    #[inline(always)]
+    pub(super) fn recent(&self, addr: u64, need: Prot) -> Option<u64> {
+        let recent = &self.recent[(addr / PAGE_SIZE) as usize % RECENT];
+        let wanted = u64::from(need.bits());
+        let found = recent.page.load(Ordering::Relaxed) & (!OFFSET | wanted) == addr & !OFFSET | wanted;
+        found.then(|| recent.frame.load(Ordering::Relaxed) + (addr & OFFSET))
+    }
+
+    /// Locked: the arena address of a user address, if its page is there with these rights. Remembers the page, so it
+    /// has to be one of the program's.
+    #[inline(never)]
+    pub(super) fn resident(&self, addr: u64, need: Prot) -> Option<u64> {
+        let page = addr & !OFFSET;
+        let (frame, prot) = self.space.lookup(page)?;
+        let recent = &self.recent[(addr / PAGE_SIZE) as usize % RECENT];
+        recent.page.store(page | u64::from(prot.bits()), Ordering::Relaxed);
+        recent.frame.store(frame.0, Ordering::Relaxed);
+        self.any.store(true, Ordering::Relaxed);
+        prot.contains(need).then_some(frame.0 + (addr & OFFSET))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PAGE_SIZE, Prot, RECENT, Tables};
+    use crate::mm::frames::Page;
+    use crate::mm::testing::FakePlatform;
+
+    const AT: u64 = 0x10_0000;
+
+    /// What the tables say; asked twice where the first answer is remembered.
+    fn ask(tables: &Tables, addr: u64, need: Prot) -> Option<u64> {
+        let first = tables.recent(addr, need).or_else(|| tables.resident(addr, need));
+        if first.is_some() {
+            assert_eq!(tables.recent(addr, need), first);
+        }
+        first
+    }
+
+    #[test]
+    fn edits_are_noticed() {
+        let tables = Tables::new(FakePlatform::create(true).new_space().unwrap());
+        let rw = Prot::READ | Prot::WRITE;
+        let (one, two) = (Page::new().unwrap(), Page::new().unwrap());
+        assert_eq!(ask(&tables, AT, Prot::READ), None);
+        for page in [&one, &two] {
+            tables.map(AT, &[page.frame()], rw).unwrap();
+            assert_eq!(ask(&tables, AT + 5, Prot::WRITE), Some(page.frame().0 + 5));
+            // One that shares its place.
+            assert_eq!(ask(&tables, AT + RECENT as u64 * PAGE_SIZE, Prot::READ), None);
+            assert_eq!(ask(&tables, AT, rw), Some(page.frame().0));
+        }
+        tables.protect(AT, PAGE_SIZE, Prot::READ);
+        assert_eq!(ask(&tables, AT, Prot::WRITE), None);
+        assert_eq!(ask(&tables, AT, Prot::READ), Some(two.frame().0));
+        assert_eq!(ask(&tables, AT, rw), None);
+        tables.unmap(AT, PAGE_SIZE, &mut |_, _| {});
+        assert_eq!(ask(&tables, AT, Prot::READ), None);
+    }
+}

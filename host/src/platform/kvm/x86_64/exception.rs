@@ -1,0 +1,72 @@
+//! Exceptions of user code in Linux's terms.
+
+use super::super::super::{FaultInfo, SignalInfo, Trap};
+use super::super::space::Space;
+use crate::arch::{FpState, UserRegs};
+use linux_raw_sys::general::{
+    FPE_FLTDIV, FPE_FLTINV, FPE_FLTOVF, FPE_FLTRES, FPE_FLTUND, FPE_INTDIV, ILL_ILLOPN,
+};
+use ring0::Exception;
+use ring0_x86_64::trap;
+
+/// What a signal frame says about a page fault.
+pub(in crate::platform::kvm) fn page_fault_info(code: u64) -> FaultInfo {
+    FaultInfo { trapno: trap::PAGE_FAULT.into(), err: code }
+}
+
+/// An exception as Linux reports it (arch/x86/kernel/traps.c). Never `None`: nothing is emulated.
+pub(in crate::platform::kvm) fn exception(
+    _: &Space,
+    regs: &mut UserRegs,
+    fp: &FpState,
+    exception: Exception,
+) -> Option<Trap> {
+    let ip = regs.rip;
+    let (signo, code, addr) = match exception.class {
+        0 => (libc::SIGFPE, FPE_INTDIV as i32, ip),
+        1 => {
+            let single_step = exception.addr & 1 << 14 != 0;
+            (libc::SIGTRAP, if single_step { libc::TRAP_TRACE } else { libc::TRAP_BRKPT }, ip)
+        }
+        3 => (libc::SIGTRAP, libc::SI_KERNEL, 0),
+        4 | 5 => (libc::SIGSEGV, libc::SI_KERNEL, 0),
+        6 => (libc::SIGILL, ILL_ILLOPN as i32, ip),
+        10 | 11 | 13 | 21 => (libc::SIGSEGV, libc::SI_KERNEL, 0),
+        12 => (libc::SIGBUS, libc::SI_KERNEL, 0),
+        16 => (libc::SIGFPE, fp_code(u32::from(status_word(fp)) & !u32::from(control_word(fp))), ip),
+        17 => (libc::SIGBUS, libc::BUS_ADRALN, 0),
+        19 => (libc::SIGFPE, fp_code(mxcsr(fp) & !(mxcsr(fp) >> 7)), ip),
+        _ => (libc::SIGSEGV, libc::SI_KERNEL, 0),
+    };
+    let info = FaultInfo { trapno: exception.class.into(), err: exception.code };
+    Some(Trap::Signal(SignalInfo { signo, code, addr, info }))
+}
+
+fn control_word(fp: &FpState) -> u16 {
+    u16::from_le_bytes([fp.0[0], fp.0[1]])
+}
+
+fn status_word(fp: &FpState) -> u16 {
+    u16::from_le_bytes([fp.0[2], fp.0[3]])
+}
+
+fn mxcsr(fp: &FpState) -> u32 {
+    u32::from_le_bytes([fp.0[24], fp.0[25], fp.0[26], fp.0[27]])
+}
+
+/// `si_code` for unmasked floating-point exceptions, in Linux's order of precedence (`fpu__exception_code`).
+fn fp_code(unmasked: u32) -> i32 {
+    if unmasked & 0x01 != 0 {
+        FPE_FLTINV as i32
+    } else if unmasked & 0x04 != 0 {
+        FPE_FLTDIV as i32
+    } else if unmasked & 0x08 != 0 {
+        FPE_FLTOVF as i32
+    } else if unmasked & 0x12 != 0 {
+        FPE_FLTUND as i32
+    } else if unmasked & 0x20 != 0 {
+        FPE_FLTRES as i32
+    } else {
+        0
+    }
+}
