@@ -27,6 +27,8 @@ pub const VBAR_EL1: Register = register(3, 0, 12, 0, 0);
 pub const CNTKCTL_EL1: Register = register(3, 0, 14, 1, 0);
 /// The thread pointer.
 pub const TPIDR_EL0: Register = register(3, 3, 13, 0, 2);
+/// The thread pointer that programs can read only. Nobody uses it, but KVM leaves a made-up value in it.
+pub const TPIDRRO_EL0: Register = register(3, 3, 13, 0, 3);
 /// Debugging.
 pub const MDSCR_EL1: Register = register(2, 0, 0, 2, 2);
 /// The memory-model features of the guest's core.
@@ -119,7 +121,7 @@ pub struct Start {
 }
 
 /// System registers and their values. SCTLR_EL1, which turns the MMU on, comes last: on bare metal the order matters.
-pub const fn registers(start: &Start) -> [(Register, u64); 10] {
+pub const fn registers(start: &Start) -> [(Register, u64); 11] {
     [
         (MAIR_EL1, start.mair),
         (TCR_EL1, start.model.tcr()),
@@ -130,6 +132,7 @@ pub const fn registers(start: &Start) -> [(Register, u64); 10] {
         (CNTKCTL_EL1, CNTKCTL),
         (MDSCR_EL1, 0),
         (TPIDR_EL0, start.tpidr),
+        (TPIDRRO_EL0, 0),
         (SCTLR_EL1, SCTLR),
     ]
 }

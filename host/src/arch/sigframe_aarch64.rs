@@ -57,6 +57,8 @@ const ESR_MAGIC: u32 = 0x4553_5201;
 const ESR_SIZE: usize = 16;
 /// What is written: the fixed part, two records and the terminator.
 const WRITTEN: usize = RESERVED + FPSIMD_SIZE + ESR_SIZE + 8;
+/// Another exception level, AArch32, masked interrupts: a frame with one of these is none (Linux's `valid_user_regs`).
+const FOREIGN_PSTATE: u64 = 0x3df;
 /// NZCV, and DIT and SSBS where they exist: what a program may set in PSTATE.
 const RESTORED_PSTATE: u64 = 0xf000_0000;
 const PSR_BTYPE: u64 = 0xc00;
@@ -135,6 +137,9 @@ pub fn pop(
     let mut bytes = [0u8; RESERVED];
     read(regs.sp, &mut bytes)?;
     let word = |offset: usize| u64::from_ne_bytes(core::array::from_fn(|i| bytes[offset + i]));
+    if word(REGS + 33 * 8) & FOREIGN_PSTATE != 0 {
+        return Err(Errno::EINVAL);
+    }
     let mut found = false;
     let mut offset = RESERVED;
     while offset + 8 <= FRAME_SIZE {

@@ -2,7 +2,7 @@
 //! `struct ucontext`, `struct sigcontext_64`, and the FP area with its magic words (uapi/asm/sigcontext.h).
 
 use super::{FpState, UserRegs};
-use crate::abi::Result;
+use crate::abi::{Errno, Result};
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -214,11 +214,15 @@ pub fn pop(
     Ok(Restored { mask: word(SIGMASK), altstack: [word(UC + 16), word(UC + 24), word(UC + 32)] })
 }
 
-/// Reads an FP area and makes it safe to load: whatever a program writes there, no instruction of ours may fault.
+/// Reads an FP area, and refuses what XRSTOR would fault on, as Linux does (which tries): no instruction of ours may
+/// fault, whatever a program writes there.
 fn pop_fp(fp: &mut FpState, at: u64, read: &mut dyn FnMut(u64, &mut [u8]) -> Result<()>) -> Result<()> {
     let (features, size) = xstate();
-    let word = |bytes: &[u8; FP_SIZE], offset: usize| {
+    let half = |bytes: &[u8; FP_SIZE], offset: usize| {
         u32::from_ne_bytes(core::array::from_fn(|i| bytes[offset + i]))
+    };
+    let word = |bytes: &[u8; FP_SIZE], offset: usize| {
+        u64::from_ne_bytes(core::array::from_fn(|i| bytes[offset + i]))
     };
     let mut present = 3;
     // In one piece as a rule; a program may also have left a bare FXSAVE image.
@@ -226,19 +230,25 @@ fn pop_fp(fp: &mut FpState, at: u64, read: &mut dyn FnMut(u64, &mut [u8]) -> Res
     if !whole {
         read(at, &mut fp.0[..FXSAVE_SIZE])?;
     }
+    // Reserved MXCSR bits (SDM vol. 1, 10.2.3).
+    let mut loadable = half(&fp.0, 24) & !0xffff == 0;
     if whole
-        && word(&fp.0, SW_RESERVED) == FP_XSTATE_MAGIC1
-        && word(&fp.0, SW_RESERVED + 16) as usize == size
-        && word(&fp.0, size) == FP_XSTATE_MAGIC2
+        && half(&fp.0, SW_RESERVED) == FP_XSTATE_MAGIC1
+        && half(&fp.0, SW_RESERVED + 16) as usize == size
+        && half(&fp.0, size) == FP_XSTATE_MAGIC2
     {
-        present = u64::from_ne_bytes(core::array::from_fn(|i| fp.0[XSTATE_HEADER + i]));
+        // Features that exist here, standard format (SDM vol. 1, 13.8.1: bytes 8 to 23 of the header are zero).
+        present = word(&fp.0, XSTATE_HEADER);
+        loadable &= present & !features == 0
+            && word(&fp.0, XSTATE_HEADER + 8) == 0
+            && word(&fp.0, XSTATE_HEADER + 16) == 0;
     }
-    let mxcsr = word(&fp.0, 24);
-    // Reserved MXCSR bits fault when loaded (SDM vol. 1, 10.2.3); Linux masks them here too.
-    fp.0[24..28].copy_from_slice(&(mxcsr & 0xffff).to_ne_bytes());
-    // The header: features that exist here, standard format, reserved bytes zero (SDM vol. 1, 13.4.2).
+    if !loadable {
+        *fp = FpState::initial();
+        return Err(Errno::EFAULT);
+    }
     fp.0[XSTATE_HEADER..XSTATE_HEADER + 64].fill(0);
-    fp.0[XSTATE_HEADER..XSTATE_HEADER + 8].copy_from_slice(&(present & features).to_ne_bytes());
+    fp.0[XSTATE_HEADER..XSTATE_HEADER + 8].copy_from_slice(&present.to_ne_bytes());
     Ok(())
 }
 
@@ -247,7 +257,13 @@ mod tests {
     use super::{FpState, Frame, UserRegs, pop, push};
     use crate::abi::{Errno, Result};
 
-    fn round_trip(change: impl FnOnce(&mut [u8], u64)) -> (UserRegs, UserRegs, FpState, FpState) {
+    type Trip = (UserRegs, UserRegs, FpState, FpState);
+
+    fn round_trip(change: impl FnOnce(&mut [u8], u64)) -> Trip {
+        attempt(change).unwrap()
+    }
+
+    fn attempt(change: impl FnOnce(&mut [u8], u64)) -> Result<Trip> {
         let base = 0x10000u64;
         let mut memory = vec![0u8; 0x10000];
         let before = UserRegs {
@@ -293,9 +309,9 @@ mod tests {
             bytes.copy_from_slice(memory.get(at..at + bytes.len()).ok_or(Errno::EFAULT)?);
             Ok(())
         };
-        let restored = pop(&mut regs, &mut loaded, &mut read).unwrap();
+        let restored = pop(&mut regs, &mut loaded, &mut read)?;
         assert_eq!((restored.mask, restored.altstack), (0x55, [1, 2, 3]));
-        (before, regs, fp, loaded)
+        Ok((before, regs, fp, loaded))
     }
 
     #[test]
@@ -307,18 +323,33 @@ mod tests {
     }
 
     #[test]
-    fn hostile_fp_headers_are_made_harmless() {
+    fn what_would_fault_is_refused() {
+        for (at, bytes) in
+            [(27, [0x80]), (512 + 7, [0x40]), (512 + 8, [1]), (512 + 15, [0x80]), (512 + 16, [1])]
+        {
+            let popped = attempt(|memory, frame| {
+                let fp_at = fp_at(memory, frame);
+                memory[fp_at + at..][..1].copy_from_slice(&bytes);
+            });
+            // A machine without XSAVE has no header.
+            if at < 512 || super::xstate().1 > super::FXSAVE_SIZE {
+                assert_eq!(popped.map(|_| ()), Err(Errno::EFAULT), "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_nobody_reads_does_not_matter() {
         let (_, _, _, loaded) = round_trip(|memory, frame| {
-            let fp_at = u64::from_ne_bytes(
-                memory[frame as usize + super::MCONTEXT + 23 * 8..][..8].try_into().unwrap(),
-            );
-            let at = (fp_at - 0x10000) as usize;
-            memory[at + 24..at + 28].fill(0xff);
-            memory[at + 512..at + 576].fill(0xff);
+            let fp_at = fp_at(memory, frame);
+            memory[fp_at + 512 + 24..fp_at + 512 + 64].fill(0xff);
         });
-        assert_eq!(loaded.0[24..28], [0xff, 0xff, 0, 0]);
-        let header = u64::from_ne_bytes(loaded.0[512..520].try_into().unwrap());
-        assert_eq!(header & !super::KNOWN_FEATURES, 0);
         assert!(loaded.0[520..576].iter().all(|byte| *byte == 0));
+    }
+
+    fn fp_at(memory: &[u8], frame: u64) -> usize {
+        let at =
+            u64::from_ne_bytes(memory[frame as usize + super::MCONTEXT + 23 * 8..][..8].try_into().unwrap());
+        (at - 0x10000) as usize
     }
 }

@@ -55,8 +55,33 @@ fn assignment(text: &str) -> Result<OsString, String> {
 
 /// Runs the command.
 pub(super) fn main(args: Args) -> ExitCode {
-    let stats = args.stats;
-    match sandbox::run(spec(args)) {
+    start(spec(args))
+}
+
+/// Runs a command where a bug of ours can be provoked, and memory runs out at `memory` MiB.
+pub(super) fn broken(platform: &str, command: &[OsString], memory: Option<u64>) -> ExitCode {
+    if let Some(mib) = memory {
+        crate::mm::frames::set_limit_bytes(mib << 20);
+    }
+    start(Spec {
+        platform: if platform == "kvm" { PlatformChoice::Kvm } else { PlatformChoice::Systrap },
+        root: "/".into(),
+        argv: command.iter().map(|word| word.as_bytes().to_vec()).collect(),
+        env: environment(std::env::vars_os(), &[]),
+        cwd: None,
+        strace: false,
+        stats: false,
+        debug_log: None,
+        cpus: None,
+        cpus_from_quota: false,
+        kvm_device: crate::platform::choose::DEVICE.into(),
+        provoke_bugs: true,
+    })
+}
+
+fn start(spec: Spec) -> ExitCode {
+    let stats = spec.stats;
+    match sandbox::run(spec) {
         Ok(done) => {
             if stats {
                 let _closed = std::io::stderr().write_all(done.stats.as_bytes());
@@ -83,6 +108,7 @@ fn spec(args: Args) -> Spec {
         debug_log: args.debug_log,
         cpus: args.cpus.map(usize::from),
         cpus_from_quota: args.cpu_num_from_quota,
+        provoke_bugs: false,
     }
 }
 

@@ -1,7 +1,8 @@
 //! `pillbox self-test`: tries a platform on this machine, step by step. What `doctor` runs in a child.
 
-use super::EXIT_OURS;
+use super::{EXIT_OURS, run};
 use crate::platform::{Platform, choose, kvm, selftest};
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,10 +20,22 @@ pub(super) struct Args {
     /// Crash in ring 0 instead
     #[arg(long, value_enum)]
     crash: Option<selftest::Crash>,
+    /// Try for minutes what the other steps try once
+    #[arg(long)]
+    stress: bool,
+    /// Run CMD in a sandbox in which `prctl(0x50424247)` is a bug of ours: a panic while a lock is held
+    #[arg(long, num_args = 1.., value_name = "CMD", allow_hyphen_values = true)]
+    with_bug: Vec<OsString>,
+    /// The memory that programs of that sandbox can have together, in MiB
+    #[arg(long, value_name = "MIB", requires = "with_bug")]
+    memory: Option<u64>,
 }
 
 /// Runs a self-test, one line per step as it ends.
 pub(super) fn main(args: &Args) -> ExitCode {
+    if !args.with_bug.is_empty() {
+        return run::broken(&args.platform, &args.with_bug, args.memory);
+    }
     let platform = match args.platform.as_str() {
         "kvm" => kvm::Kvm::new(&args.kvm_device, 1)
             .map(|kvm| Arc::new(kvm) as Arc<dyn Platform>)
@@ -37,6 +50,13 @@ pub(super) fn main(args: &Args) -> ExitCode {
         }
     };
     crate::hostsys::fault::install(crate::mm::fixup);
+    if args.stress {
+        let ok = selftest::stress::run(&platform, &mut |name, outcome| match outcome {
+            Ok(measured) => println!("{name}\tok\t{measured}"),
+            Err(error) => println!("{name}\tfailed\t{error}"),
+        });
+        return if ok { ExitCode::SUCCESS } else { EXIT_OURS.into() };
+    }
     if let Some(how) = args.crash {
         return if selftest::crash(&platform, how) { ExitCode::SUCCESS } else { EXIT_OURS.into() };
     }

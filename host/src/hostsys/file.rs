@@ -169,6 +169,16 @@ fn split(offset: Option<u64>) -> (u64, u64) {
     }
 }
 
+/// A new event counter (eventfd(2)): what is written to it adds up until it is read.
+///
+/// # Errors
+/// EMFILE, ENFILE, ENOMEM.
+pub fn event_counter() -> Result<HostFd> {
+    // SAFETY: no pointers.
+    let fd = unsafe { syscall(libc::SYS_eventfd2, [0, libc::O_CLOEXEC as u64, 0, 0, 0, 0]) }?;
+    Ok(HostFd::from_raw(fd as i32))
+}
+
 /// Reads into a buffer at the description's own position.
 ///
 /// # Errors

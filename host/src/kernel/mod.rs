@@ -88,13 +88,18 @@ pub struct Options {
     pub init_is_protected: bool,
     /// Host name seen inside.
     pub hostname: Vec<u8>,
+    /// `prctl(kernel::PROVOKE_BUG)` panics with a lock held. For the self-test: what becomes of the others?
+    pub provoke_bugs: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { workers: 1, init_is_protected: false, hostname: b"pillbox".to_vec() }
+        Options { workers: 1, init_is_protected: false, hostname: b"pillbox".to_vec(), provoke_bugs: false }
     }
 }
+
+/// The `prctl` operation that is a bug of ours where [`Options::provoke_bugs`] says so, and unknown elsewhere.
+pub const PROVOKE_BUG: u32 = 0x5042_4247;
 
 /// The first program, loaded.
 pub struct Init {
@@ -164,6 +169,14 @@ impl Kernel {
             ended_word: AtomicU32::new(0),
             me: me.clone(),
         })
+    }
+
+    /// Panics with the lock held that ending a task needs, if [`Options::provoke_bugs`] says so.
+    pub fn provoke_bug(&self, task: &Task) {
+        if self.options.provoke_bugs {
+            let _held = task.group.state.lock();
+            panic!("a bug was asked for");
+        }
     }
 
     /// Fills `out` with random bytes.

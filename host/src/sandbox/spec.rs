@@ -38,4 +38,6 @@ pub struct Spec {
     pub cpus: Option<usize>,
     /// Grant no more CPUs than the cgroup's quota pays for.
     pub cpus_from_quota: bool,
+    /// Let programs provoke a bug of ours (`pillbox self-test` alone asks for it): see `kernel::Options`.
+    pub provoke_bugs: bool,
 }

@@ -32,7 +32,8 @@ pub fn run(spec: Spec) -> Result<Done, Error> {
     let fs = FsContext::new(world.ns.clone());
     let cred = cred()?;
     enter_directory(&spec, &fs, &cred)?;
-    let options = Options { workers, hostname: hostname(), ..Options::default() };
+    let options =
+        Options { workers, hostname: hostname(), provoke_bugs: spec.provoke_bugs, ..Options::default() };
     let kernel = Kernel::new(platform, metrics, options);
     world::mount_proc(&world, &kernel).map_err(|source| Error::Setup { what: "mounting /proc", source })?;
     let limits = inherited_limits();

@@ -3,7 +3,8 @@
 use super::Args;
 use crate::abi::{Errno, Result};
 use crate::cred::{CAP_LAST, Caps, Cred, securebits};
-use crate::kernel::Current;
+use crate::kernel::{Current, PROVOKE_BUG};
+
 use crate::kernel::task::COMM_LEN;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -280,6 +281,10 @@ pub(super) fn prctl(cur: &mut Current, args: &Args) -> Result<u64> {
         p::PR_GET_TID_ADDRESS => {
             cur.mm().write_val(arg2, &cur.clear_child_tid)?;
             Ok(0)
+        }
+        PROVOKE_BUG => {
+            cur.kernel.provoke_bug(&cur.task);
+            Err(Errno::EINVAL)
         }
         _ => Err(Errno::EINVAL),
     }

@@ -31,8 +31,94 @@ pub(crate) fn run(words: &[&str]) {
         ["kill", signal] => {
             sys!(libc::SYS_kill, sys!(libc::SYS_getpid), signal.parse::<i32>().unwrap_or(9));
         }
+        ["bug"] => others_survive_a_bug(),
+        ["descriptors"] => out_of_descriptors(),
+        ["memory"] => out_of_memory(),
         _ => sys::exit(98),
     }
+}
+
+/// What `pillbox self-test --with-bug` makes of this call: a panic in the kernel. Natively there is no such operation.
+const PROVOKE_BUG: i64 = 0x5042_4247;
+
+/// A program that runs into a bug of the sandbox's is killed; its relatives and what they share go on.
+fn others_survive_a_bug() {
+    let (read_end, write_end) = sys::pipe(0);
+    for round in 0..3 {
+        let pid = sys::fork(|| {
+            sys::write(write_end, b"before");
+            sys!(libc::SYS_prctl, PROVOKE_BUG);
+            sys::write(write_end, b"after!");
+            0
+        });
+        println!("{round}: {}", sys::wait(pid));
+        sys::report_read("said", read_end, 6);
+    }
+    // With threads: all of them end.
+    let pid = sys::fork(|| {
+        let thread = std::thread::spawn(|| {
+            sys!(libc::SYS_prctl, PROVOKE_BUG);
+        });
+        let _ended = thread.join();
+        sys!(libc::SYS_ppoll, 0, 0, 0, 0, 0);
+        0
+    });
+    println!("threads: {}", sys::wait(pid));
+    sys::in_child("another", || 7);
+    std::fs::write("/tmp/bug", "still here").expect("a file");
+    println!("{:?}", std::fs::read_to_string("/tmp/bug"));
+}
+
+/// More files of the host's than it lets anybody open: errors, and then all is well again.
+fn out_of_descriptors() {
+    let limit = [4096_u64, 4096];
+    sys::report("prlimit", sys!(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, limit.as_ptr(), 0));
+    let mut open = Vec::new();
+    let mut error = 0;
+    for _ in 0..3000 {
+        // A file of its own each time, so that none is shared.
+        let fd = sys::open("/bin/busybox", libc::O_RDONLY, 0);
+        if fd < 0 {
+            error = fd;
+            break;
+        }
+        open.push(fd);
+    }
+    println!("opened enough {} then {}", open.len() >= 20, sys::show(error));
+    let piped: Vec<(i64, i64)> = (0..50).map(|_| sys::pipe(0)).collect();
+    println!("pipes {}", piped.len());
+    open.into_iter().for_each(|fd| _ = sys::close(fd));
+    let fd = sys::open("/bin/busybox", libc::O_RDONLY, 0);
+    println!("again {} and {}", fd >= 0, sys::read(fd, 4).0);
+    sys::in_child("a child", || 5);
+}
+
+/// More memory than there is: the one who wants it is refused or dies; the others go on, and have it afterwards.
+fn out_of_memory() {
+    const MIB: i64 = 1 << 20;
+    let touch = |mib: i64| {
+        let area = sys::mmap(
+            0,
+            (mib * MIB) as usize,
+            3,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        );
+        if area < 0 {
+            return false;
+        }
+        (0..mib * MIB / 4096).for_each(|page| sys::poke(area + page * 4096, 1));
+        true
+    };
+    for _ in 0..3 {
+        let pid = sys::fork(|| i32::from(touch(256)));
+        let end = sys::wait(pid);
+        println!("too much: {}", if end == "exited 1" { "there was no limit" } else { "refused" });
+        let pid = sys::fork(|| i32::from(touch(8)));
+        println!("a little: {}", sys::wait(pid));
+    }
+    println!("here: {}", touch(4));
 }
 
 /// What a signal does.

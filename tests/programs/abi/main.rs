@@ -11,6 +11,7 @@
 mod sys;
 
 mod child;
+mod code;
 mod credentials;
 mod events;
 #[expect(unsafe_code, reason = "faults are provoked with bad pointers and instructions")]
@@ -20,16 +21,21 @@ mod events;
 )]
 mod exceptions;
 mod files;
+#[expect(unsafe_code, reason = "signal frames are filled with nonsense")]
+mod hostile;
 mod limits;
 mod memory;
 mod misc;
 mod names;
 mod pipes;
 mod process;
+#[expect(unsafe_code, reason = "every register is loaded and stored by assembly")]
+mod registers;
 mod signals;
 mod sockets;
 mod threads;
 mod time;
+mod windows;
 
 /// A named case.
 type Case = (&'static str, fn());
@@ -38,6 +44,12 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("process", process::CASES),
     ("signals", signals::CASES),
     ("exceptions", exceptions::CASES),
+    ("instructions", exceptions::MORE),
+    ("registers", registers::CASES),
+    ("code", code::CASES),
+    ("hostile", hostile::CASES),
+    ("windows", windows::CASES),
+    ("machine", windows::MACHINE_CASES),
     ("memory", memory::CASES),
     ("files", files::CASES),
     ("names", names::CASES),

@@ -331,6 +331,15 @@ pub(crate) fn synchronize(address: i64) {
     std::hint::black_box(address);
 }
 
+/// Drops what the processor has fetched ahead: another one may have changed it, and told all caches, meanwhile.
+pub(crate) fn forget_prefetched() {
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a barrier.
+    unsafe {
+        core::arch::asm!("isb");
+    }
+}
+
 /// Makes a call with known values in all other registers and says whether they are still there.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn keeps_registers(seed: u64) -> bool {

@@ -7,6 +7,11 @@ const FAMILIES: &[&str] = &[
     "process",
     "signals",
     "exceptions",
+    "instructions",
+    "registers",
+    "code",
+    "hostile",
+    "windows",
     "memory",
     "files",
     "names",
@@ -22,7 +27,8 @@ const FAMILIES: &[&str] = &[
 
 /// One case per family: the program says the same in both worlds.
 pub fn abi(place: &Place) -> Vec<Case> {
-    families(place, FAMILIES)
+    let machine: &[&str] = if place.platform == "kvm" { &["machine"] } else { &[] };
+    families(place, &[FAMILIES, machine].concat())
 }
 
 /// The same of some families.

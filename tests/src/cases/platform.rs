@@ -1,13 +1,18 @@
 //! The kvm platform from outside: its self-test, what a crash in ring 0 looks like, and that the hot paths
 //! leave the VM alone.
 
-use super::{Case, Place};
+use super::{Case, Place, gives};
 use crate::guest::{Outcome, Step};
 
 /// Operations that a sandbox serves without leaving the VM.
 const EXIT_FREE: &[&str] = &["null", "read", "pipe", "futex", "mmap", "fault", "thread", "signal"];
 /// Exits to the host loop per operation that count as none: a timer may fire.
 const NO_EXITS: f64 = 0.001;
+
+/// The exit status that is ours.
+const OURS: i32 = 125;
+/// A hundred thousand kicks take a while under emulation.
+const STRESS_TIMEOUT: u64 = 400;
 
 /// Cases for the platform itself, where it is kvm.
 pub fn platform(place: &Place) -> Vec<Case> {
@@ -27,12 +32,71 @@ pub fn platform(place: &Place) -> Vec<Case> {
             status => Err(format!("status {status}: {}", errors(got))),
         }),
     ];
+    cases.push(case(
+        "kicks, engines, registers and clocks under stress",
+        place.pillbox(&["self-test", "--stress"], &[] as &[&str]).timeout(STRESS_TIMEOUT),
+        |got| match got.status {
+            0 => Ok(()),
+            status => {
+                Err(format!("status {status}: {}\n    {}", String::from_utf8_lossy(&got.stdout), errors(got)))
+            }
+        },
+    ));
+    cases.extend(broken(place));
     for name in EXIT_FREE {
         let step = place.pillbox(&["bench", "--json", name], &[] as &[&str]);
         cases.push(case(&format!("mb {name} makes no exits"), step, no_exits));
     }
     cases
 }
+
+/// Sandboxes in which something is wrong: with us, or with the host.
+fn broken(place: &Place) -> Vec<Case> {
+    let abi = place.program("abi");
+    let with_bug = |arguments: &[&str], child: &str| {
+        let first = [&["self-test", "--platform", &place.platform], arguments, &["--with-bug"]].concat();
+        place.pillbox(&first, &[abi.as_str(), "--child", child])
+    };
+    let pillbox = &place.pillbox;
+    let platform = &place.platform;
+    let start = format!("{pillbox} do --platform {platform} --");
+    let shell = |script: &str| Step::new(["/bin/busybox", "sh", "-c", script]).timeout(super::TIMEOUT);
+    vec![
+        gives("a bug of ours kills one program", with_bug(&[], "bug"), BUG, 0),
+        gives("memory runs out", with_bug(&["--memory", "96"], "memory"), MEMORY, 0),
+        case(
+            "the host's descriptors run out",
+            shell(&format!("ulimit -n 80; {start} {abi} --child descriptors")),
+            |got| {
+                let text = String::from_utf8_lossy(&got.stdout);
+                let right = DESCRIPTORS.iter().all(|line| text.contains(line));
+                if got.status == 0 && right {
+                    Ok(())
+                } else {
+                    Err(format!("status {}: {text}\n    {}", got.status, errors(got)))
+                }
+            },
+        ),
+        case(
+            "address space runs out",
+            shell(&format!("ulimit -v 4000000; {start} /bin/busybox true")),
+            refused,
+        ),
+    ]
+}
+
+/// One line of ours, and our status.
+fn refused(got: &Outcome) -> Result<(), String> {
+    let text = errors(got);
+    let one_line = text.starts_with("pillbox: ") && text.lines().count() == 1;
+    if got.status == OURS && one_line { Ok(()) } else { Err(format!("status {}: {text}", got.status)) }
+}
+
+const BUG: &str = "0: killed by 9\nsaid: 6 \"before\"\n1: killed by 9\nsaid: 6 \"before\"\n2: killed by 9\n\
+    said: 6 \"before\"\nthreads: killed by 9\nanother: exited 7\nOk(\"still here\")\n";
+const MEMORY: &str = "too much: refused\na little: exited 1\ntoo much: refused\na little: exited 1\n\
+    too much: refused\na little: exited 1\nhere: true\n";
+const DESCRIPTORS: &[&str] = &["pipes 50", "again true and 4", "a child: exited 5"];
 
 fn case(name: &str, step: Step, check: impl Fn(&Outcome) -> Result<(), String> + 'static) -> Case {
     Case {
@@ -51,7 +115,6 @@ fn errors(got: &Outcome) -> String {
 
 /// The handler names signal, address and return addresses, and ends the sandbox with a status of ours.
 fn died_of_sigsegv(got: &Outcome) -> Result<(), String> {
-    const OURS: i32 = 125;
     let text = errors(got);
     let told = ["SIGSEGV at address 0x", "\n      from 0x"].iter().all(|part| text.contains(part));
     if got.status == OURS && told { Ok(()) } else { Err(format!("status {}: {text}", got.status)) }

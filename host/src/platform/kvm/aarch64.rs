@@ -403,9 +403,19 @@ fn set_line(machine: &Machine, id: usize, level: bool) {
     let _no_such_vcpu = unsafe { hostsys::syscall(libc::SYS_ioctl, args) };
 }
 
-/// What a signal frame says about a page fault.
-pub(super) fn page_fault_info(code: u64) -> FaultInfo {
-    FaultInfo { trapno: 0, err: code }
+/// What a signal frame says about a page fault: of addresses above a program's own, no more than what the program did
+/// (Linux's `set_thread_esr`), as if the table's first level had no entry there.
+pub(super) fn page_fault_info(addr: u64, code: u64) -> FaultInfo {
+    /// EC, IL, and of data aborts CM and WnR (ARM DDI 0487, D19.2.37).
+    const FETCH: u64 = 0xfe00_0000;
+    const DATA: u64 = FETCH | 1 << 8 | 1 << 6;
+    const TRANSLATION_LEVEL_0: u64 = 4;
+    let err = match (code >> 26) as u8 {
+        _ if addr < TASK_SIZE => code,
+        class::INSTRUCTION_ABORT => code & FETCH | TRANSLATION_LEVEL_0,
+        _ => code & DATA | TRANSLATION_LEVEL_0,
+    };
+    FaultInfo { trapno: 0, err }
 }
 
 /// An exception as Linux reports it (arch/arm64/kernel/traps.c, debug-monitors.c, mm/fault.c), or nothing if the

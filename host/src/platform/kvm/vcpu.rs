@@ -455,7 +455,7 @@ fn other_trap(
                 ring0::Access::Write => super::super::Access::Write,
                 ring0::Access::Execute => super::super::Access::Execute,
             };
-            *trap = Some(Trap::PageFault { addr, access, info: arch::page_fault_info(code) });
+            *trap = Some(Trap::PageFault { addr, access, info: arch::page_fault_info(addr, code) });
             return false;
         }
         ring0::Trap::HostMemoryGone { addr } => {

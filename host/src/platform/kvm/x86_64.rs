@@ -16,6 +16,7 @@ use kvm_bindings::{
     kvm_msr_entry, kvm_regs, kvm_run, kvm_segment, kvm_xcr, kvm_xcrs,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
+use linux_raw_sys::general::SEGV_MAPERR;
 use pagetables::{Attrs, PageSize};
 use ring0::Exit;
 use ring0::layout::{PERCPU_BASE, PERCPU_END};
@@ -348,7 +349,17 @@ pub(super) fn sanitize(regs: &mut UserRegs, fp: &mut FpState, features: &Feature
     let fault =
         |signo| SignalInfo { signo, code: libc::SI_KERNEL, addr: 0, info: FaultInfo { trapno: 13, err: 0 } };
     if regs.rip >= 1 << 47 {
-        return Some(fault(libc::SIGSEGV));
+        // IRET takes any canonical address; the fetch there is what fails.
+        return Some(if is_canonical(regs.rip) {
+            SignalInfo {
+                signo: libc::SIGSEGV,
+                code: SEGV_MAPERR as i32,
+                addr: regs.rip,
+                info: page_fault_info(regs.rip, FETCH_BY_USER),
+            }
+        } else {
+            fault(libc::SIGSEGV)
+        });
     }
     // A non-canonical stack pointer is no fault until it is used; a non-canonical base cannot be loaded at all, and
     // arch_prctl(2) refuses it.
@@ -360,6 +371,9 @@ pub(super) fn sanitize(regs: &mut UserRegs, fp: &mut FpState, features: &Feature
     }
     None
 }
+
+/// Page-fault error code of a fetch in user mode (SDM vol. 3A, 4.7).
+const FETCH_BY_USER: u64 = 0x14;
 
 fn is_canonical(address: u64) -> bool {
     ((address as i64) << 16 >> 16) as u64 == address

@@ -91,6 +91,17 @@ pub(super) fn check_vector(fp: &FpState) -> Result<(), String> {
     if fp.v[0] == wanted { Ok(()) } else { Err(format!("v0 is {:#x}", fp.v[0])) }
 }
 
+/// FPCR's rounding mode: up.
+const ROUND_UP: u32 = 1 << 22;
+
+pub(super) fn round_up(fp: &mut FpState) {
+    fp.fpcr = ROUND_UP;
+}
+
+pub(super) fn rounds_up(fp: &FpState) -> bool {
+    fp.fpcr == ROUND_UP
+}
+
 /// Reads through a null pointer.
 pub(super) fn read_null() -> u64 {
     let value: u64;

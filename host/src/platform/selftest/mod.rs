@@ -22,6 +22,8 @@ mod aarch64;
 #[cfg(target_arch = "aarch64")]
 use aarch64 as code;
 
+pub mod stress;
+
 /// Where the test program is mapped.
 const CODE: u64 = 0x40_0000;
 /// Nothing is mapped here.

@@ -113,6 +113,19 @@ pub(super) fn check_vector(fp: &FpState) -> Result<(), String> {
     if fp.0[160..176] == wanted { Ok(()) } else { Err(format!("xmm0 is {:?}", &fp.0[160..176])) }
 }
 
+/// MXCSR's rounding control: up.
+const ROUND_UP: u32 = 2 << 13;
+
+pub(super) fn round_up(fp: &mut FpState) {
+    let mxcsr = 0x1f80 | ROUND_UP;
+    fp.0[24..28].copy_from_slice(&mxcsr.to_le_bytes());
+    fp.0[512] |= 2;
+}
+
+pub(super) fn rounds_up(fp: &FpState) -> bool {
+    fp.0[24..28] == (0x1f80 | ROUND_UP).to_le_bytes()
+}
+
 /// Reads through a null pointer.
 pub(super) fn read_null() -> u64 {
     let value: u64;

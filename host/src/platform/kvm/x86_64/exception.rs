@@ -2,6 +2,8 @@
 
 use super::super::super::{FaultInfo, SignalInfo, Trap};
 use super::super::space::Space;
+use super::super::tables::WINDOWS;
+use super::TASK_SIZE;
 use crate::arch::{FpState, UserRegs};
 use linux_raw_sys::general::{
     FPE_FLTDIV, FPE_FLTINV, FPE_FLTOVF, FPE_FLTRES, FPE_FLTUND, FPE_INTDIV, ILL_ILLOPN,
@@ -9,9 +11,18 @@ use linux_raw_sys::general::{
 use ring0::Exception;
 use ring0_x86_64::trap;
 
-/// What a signal frame says about a page fault.
-pub(in crate::platform::kvm) fn page_fault_info(code: u64) -> FaultInfo {
-    FaultInfo { trapno: trap::PAGE_FAULT.into(), err: code }
+/// What a signal frame says about a page fault: whether something was mapped (bit 0) is told of a program's own memory
+/// only. Linux says "yes" of everything above that; of our windows the true answer is "not by you".
+pub(in crate::platform::kvm) fn page_fault_info(addr: u64, code: u64) -> FaultInfo {
+    const PRESENT: u64 = 1;
+    let err = if addr >= TASK_SIZE {
+        code | PRESENT
+    } else if WINDOWS.overlap(addr, addr + 1) {
+        code & !PRESENT
+    } else {
+        code
+    };
+    FaultInfo { trapno: trap::PAGE_FAULT.into(), err }
 }
 
 /// An exception as Linux reports it (arch/x86/kernel/traps.c). Never `None`: nothing is emulated.

@@ -3,20 +3,32 @@
 use crate::Case;
 use crate::sys::{self, fork, handle, memory, wait};
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "aarch64")]
+use aarch64 as cpu;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+#[cfg(target_arch = "x86_64")]
+use x86_64 as cpu;
+
 pub(crate) const CASES: &[Case] = &[
     ("exception_memory", memory_faults),
     ("exception_file_mapping", file_mapping),
-    ("exception_instructions", instructions),
+    ("exception_instructions", cpu::instructions),
     ("exception_default_kills", default_kills),
     ("exception_blocked_kills", blocked_kills),
     ("exception_handler_repairs", handler_repairs),
     ("exception_kernel_addresses", kernel_addresses),
 ];
 
+/// Many more instructions than a quick look needs.
+pub(crate) const MORE: &[Case] = &[("exception_instructions_more", cpu::more)];
+
 /// The address that the running case expects, to print it as a difference.
 static mut EXPECTED: i64 = 0;
 
-extern "C" fn tell(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+extern "C" fn tell(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let (signo, code, ..) = sys::info_fields(info);
     let address = sys::info_address(info);
     // SAFETY: written before the fault by the same thread.
@@ -28,13 +40,13 @@ extern "C" fn tell(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void
     } else {
         format!("off by {}", address.wrapping_sub(expected))
     };
-    println!("  signal {signal} signo {signo} code {code} at {place}");
+    println!("  signal {signal} signo {signo} code {code} at {place}{}", cpu::reason(context.cast()));
     sys::flush();
     sys::exit(0);
 }
 
 /// Runs `fault` in a child whose handlers tell what happened.
-fn provoke(what: &str, expected: i64, fault: impl FnOnce()) {
+pub(crate) fn provoke(what: &str, expected: i64, fault: impl FnOnce()) {
     println!("{what}:");
     let pid = fork(|| {
         // SAFETY: single-threaded.
@@ -68,7 +80,10 @@ fn memory_faults() {
     provoke("read of an unmapped page", page + 4096, || {
         sys::peek(page + 4096);
     });
-    provoke("execute data", page, || jump(page));
+    provoke("execute data", page, || {
+        sys::poke(page, 0xc3);
+        jump(page);
+    });
     provoke("execute near null", 0x10, || jump(0x10));
     let text = memory_faults as *const () as i64;
     provoke("write to text", text, || sys::poke(text, 0));
@@ -98,98 +113,6 @@ fn file_mapping() {
     let map = sys::mmap(0, 4096, libc::PROT_READ, libc::MAP_SHARED, reader, 0);
     provoke("write to a read-only file", map, || sys::poke(map, 1));
     sys::unscratch();
-}
-
-#[cfg(target_arch = "x86_64")]
-fn instructions() {
-    use core::arch::asm;
-    // SAFETY (every block): the exception is the point; it ends the child.
-    let here = 0;
-    provoke("ud2", here, || unsafe { asm!("ud2") });
-    provoke("int3", here, || unsafe { asm!("int3") });
-    provoke("hlt", here, || unsafe { asm!("hlt") });
-    provoke("cli", here, || unsafe { asm!("cli") });
-    provoke("out", here, || unsafe { asm!("out 0x80, al") });
-    provoke("divide by zero", here, || unsafe {
-        asm!("xor edx, edx", "mov eax, 1", "xor ecx, ecx", "div ecx", out("eax") _, out("ecx") _, out("edx") _);
-    });
-    provoke("divide overflow", here, || unsafe {
-        asm!("mov edx, 2", "xor eax, eax", "mov ecx, 1", "div ecx", out("eax") _, out("ecx") _, out("edx") _);
-    });
-    provoke("non-canonical read", here, || {
-        sys::peek(0x0100_0000_0000_0000);
-    });
-    provoke("non-canonical stack", here, || unsafe {
-        asm!("mov r12, rsp", "mov rsp, {0}", "push rax", "mov rsp, r12", in(reg) 0x0100_0000_0000_0000_u64,
-            out("r12") _);
-    });
-    provoke("non-canonical jump", here, || jump(0x0100_0000_0000_0000));
-    provoke("SSE divide by zero, unmasked", here, || unsafe {
-        let control = 0x1f80_u32 & !(1 << 9);
-        asm!("ldmxcsr [{0}]", "divss {1}, {2}", in(reg) &raw const control, inout(xmm_reg) 1.0_f32 => _,
-            in(xmm_reg) 0.0_f32);
-    });
-    provoke("SSE invalid, unmasked", here, || unsafe {
-        let control = 0x1f80_u32 & !(1 << 7);
-        asm!("ldmxcsr [{0}]", "divss {1}, {2}", in(reg) &raw const control, inout(xmm_reg) 0.0_f32 => _,
-            in(xmm_reg) 0.0_f32);
-    });
-    provoke("x87 divide by zero, unmasked", here, || unsafe {
-        let control = 0x037f_u16 & !(1 << 2);
-        asm!("fldcw [{0}]", "fldz", "fld1", "fdivrp", "fwait", in(reg) &raw const control);
-    });
-    provoke("misaligned SSE", here, || unsafe {
-        let area = [0_u8; 64];
-        asm!("movaps xmm0, [{0}]", in(reg) (area.as_ptr() as usize & !15) + 1, out("xmm0") _);
-    });
-    provoke("alignment check", here, || unsafe {
-        asm!("pushfq", "or qword ptr [rsp], 0x40000", "popfq", "mov rax, rsp", "mov eax, [rax + 1]", out("rax") _);
-    });
-    provoke("single step", here, || unsafe {
-        asm!("pushfq", "or qword ptr [rsp], 0x100", "popfq", "nop", "nop");
-    });
-    provoke("bad selector", here, || unsafe {
-        asm!("mov ds, {0:x}", in(reg) 0xfff8_u32);
-    });
-    provoke("popf cannot take interrupts or IOPL", here, || {
-        let (before, flags): (u64, u64);
-        unsafe {
-            asm!("pushfq", "pop {0}", "mov {1}, {0}", "xor {1}, 0x3200", "push {1}", "popfq", "pushfq", "pop {1}",
-                out(reg) before, out(reg) flags);
-        }
-        println!("  interrupts {:#x} changed {:#x}", flags & 0x200, (before ^ flags) & 0x3200);
-    });
-    provoke("rdpmc", here, || unsafe {
-        asm!("rdpmc", in("ecx") 0, out("eax") _, out("edx") _);
-    });
-    provoke("invlpg", here, || unsafe { asm!("invlpg [rsp]") });
-    provoke("rdmsr", here, || unsafe {
-        asm!("rdmsr", in("ecx") 0x10, out("eax") _, out("edx") _);
-    });
-    provoke("mov from cr0", here, || unsafe {
-        asm!("mov rax, cr0", out("rax") _);
-    });
-    provoke("int 0x20", here, || unsafe { asm!("int 0x20") });
-    provoke("int 4", here, || unsafe { asm!("int 4") });
-}
-
-#[cfg(target_arch = "aarch64")]
-fn instructions() {
-    use core::arch::asm;
-    let here = 0;
-    // SAFETY (every block): the exception is the point; it ends the child.
-    provoke("udf", here, || unsafe { asm!("udf #0") });
-    provoke("brk", here, || unsafe { asm!("brk #1") });
-    provoke("hvc", here, || unsafe { asm!("hvc #0") });
-    provoke("msr daifset", here, || unsafe { asm!("msr daifset, #2") });
-    provoke("mrs sctlr_el1", here, || unsafe {
-        asm!("mrs {0}, sctlr_el1", out(reg) _);
-    });
-    let odd = memory(4096) + 1;
-    provoke("misaligned exclusive", odd, || unsafe {
-        asm!("ldxr {0}, [{1}]", out(reg) _, in(reg) odd);
-    });
-    provoke("misaligned jump", here, || jump(0x1001));
 }
 
 fn default_kills() {
