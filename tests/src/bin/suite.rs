@@ -230,8 +230,8 @@ fn nested(tally: &mut Tally, arch: Arch) {
     run(format!("nested {arch}, Debian"), debian, &cases::debian(&place));
     if arch == Arch::Aarch64 {
         // On x86_64 this machine itself shows it.
-        let place = Place { platform: "systrap".to_owned(), ..place.clone() };
-        run(format!("nested {arch}, systrap"), small(Board::Usual), &cases::anywhere(&place));
+        let systrap = Place { platform: "systrap".to_owned(), ..place.clone() };
+        run(format!("nested {arch}, systrap"), small(Board::Usual), &cases::anywhere(&systrap));
         run(format!("nested {arch}, 16 KiB pages"), small(Board::Pages16k), &cases::smoke(&place));
         run(format!("nested {arch}, Raspberry Pi 4"), small(Board::Raspi4b), &cases::smoke(&place));
     }

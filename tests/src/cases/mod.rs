@@ -189,4 +189,4 @@ fn run_here(step: &Step) -> Result<Outcome, String> {
 }
 
 /// How long a whole boot with many cases may take.
-pub const BOOT_TIMEOUT: Duration = Duration::from_secs(900);
+pub const BOOT_TIMEOUT: Duration = Duration::from_secs(1500);

@@ -59,6 +59,7 @@ unsafe fn load(register: Register, value: u64) {
             init::CNTKCTL_EL1 => write!("cntkctl_el1"),
             init::MDSCR_EL1 => write!("mdscr_el1"),
             init::TPIDR_EL0 => write!("tpidr_el0"),
+            init::TPIDRRO_EL0 => write!("tpidrro_el0"),
             init::SCTLR_EL1 => asm!("isb", "msr sctlr_el1, {}", "isb", in(reg) value, options(nostack)),
             other => panic!("ring 0 wants the system register {other:#x}, which the boot code does not know"),
         }
