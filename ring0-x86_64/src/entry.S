@@ -4,6 +4,22 @@
 // and XSAVEOPT and asks nothing, the other asks the block what there is. Which pair a vCPU gets is settled when it is
 // made (`entry::install`). Exceptions, which are rare, always ask.
 
+// What both exits to user mode load in the same way from the UserRegs at rsi: all but rcx, r11, rsp and rsi.
+.macro load_common
+    mov rbx, [rsi + {rbx}]
+    mov rbp, [rsi + {rbp}]
+    mov r12, [rsi + {r12}]
+    mov r13, [rsi + {r13}]
+    mov r14, [rsi + {r14}]
+    mov r15, [rsi + {r15}]
+    mov rax, [rsi + {rax}]
+    mov rdx, [rsi + {rdx}]
+    mov rdi, [rsi + {rdi}]
+    mov r8, [rsi + {r8}]
+    mov r9, [rsi + {r9}]
+    mov r10, [rsi + {r10}]
+.endm
+
 // Loads FP state. rdi = the block, r9 = the FpState. Clobbers rax and rdx.
 .macro load_fp quick
     mov eax, [rdi + {fp_mask}]
@@ -61,18 +77,7 @@
     jnz 15f
     and r11d, {user_flags}
     or r11d, {flags_set}
-    mov rbx, [rsi + {rbx}]
-    mov rbp, [rsi + {rbp}]
-    mov r12, [rsi + {r12}]
-    mov r13, [rsi + {r13}]
-    mov r14, [rsi + {r14}]
-    mov r15, [rsi + {r15}]
-    mov rax, [rsi + {rax}]
-    mov rdx, [rsi + {rdx}]
-    mov rdi, [rsi + {rdi}]
-    mov r8, [rsi + {r8}]
-    mov r9, [rsi + {r9}]
-    mov r10, [rsi + {r10}]
+    load_common
     mov rsp, [rsi + {rsp}]
     mov rsi, [rsi + {rsi}]
     sysretq
@@ -84,20 +89,9 @@
     push r11
     push {user_cs}
     push rcx
-    mov rbx, [rsi + {rbx}]
-    mov rbp, [rsi + {rbp}]
-    mov r12, [rsi + {r12}]
-    mov r13, [rsi + {r13}]
-    mov r14, [rsi + {r14}]
-    mov r15, [rsi + {r15}]
-    mov rax, [rsi + {rax}]
-    mov rdx, [rsi + {rdx}]
     mov rcx, [rsi + {rcx}]
     mov r11, [rsi + {r11}]
-    mov rdi, [rsi + {rdi}]
-    mov r8, [rsi + {r8}]
-    mov r9, [rsi + {r9}]
-    mov r10, [rsi + {r10}]
+    load_common
     mov rsi, [rsi + {rsi}]
     iretq
 11:
