@@ -118,8 +118,12 @@
 
 // The `syscall` entry.
 .macro syscall_entry quick
-    test r11d, {marker}
-    jz ring0_host_call
+    // rcx, the address behind the instruction, says whose it is: programs have no code in the image's window.
+    cmp rcx, {image_last}
+    ja 31f
+    cmp rcx, {image_base}
+    ja ring0_host_call
+31:
     swapgs
     // Without the fence a mispredicted branch would run on with the program's GS base (CVE-2019-1125).
     lfence
@@ -129,7 +133,6 @@
     mov [rsp + {orig_rax}], rax
     mov [rsp + {rcx}], rcx
     mov [rsp + {rip}], rcx
-    and r11d, {not_iopl}
     mov [rsp + {r11}], r11
     mov [rsp + {eflags}], r11
     mov rax, gs:[{scratch}]
@@ -333,7 +336,6 @@ ring0_exception:
     mov rax, [rsp + 16]
     mov [rdi + {rip}], rax
     mov rax, [rsp + 32]
-    and eax, {not_iopl}
     mov [rdi + {eflags}], rax
     mov rax, [rsp + 40]
     mov [rdi + {rsp}], rax

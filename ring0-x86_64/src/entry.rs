@@ -3,11 +3,11 @@
 //! # What hardware has done on arrival
 //! * `syscall` (SDM vol. 2B): rip in rcx, rflags in r11, flags in SFMASK cleared (so IF, DF, AC, TF, NT and IOPL are 0),
 //!   CS and SS from STAR. Nothing else: the stack pointer, GS and every other register are the interrupted code's, which
-//!   is a program's or kernel code's. Which one: **IOPL in r11**. The exits to user mode set IOPL to 1 (it grants ring 3
-//!   nothing), kernel code always runs with 0.
+//!   is a program's or kernel code's. Which one: **rcx**. Kernel code is in the image's window, where no page is
+//!   executable for a program, so that it cannot have executed a `syscall` there.
 //! * an exception or interrupt: SS, rsp, rflags, CS, rip and for some an error code on the interrupt stack that the gate
-//!   names. IF is cleared, but IOPL, AC and DF are still the interrupted code's, so clean flags are loaded before kernel
-//!   code runs (else the next host call would look like the program's).
+//!   names. IF is cleared, but AC and DF are still the interrupted code's, so clean flags are loaded before kernel
+//!   code runs.
 //!
 //! # What happens
 //! * From user mode: registers go to the `UserRegs` at `Cpu::regs`, FP state to `Cpu::fp`, and the suspended
@@ -29,15 +29,15 @@ use crate::trap::SYSCALL;
 use core::arch::{asm, global_asm, naked_asm};
 use core::mem::offset_of;
 use ring0::Exit;
+use ring0::layout::{IMAGE_BASE, IMAGE_END};
+
+// Sign-extended 32-bit immediates of the `syscall` entry.
+const _: () = assert!(IMAGE_END - 1 <= i32::MAX as u64);
 
 /// RFLAGS bits that a program may set: CF, PF, AF, ZF, SF, TF, DF, OF, NT excluded, RF, AC, ID.
 const USER_FLAGS: u64 = 0x0025_0dd5;
-/// IF, the always-one bit, and IOPL = 1, the marker of user code.
-const USER_FLAGS_SET: u64 = 1 << 9 | 1 << 1 | MARKER;
-/// IOPL = 1.
-const MARKER: u64 = 1 << 12;
-/// The IOPL field.
-const IOPL: u64 = 3 << 12;
+/// IF and the always-one bit.
+const USER_FLAGS_SET: u64 = 1 << 9 | 1 << 1;
 /// TF and RF: SYSRET does not restore them as wanted.
 const EXACT_FLAGS: u64 = 1 << 8 | 1 << 16;
 
@@ -205,8 +205,8 @@ pub unsafe extern "C" fn resume_native(cpu: *mut Cpu, exit: u64) {
 
 global_asm!(
     include_str!("entry.S"),
-    marker = const MARKER,
-    not_iopl = const !IOPL as u32,
+    image_base = const IMAGE_BASE,
+    image_last = const IMAGE_END - 1,
     exact_flags = const EXACT_FLAGS,
     user_flags = const USER_FLAGS,
     flags_set = const USER_FLAGS_SET,

@@ -34,6 +34,7 @@ pub(crate) fn run(words: &[&str]) {
         ["bug"] => others_survive_a_bug(),
         ["descriptors"] => out_of_descriptors(),
         ["memory"] => out_of_memory(),
+        ["garbage"] => crate::garbage::everywhere(),
         _ => sys::exit(98),
     }
 }

@@ -21,6 +21,7 @@ mod events;
 )]
 mod exceptions;
 mod files;
+mod garbage;
 #[expect(unsafe_code, reason = "signal frames are filled with nonsense")]
 mod hostile;
 mod limits;

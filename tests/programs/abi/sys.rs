@@ -254,6 +254,12 @@ pub(crate) fn load<T: Copy>(address: i64) -> T {
     unsafe { (address as *const T).read_unaligned() }
 }
 
+/// Writes a value at an address.
+pub(crate) fn store<T: Copy>(address: i64, value: T) {
+    // SAFETY: as above.
+    unsafe { (address as *mut T).write_unaligned(value) }
+}
+
 /// A signal handler with the `SA_SIGINFO` signature.
 pub(crate) type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
 

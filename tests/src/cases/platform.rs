@@ -13,9 +13,12 @@ const NO_EXITS: f64 = 0.001;
 const OURS: i32 = 125;
 /// A hundred thousand kicks take a while under emulation.
 const STRESS_TIMEOUT: u64 = 400;
+/// Half of the ABI cases, twice.
+const GARBAGE_TIMEOUT: u64 = 400;
 
 /// Cases for the platform itself, where it is kvm.
 pub fn platform(place: &Place) -> Vec<Case> {
+    let abi = place.program("abi");
     let crash = |how: &str| place.pillbox(&["self-test", "--crash", how], &[] as &[&str]);
     let mut cases = vec![
         case("the platform's self-test", place.pillbox(&["self-test"], &[] as &[&str]), |got| {
@@ -40,6 +43,16 @@ pub fn platform(place: &Place) -> Vec<Case> {
             status => {
                 Err(format!("status {status}: {}\n    {}", String::from_utf8_lossy(&got.stdout), errors(got)))
             }
+        },
+    ));
+    let garbage =
+        [&place.program("probe"), "garbage", &abi, &place.pillbox, "do", "--platform", &place.platform, "--"];
+    cases.push(case(
+        "garbage wherever the host process has memory",
+        Step::new(garbage).timeout(GARBAGE_TIMEOUT),
+        |got| match got.status {
+            0 => Ok(()),
+            status => Err(format!("status {status}: {}", errors(got))),
         },
     ));
     cases.extend(broken(place));

@@ -66,7 +66,7 @@ pub(super) fn instructions() {
             asm!("pushfq", "pop {0}", "mov {1}, {0}", "xor {1}, 0x3200", "push {1}", "popfq", "pushfq", "pop {1}",
                 out(reg) before, out(reg) flags);
         }
-        println!("  interrupts {:#x} changed {:#x}", flags & 0x200, (before ^ flags) & 0x3200);
+        println!("  interrupts and IOPL {:#x}, before {:#x}", flags & 0x3200, before & 0x3200);
     });
     provoke("rdpmc", here, || unsafe {
         asm!("rdpmc", in("ecx") 0, out("eax") _, out("edx") _);

@@ -57,7 +57,7 @@ pub(super) fn registers() {
             let flags: u64;
             // SAFETY: reads the flags.
             unsafe { asm!("pushfq", "pop {}", out(reg) flags) };
-            println!("  of them are set: {:#x}", flags & 0x1a_4000);
+            println!("  of them are set: {:#x}", flags & 0x1a_7000);
         },
     );
 }
