@@ -21,7 +21,7 @@ pub struct Frame {
     pub mask: u64,
     /// `uc_stack`: address, flags, size.
     pub altstack: [u64; 3],
-    /// 0, ESR and address of the last fault.
+    /// See [`fault`].
     pub fault: [u64; 3],
 }
 
@@ -65,6 +65,27 @@ const PSR_BTYPE: u64 = 0xc00;
 
 /// Nothing to find out on this architecture.
 pub fn prepare() {}
+
+/// What frames say of faults once this signal has come (Linux's `thread.fault_code` and `fault_address`): 0, ESR, address.
+/// Breakpoints, steps and floating point leave what the last one wrote, undefined instructions clear it.
+pub fn fault(last: [u64; 3], signo: i32, [_, esr]: [u64; 2], addr: u64) -> [u64; 3] {
+    const PC_ALIGNMENT: u64 = 0x22;
+    const SP_ALIGNMENT: u64 = 0x26;
+    match signo {
+        libc::SIGTRAP | libc::SIGFPE => last,
+        libc::SIGILL => [0; 3],
+        _ if matches!(esr >> 26 & 0x3f, PC_ALIGNMENT | SP_ALIGNMENT) => [0, esr, 0],
+        _ => [0, esr, super::untagged(addr)],
+    }
+}
+
+/// For a frame that is none: what frames then say of faults, `si_code` and `si_addr` of the SIGSEGV. `above`: something is
+/// mapped at `sp` or above (Linux's `arm64_notify_segfault` does not look whether it begins above).
+pub fn bad_frame(_last: [u64; 3], sp: u64, above: bool) -> ([u64; 3], i32, u64) {
+    const SEGV_MAPERR: i32 = 1;
+    const SEGV_ACCERR: i32 = 2;
+    ([0; 3], if above { SEGV_ACCERR } else { SEGV_MAPERR }, sp)
+}
 
 /// Pushes a frame and points the registers at the handler.
 ///
@@ -122,7 +143,7 @@ pub fn push(
     Ok(())
 }
 
-/// Undoes [`push`].
+/// Undoes [`push`]. The registers are loaded even from a frame that is then refused.
 ///
 /// # Errors
 /// EFAULT if the frame cannot be read, EINVAL if it makes no sense.
@@ -137,21 +158,30 @@ pub fn pop(
     let mut bytes = [0u8; RESERVED];
     read(regs.sp, &mut bytes)?;
     let word = |offset: usize| u64::from_ne_bytes(core::array::from_fn(|i| bytes[offset + i]));
-    if word(REGS + 33 * 8) & FOREIGN_PSTATE != 0 {
+    // As in Linux, a frame that turns out to be bad has loaded its registers all the same.
+    for (index, value) in regs.x.iter_mut().enumerate() {
+        *value = word(REGS + index * 8);
+    }
+    let pstate = word(REGS + 33 * 8);
+    let at = core::mem::replace(&mut regs.sp, word(REGS + 31 * 8));
+    regs.pc = word(REGS + 32 * 8);
+    regs.pstate = regs.pstate & !(RESTORED_PSTATE | PSR_BTYPE) | pstate & RESTORED_PSTATE;
+    regs.syscall = !0;
+    if pstate & FOREIGN_PSTATE != 0 {
         return Err(Errno::EINVAL);
     }
     let mut found = false;
     let mut offset = RESERVED;
     while offset + 8 <= FRAME_SIZE {
         let mut head = [0; 8];
-        read(regs.sp + offset as u64, &mut head)?;
+        read(at + offset as u64, &mut head)?;
         let head = u64::from_ne_bytes(head);
         let (magic, size) = (head as u32, (head >> 32) as usize);
         match magic {
             0 if size == 0 => break,
             FPSIMD_MAGIC if size == FPSIMD_SIZE && !found && offset + size <= FRAME_SIZE => {
                 let mut record = [0u8; FPSIMD_SIZE];
-                read(regs.sp + offset as u64, &mut record)?;
+                read(at + offset as u64, &mut record)?;
                 let half = |at: usize| u32::from_ne_bytes(core::array::from_fn(|i| record[at + i]));
                 (fp.fpsr, fp.fpcr) = (half(8), half(12));
                 for (index, value) in fp.v.iter_mut().enumerate() {
@@ -167,13 +197,6 @@ pub fn pop(
     if !found {
         return Err(Errno::EINVAL);
     }
-    for (index, value) in regs.x.iter_mut().enumerate() {
-        *value = word(REGS + index * 8);
-    }
-    regs.sp = word(REGS + 31 * 8);
-    regs.pc = word(REGS + 32 * 8);
-    regs.pstate = regs.pstate & !(RESTORED_PSTATE | PSR_BTYPE) | word(REGS + 33 * 8) & RESTORED_PSTATE;
-    regs.syscall = !0;
     Ok(Restored {
         mask: word(UC_SIGMASK),
         altstack: [word(UC_STACK), word(UC_STACK + 8), word(UC_STACK + 16)],

@@ -25,7 +25,7 @@ pub struct Frame {
     pub mask: u64,
     /// `uc_stack`: address, flags, size.
     pub altstack: [u64; 3],
-    /// Exception vector, error code and address of the last fault.
+    /// See [`fault`].
     pub fault: [u64; 3],
 }
 
@@ -85,6 +85,19 @@ fn xstate() -> (u64, usize) {
 /// Finds the FP features. Executes CPUID, which leaves a VM: call it once before the first task.
 pub fn prepare() {
     let _ = xstate();
+}
+
+/// What frames say of faults once this signal has come (Linux's `thread.trap_nr`, `error_code` and `cr2`): vector, error
+/// code, and the address of the last page fault.
+pub fn fault([.., cr2]: [u64; 3], _signo: i32, [vector, error]: [u64; 2], addr: u64) -> [u64; 3] {
+    const PAGE_FAULT: u64 = 14;
+    [vector, error, if vector == PAGE_FAULT { addr } else { cr2 }]
+}
+
+/// For a frame that is none: what frames then say of faults, `si_code` and `si_addr` of the SIGSEGV.
+pub fn bad_frame(last: [u64; 3], _sp: u64, _above: bool) -> ([u64; 3], i32, u64) {
+    const SI_KERNEL: i32 = 0x80;
+    (last, SI_KERNEL, 0)
 }
 
 fn probe_xstate() -> u64 {
@@ -167,7 +180,8 @@ pub fn push(
     Ok(())
 }
 
-/// Undoes [`push`]: the stack pointer is behind the return address, which the handler's `ret` has popped.
+/// Undoes [`push`]: the stack pointer is behind the return address, which the handler's `ret` has popped. The registers
+/// are loaded even from a frame that is then refused.
 ///
 /// # Errors
 /// EFAULT if the frame cannot be read, EINVAL if it makes no sense.
@@ -180,12 +194,6 @@ pub fn pop(
     read(regs.rsp.wrapping_sub(8), &mut bytes)?;
     let word = |offset: usize| u64::from_ne_bytes(core::array::from_fn(|i| bytes[offset + i]));
     let m = |index: usize| word(MCONTEXT + index * 8);
-    let fp_at = m(23);
-    if fp_at == 0 {
-        *fp = FpState::initial();
-    } else {
-        pop_fp(fp, fp_at, read)?;
-    }
     let flags = regs.eflags & !RESTORED_FLAGS | m(17) & RESTORED_FLAGS;
     *regs = UserRegs {
         r8: m(0),
@@ -211,6 +219,11 @@ pub fn pop(
         orig_rax: !0,
         ..*regs
     };
+    // As in Linux, a frame that turns out to be bad has loaded its registers all the same.
+    match m(23) {
+        0 => *fp = FpState::initial(),
+        at => pop_fp(fp, at, read)?,
+    }
     Ok(Restored { mask: word(SIGMASK), altstack: [word(UC + 16), word(UC + 24), word(UC + 32)] })
 }
 

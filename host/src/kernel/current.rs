@@ -11,7 +11,7 @@ use crate::abi::{Errno, Result};
 use crate::arch::{FpState, UserRegs};
 use crate::cred::Cred;
 use crate::mm::Mm;
-use crate::platform::{Context, FaultInfo, UserSpace};
+use crate::platform::{Context, UserSpace};
 use crate::sync::{WaitQueue, Waiter};
 use crate::vfs::{FdTable, FsContext};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -50,9 +50,8 @@ pub struct Current {
     pub(super) restart: Option<Restart>,
     /// Who waits for this task to exec or exit.
     pub(super) vfork_done: Option<Arc<VforkDone>>,
-    /// Details of the last fault, for signal frames.
-    pub(super) fault: FaultInfo,
-    pub(super) fault_addr: u64,
+    /// What signal frames say of faults: see `sigframe::fault`.
+    pub(super) fault: [u64; 3],
     /// Where handlers without a restorer return to.
     pub(super) trampoline: u64,
     /// For `wait_on`: made once.
@@ -92,8 +91,7 @@ impl Current {
             saved_mask: None,
             restart: None,
             vfork_done: None,
-            fault: FaultInfo::default(),
-            fault_addr: 0,
+            fault: [0; 3],
             trampoline: 0,
             waiter: None,
             futex_waiter: None,

@@ -3,7 +3,8 @@
 use super::signal::SigInfo;
 use super::task::work;
 use super::{Current, WaitStatus};
-use crate::platform::{Trap, local};
+use crate::arch::sigframe;
+use crate::platform::{FaultInfo, Trap, local};
 use core::sync::atomic::Ordering;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -63,6 +64,11 @@ impl Current {
         }
     }
 
+    /// For signal frames.
+    fn note_fault(&mut self, signo: i32, info: FaultInfo, addr: u64) {
+        self.fault = sigframe::fault(self.fault, signo, [info.trapno, info.err], addr);
+    }
+
     #[inline(never)]
     fn handle_trap(&mut self, trap: Trap) {
         match trap {
@@ -71,12 +77,12 @@ impl Current {
                 self.kernel.metrics.page_faults.add();
                 self.task.faults[0].fetch_add(1, Ordering::Relaxed);
                 if let Err(fault) = self.mm().handle_fault(addr, access) {
-                    (self.fault, self.fault_addr) = (info, addr);
+                    self.note_fault(fault.signo, info, addr);
                     self.force_signal(SigInfo::fault(fault.signo, fault.code, addr));
                 }
             }
             Trap::Signal(signal) => {
-                (self.fault, self.fault_addr) = (signal.info, signal.addr);
+                self.note_fault(signal.signo, signal.info, signal.addr);
                 self.force_signal(SigInfo::fault(signal.signo, signal.code, signal.addr));
             }
             Trap::Kick => {

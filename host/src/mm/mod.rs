@@ -210,6 +210,11 @@ impl Mm {
         self.state.lock().vmas.iter().cloned().collect()
     }
 
+    /// Whether anything is mapped at `addr` or above.
+    pub fn is_mapped_above(&self, addr: u64) -> bool {
+        self.state.lock().vmas.find_from(crate::arch::untagged(addr)).is_some()
+    }
+
     /// Where the loader put things, for `/proc/PID/{stat,maps,cmdline,environ}`.
     pub fn layout(&self) -> Layout {
         self.state.lock().layout.clone()

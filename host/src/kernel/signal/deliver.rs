@@ -163,7 +163,7 @@ impl Current {
             top,
             mask: mask.0,
             altstack: [alt.sp, alt.flags_at(sp) as u32 as u64, alt.size],
-            fault: [self.fault.trapno, self.fault.err, self.fault_addr],
+            fault: self.fault,
         };
         let mm = self.mm().clone();
         let floor = if switch || on_alt { alt.sp } else { 0 };
@@ -189,7 +189,12 @@ impl Current {
                 // Errors are ignored, as in Linux.
                 let _ = self.set_altstack(sp, flags as i32, size);
             }
-            Err(_) => self.force_segv(0),
+            Err(_) => {
+                let sp = self.regs.sp();
+                let (code, addr);
+                (self.fault, code, addr) = sigframe::bad_frame(self.fault, sp, mm.is_mapped_above(sp));
+                self.force_signal(SigInfo::fault(SIGSEGV, code, addr));
+            }
         }
         self.regs.clear_syscall();
     }

@@ -16,7 +16,9 @@ use crate::hostsys::{self, cpu};
 use core::sync::atomic::{AtomicU64, Ordering};
 use kvm_bindings::{KVM_EXIT_MMIO, kvm_irq_level, kvm_run, kvm_vcpu_events, kvm_vcpu_init};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
-use linux_raw_sys::general::ILL_ILLOPC;
+use linux_raw_sys::general::{
+    FPE_FLTDIV, FPE_FLTINV, FPE_FLTOVF, FPE_FLTRES, FPE_FLTUND, FPE_FLTUNK, ILL_ILLOPC,
+};
 use pagetables::{Attrs, PageSize};
 use ring0::layout::{IMAGE_END, PERCPU_BASE, PERCPU_END};
 use ring0::{Exception, Exit};
@@ -436,11 +438,19 @@ pub(super) fn exception(
         class::BRK | class::BREAKPOINT => (libc::SIGTRAP, libc::TRAP_BRKPT, regs.pc),
         class::SOFTWARE_STEP => (libc::SIGTRAP, libc::TRAP_TRACE, regs.pc),
         class::WATCHPOINT => (libc::SIGTRAP, libc::TRAP_HWBKPT, exception.addr),
-        class::FP_EXCEPTION => (libc::SIGFPE, 0, regs.pc),
+        class::FP_EXCEPTION => (libc::SIGFPE, fp_code(exception.code), regs.pc),
         _ => (libc::SIGILL, ILL_ILLOPC as i32, regs.pc),
     };
     let info = FaultInfo { trapno: 0, err: exception.code };
     Some(Trap::Signal(SignalInfo { signo, code, addr, info }))
+}
+
+/// `si_code` of a trapped floating-point exception: the syndrome's flags, in Linux's order, if it says that they are valid.
+fn fp_code(esr: u64) -> i32 {
+    const VALID: u64 = 1 << 23;
+    let codes = [FPE_FLTINV, FPE_FLTDIV, FPE_FLTOVF, FPE_FLTUND, FPE_FLTRES];
+    let first = codes.iter().enumerate().find(|(bit, _)| esr & VALID != 0 && esr & 1 << bit != 0);
+    first.map_or(FPE_FLTUNK, |(_, code)| *code) as i32
 }
 
 /// Whether the calling code runs inside the guest.

@@ -4,9 +4,28 @@ use super::{jump, provoke};
 use crate::sys::{self, memory};
 use core::arch::asm;
 
-/// What else frames say is not compared yet.
-pub(super) fn reason(_: *mut libc::ucontext_t) -> String {
-    String::new()
+/// Syndrome and address, as signal frames carry them: of aborts without what depends on the state of page tables, and with the
+/// address as a distance from `address`.
+pub(super) fn reason(context: *mut libc::ucontext_t, address: i64) -> String {
+    const ESR_MAGIC: u32 = 0x4553_5201;
+    // SAFETY: the kernel passed it to a handler; the records end with an empty one (uapi/asm/sigcontext.h).
+    let (esr, at) = unsafe {
+        let machine = &raw const (*context).uc_mcontext;
+        let mut record = ((&raw const (*machine).pstate) as usize + 8).next_multiple_of(16) as *const u32;
+        while record.read() != ESR_MAGIC && record.read() != 0 {
+            record = record.byte_add(record.add(1).read() as usize);
+        }
+        let esr = (record.read() == ESR_MAGIC).then(|| record.add(2).cast::<u64>().read());
+        (esr, (*machine).fault_address as i64)
+    };
+    let shown = esr.map(|esr| match (esr >> 26, esr & 0x3f) {
+        (0x20 | 0x24, 4..8) => esr & !3,
+        // Access flag or permission: Linux may have made the page old.
+        (0x20 | 0x24, 8..16) => esr & !7,
+        _ => esr,
+    });
+    let place = if at == 0 { 0 } else { at.wrapping_sub(address) };
+    format!(" syndrome {shown:x?} at {place:#x}{}", if at == 0 { " itself" } else { "" })
 }
 
 pub(super) fn instructions() {

@@ -40,7 +40,10 @@ extern "C" fn tell(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::
     } else {
         format!("off by {}", address.wrapping_sub(expected))
     };
-    println!("  signal {signal} signo {signo} code {code} at {place}{}", cpu::reason(context.cast()));
+    println!(
+        "  signal {signal} signo {signo} code {code} at {place}{}",
+        cpu::reason(context.cast(), address)
+    );
     sys::flush();
     sys::exit(0);
 }

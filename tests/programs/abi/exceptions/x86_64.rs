@@ -5,7 +5,7 @@ use crate::sys;
 use core::arch::{asm, global_asm};
 
 /// Vector and error code, as signal frames carry them.
-pub(super) fn reason(context: *mut libc::ucontext_t) -> String {
+pub(super) fn reason(context: *mut libc::ucontext_t, _: i64) -> String {
     // SAFETY: the kernel passed it to a handler.
     let registers = unsafe { &(*context).uc_mcontext.gregs };
     format!(" vector {} error {:#x}", registers[libc::REG_TRAPNO as usize], registers[libc::REG_ERR as usize])

@@ -6,12 +6,12 @@ use core::arch::asm;
 /// What the handler of the fault is told of the interrupted code.
 pub(super) fn describe(code: i32, address: i64, context: *mut libc::ucontext_t) -> String {
     // SAFETY: the kernel passed it to a handler.
-    let pc = unsafe { (*context).uc_mcontext.pc };
-    // Of a frame that is none Linux names the stack pointer, which is nobody's business.
-    if code == libc::SI_KERNEL || pc != address as u64 {
-        "for its frame".to_owned()
-    } else {
-        format!("code {code} at {address:#x}")
+    let (pc, sp) = unsafe { ((*context).uc_mcontext.pc, (*context).uc_mcontext.sp) };
+    match address as u64 {
+        at if at == pc => format!("code {code} at {at:#x}"),
+        // A frame that is none.
+        at if at == sp => format!("code {code} at its stack pointer"),
+        _ => format!("code {code} elsewhere"),
     }
 }
 
