@@ -20,10 +20,11 @@ pub(super) struct Args {
     /// Crash in ring 0 instead
     #[arg(long, value_enum)]
     crash: Option<selftest::Crash>,
-    /// Try for minutes what the other steps try once
-    #[arg(long)]
-    stress: bool,
-    /// Run CMD in a sandbox in which `prctl(0x50424247)` is a bug of ours: a panic while a lock is held
+    /// Try for minutes what the other steps try once; STEP: only steps whose names begin so
+    #[arg(long, num_args = 0..=1, value_name = "STEP", default_missing_value = "")]
+    stress: Option<String>,
+    /// Run CMD in a sandbox in which `prctl(0x50424247)` is a bug of ours, a panic while a lock is held, and
+    /// `prctl(0x50424248)` reads memory of the host process
     #[arg(long, num_args = 1.., value_name = "CMD", allow_hyphen_values = true)]
     with_bug: Vec<OsString>,
     /// The memory that programs of that sandbox can have together, in MiB
@@ -50,8 +51,8 @@ pub(super) fn main(args: &Args) -> ExitCode {
         }
     };
     crate::hostsys::fault::install(crate::mm::fixup);
-    if args.stress {
-        let ok = selftest::stress::run(&platform, &mut |name, outcome| match outcome {
+    if let Some(step) = &args.stress {
+        let ok = selftest::stress::run(&platform, step, &mut |name, outcome| match outcome {
             Ok(measured) => println!("{name}\tok\t{measured}"),
             Err(error) => println!("{name}\tfailed\t{error}"),
         });

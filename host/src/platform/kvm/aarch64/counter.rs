@@ -17,7 +17,9 @@ const KVM_ARM_SET_COUNTER_OFFSET: u64 = 0x4010_aeb5;
 /// KVM's id of the virtual counter (KVM_REG_ARM_TIMER_CNT).
 const TIMER_COUNT: u64 = 0x6030_0000_0013_df1a;
 /// How often to try.
-const TRIES: u32 = 12;
+const TRIES: u32 = 64;
+/// After how many of them twice the error will do.
+const TRIES_PER_BIT: u32 = 8;
 
 /// Makes the guest's counter the host's, on all vCPUs of the VM: they share the offset, and creating another one
 /// would reset it.
@@ -30,30 +32,29 @@ pub(super) fn synchronise(vm: &VmFd, vcpu: &VcpuFd) -> Result<(), Error> {
             return Ok(());
         }
     }
-    let mut latency = 0;
-    let mut best = (u64::MAX, 0);
-    for _ in 0..TRIES {
+    // What the ioctl takes from our reading to KVM's, as each attempt says: the median, since an interruption in between
+    // makes nonsense of one. No setting is kept that was not compared, so what counts as agreement grows with time.
+    let mut latencies: Vec<i64> = Vec::new();
+    for attempt in 0..TRIES {
+        latencies.sort_unstable();
+        let latency = latencies.get(latencies.len() / 2).copied().unwrap_or(0);
         set(vcpu, latency)?;
-        let (error, doubt) = compare(vcpu)?;
-        if error.unsigned_abs() + doubt < best.0 {
-            best = (error.unsigned_abs() + doubt, latency);
-        }
-        if error == 0 {
+        let error = compare(vcpu)?;
+        if error.unsigned_abs() <= 1 << (attempt / TRIES_PER_BIT) {
             break;
         }
-        // A counter that is behind was set too early by that much.
-        latency = latency.wrapping_sub(error as u64);
+        latencies.push(latency - error);
     }
-    set(vcpu, best.1)
+    Ok(())
 }
 
-fn set(vcpu: &VcpuFd, latency: u64) -> Result<(), Error> {
-    let value = counter::read().wrapping_add(latency);
+fn set(vcpu: &VcpuFd, latency: i64) -> Result<(), Error> {
+    let value = counter::read().wrapping_add_signed(latency);
     vcpu.set_one_reg(TIMER_COUNT, &value.to_le_bytes()).map(drop).map_err(failed("KVM_SET_ONE_REG"))
 }
 
-/// How far the guest's counter is ahead, and half the time the comparison took: the tightest of three.
-fn compare(vcpu: &VcpuFd) -> Result<(i64, u64), Error> {
+/// How far the guest's counter is ahead: the tightest of three readings between two of the host's.
+fn compare(vcpu: &VcpuFd) -> Result<i64, Error> {
     let mut best = (0, u64::MAX);
     for _ in 0..3 {
         let mut value = [0; 8];
@@ -64,5 +65,5 @@ fn compare(vcpu: &VcpuFd) -> Result<(i64, u64), Error> {
             best = (u64::from_le_bytes(value).wrapping_sub(before.wrapping_add(half)) as i64, half);
         }
     }
-    Ok(best)
+    Ok(best.0)
 }
