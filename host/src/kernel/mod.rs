@@ -101,6 +101,9 @@ impl Default for Options {
 /// The `prctl` operation that is a bug of ours where [`Options::provoke_bugs`] says so, and unknown elsewhere.
 pub const PROVOKE_BUG: u32 = 0x5042_4247;
 
+/// The `prctl` operation that reads the host process's own memory in kernel code, under the same condition.
+pub const READ_HOST: u32 = 0x5042_4248;
+
 /// The first program, loaded.
 pub struct Init {
     /// Its memory.
@@ -177,6 +180,18 @@ impl Kernel {
             let _held = task.group.state.lock();
             panic!("a bug was asked for");
         }
+    }
+
+    /// A number made from the host process's environment, which lies on its first thread's stack: no window of ours. None
+    /// unless [`Options::provoke_bugs`] says so.
+    pub fn read_host(&self) -> Option<u32> {
+        let hash = |sum: u32, byte: &u8| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+        let read = || {
+            std::env::vars_os().fold(7, |sum, (name, value)| {
+                name.as_encoded_bytes().iter().chain(value.as_encoded_bytes()).fold(sum, hash)
+            })
+        };
+        self.options.provoke_bugs.then(read)
     }
 
     /// Fills `out` with random bytes.

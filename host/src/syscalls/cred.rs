@@ -3,7 +3,7 @@
 use super::Args;
 use crate::abi::{Errno, Result};
 use crate::cred::{CAP_LAST, Caps, Cred, securebits};
-use crate::kernel::{Current, PROVOKE_BUG};
+use crate::kernel::{Current, PROVOKE_BUG, READ_HOST};
 
 use crate::kernel::task::COMM_LEN;
 use core::sync::atomic::Ordering;
@@ -286,6 +286,7 @@ pub(super) fn prctl(cur: &mut Current, args: &Args) -> Result<u64> {
             cur.kernel.provoke_bug(&cur.task);
             Err(Errno::EINVAL)
         }
+        READ_HOST => cur.kernel.read_host().map(|sum| u64::from(sum >> 1)).ok_or(Errno::EINVAL),
         _ => Err(Errno::EINVAL),
     }
 }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::{at_rest, end, errors};
 
-/// `PILLBOX... ABI --child garbage` beside `ABI --child garbage`.
+/// `PILLBOX... ABI --child garbage` (whose kernel has to read host memory when asked to) beside `ABI --child garbage`.
 pub(crate) fn check(abi: &str, pillbox: &[&str]) -> Result<(), String> {
     let words = ["--child", "garbage"];
     let mut sandbox = start(&[pillbox, &[abi], &words].concat())?;
@@ -20,6 +20,9 @@ pub(crate) fn check(abi: &str, pillbox: &[&str]) -> Result<(), String> {
     let ours = ours?;
     let natively = tell(&mut start(&[&[abi], words.as_slice()].concat())?, &maps?)?;
     println!("{}", ours.0.lines().last().unwrap_or_default());
+    if !ours.0.contains("reads of host memory: true") {
+        return Err("its kernel has not read the host's memory".to_owned());
+    }
     if ours.1 == natively.1 {
         return Ok(());
     }

@@ -232,7 +232,9 @@ fn nested(tally: &mut Tally, arch: Arch) {
         // On x86_64 this machine itself shows it.
         let systrap = Place { platform: "systrap".to_owned(), ..place.clone() };
         run(format!("nested {arch}, systrap"), small(Board::Usual), &cases::anywhere(&systrap));
-        run(format!("nested {arch}, 16 KiB pages"), small(Board::Pages16k), &cases::smoke(&place));
+        let mut pages_16k = cases::smoke(&place);
+        pages_16k.push(cases::exact_clocks(&place));
+        run(format!("nested {arch}, 16 KiB pages"), small(Board::Pages16k), &pages_16k);
         run(format!("nested {arch}, Raspberry Pi 4"), small(Board::Raspi4b), &cases::smoke(&place));
     }
 }

@@ -18,7 +18,7 @@ use crate::guest::{Guest, Outcome, Step};
 pub use abi::abi;
 pub use basics::{SCRIPT, SCRIPT_TEXT, anywhere, debian, here, small, smoke};
 pub use outside::{idle, killed, without_kvm};
-pub use platform::platform;
+pub use platform::{exact_clocks, platform};
 
 /// Judges the outcomes of a case's steps; `Err` says what is wrong.
 pub type Check = Box<dyn Fn(&[Outcome]) -> Result<(), String>>;

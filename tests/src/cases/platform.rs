@@ -2,6 +2,7 @@
 //! leave the VM alone.
 
 use super::{Case, Place, gives};
+use crate::arch::Arch;
 use crate::guest::{Outcome, Step};
 
 /// Operations that a sandbox serves without leaving the VM.
@@ -18,7 +19,7 @@ const GARBAGE_TIMEOUT: u64 = 400;
 
 /// Cases for the platform itself, where it is kvm.
 pub fn platform(place: &Place) -> Vec<Case> {
-    let abi = place.program("abi");
+    let (abi, exact) = (place.program("abi"), place.arch == Arch::X86_64);
     let crash = |how: &str| place.pillbox(&["self-test", "--crash", how], &[] as &[&str]);
     let mut cases = vec![
         case("the platform's self-test", place.pillbox(&["self-test"], &[] as &[&str]), |got| {
@@ -38,15 +39,24 @@ pub fn platform(place: &Place) -> Vec<Case> {
     cases.push(case(
         "kicks, engines, registers and clocks under stress",
         place.pillbox(&["self-test", "--stress"], &[] as &[&str]).timeout(STRESS_TIMEOUT),
-        |got| match got.status {
+        move |got| match got.status {
+            0 if exact => never_backwards(got),
             0 => Ok(()),
             status => {
                 Err(format!("status {status}: {}\n    {}", String::from_utf8_lossy(&got.stdout), errors(got)))
             }
         },
     ));
-    let garbage =
-        [&place.program("probe"), "garbage", &abi, &place.pillbox, "do", "--platform", &place.platform, "--"];
+    let garbage = [
+        &place.program("probe"),
+        "garbage",
+        &abi,
+        &place.pillbox,
+        "self-test",
+        "--platform",
+        &place.platform,
+        "--with-bug",
+    ];
     cases.push(case(
         "garbage wherever the host process has memory",
         Step::new(garbage).timeout(GARBAGE_TIMEOUT),
@@ -61,6 +71,20 @@ pub fn platform(place: &Place) -> Vec<Case> {
         cases.push(case(&format!("mb {name} makes no exits"), step, no_exits));
     }
     cases
+}
+
+/// Where host and guest have one counter, to the tick (x86_64; arm64 from Linux 6.4 on): no clock runs backwards, ever.
+pub fn exact_clocks(place: &Place) -> Case {
+    let step = place.pillbox(&["self-test", "--stress", "clocks"], &[] as &[&str]).timeout(STRESS_TIMEOUT);
+    case("clocks of host and guest never run backwards", step, never_backwards)
+}
+
+fn never_backwards(got: &Outcome) -> Result<(), String> {
+    let text = String::from_utf8_lossy(&got.stdout);
+    let mut clocks = text.split(" at most ").skip(1).peekable();
+    let never =
+        clocks.peek().is_some() && clocks.all(|clock| clock.starts_with("0 ns behind, the host 0 ns"));
+    if got.status == 0 && never { Ok(()) } else { Err(format!("status {}: {text}", got.status)) }
 }
 
 /// Sandboxes in which something is wrong: with us, or with the host.
