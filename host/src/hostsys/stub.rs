@@ -171,6 +171,14 @@ pub fn wait_shared(word: &AtomicU32, expected: u32) {
     let _ = unsafe { syscall(libc::SYS_futex, args) };
 }
 
+/// As [`wait_shared`], for some time at most.
+pub fn wait_shared_for(word: &AtomicU32, expected: u32, time: core::time::Duration) {
+    let spec = [time.as_secs(), u64::from(time.subsec_nanos())];
+    let args = [word.as_ptr() as u64, libc::FUTEX_WAIT as u64, expected.into(), spec.as_ptr() as u64, 0, 0];
+    // SAFETY: the word is a valid aligned u32, the time a `struct timespec` on both architectures.
+    let _ = unsafe { syscall(libc::SYS_futex, args) };
+}
+
 /// Wakes everybody who sleeps on a word shared between processes.
 pub fn wake_shared(word: &AtomicU32) {
     let args = [word.as_ptr() as u64, libc::FUTEX_WAKE as u64, i32::MAX as u64, 0, 0, 0];

@@ -69,6 +69,7 @@ impl Current {
         let comm = self.task.resources.lock().comm;
         let resources = Resources { mm: Some(vm), fds: Some(fds), fs: Some(fs), cred: self.cred(), comm };
         let context = self.kernel.platform.new_context()?;
+        self.context.save_fp(&mut self.fp);
         let mut regs = self.regs;
         regs.set_result(0);
         regs.clear_syscall();

@@ -74,6 +74,7 @@ impl Current {
         *self.task.group.exe.lock() = program.exe;
         self.task.group.dumpable.store(1, Ordering::Relaxed);
         self.regs = UserRegs::start(program.ip, program.sp);
+        self.context.drop_fp();
         *self.fp = FpState::initial();
         self.map_trampoline()
     }

@@ -30,6 +30,7 @@ impl Mm {
             limits: super::MmLimits::default(),
             state: Lock::default(),
         });
+        child.space.space().set_areas(child.this.clone());
         child.limits.copy_from(&self.limits);
         // Lowered rights must hold everywhere before anybody sees the child. If it fails half-way, what the child has
         // got goes with it.

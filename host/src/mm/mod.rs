@@ -69,7 +69,7 @@ pub use usermem::Pod;
 pub use vma::{Backing, VmFlags, Vma};
 
 use crate::abi::Result;
-use crate::platform::{AddressSpace, Capabilities, Frame, Platform, Prot};
+use crate::platform::{AddressSpace, Areas, Capabilities, Frame, Platform, Prot};
 use crate::sync::Lock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -120,6 +120,15 @@ struct Deferred {
     sync: bool,
 }
 
+impl Areas for Mm {
+    fn is_private_code(&self, va: u64) -> bool {
+        let state = self.state.lock();
+        state.vmas.find(va).is_some_and(|vma| {
+            vma.is_private() && vma.prot.contains(Prot::EXEC) && !vma.prot.contains(Prot::WRITE)
+        })
+    }
+}
+
 impl Mm {
     /// An empty address space.
     ///
@@ -127,14 +136,16 @@ impl Mm {
     /// ENOMEM.
     pub fn new(platform: &Arc<dyn Platform>) -> Result<Arc<Mm>> {
         let space = platform.new_space()?;
-        Ok(Arc::new_cyclic(|this| Mm {
+        let mm = Arc::new_cyclic(|this| Mm {
             this: this.clone(),
             platform: platform.clone(),
             space: Tables::new(space),
             caps: platform.capabilities(),
             limits: MmLimits::default(),
             state: Lock::default(),
-        }))
+        });
+        mm.space.space().set_areas(mm.this.clone());
+        Ok(mm)
     }
 
     /// What the platform runs.

@@ -9,7 +9,7 @@
 use crate::abi::Result;
 use crate::arch::{FpState, UserRegs};
 use core::sync::atomic::{AtomicU32, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 pub mod choose;
 pub mod kvm;
@@ -169,6 +169,8 @@ pub trait AddressSpace: Send + Sync {
     /// Waits until no worker can use a translation removed or lowered before the call. Cheap when this space is not
     /// running elsewhere. Call without holding a lock that a worker may need to leave user code.
     fn sync(&self);
+    /// Says who knows what its pages are. Once, before code runs in it; a platform that does not care need not be told.
+    fn set_areas(&self, _areas: Weak<dyn Areas>) {}
     /// Whether no code can run in it any more, because the host has ended what it ran in.
     fn is_lost(&self) -> bool {
         false
@@ -177,11 +179,23 @@ pub trait AddressSpace: Send + Sync {
     fn as_any(&self) -> &dyn std::any::Any;
 }
 
+/// What the owner of an address space knows of its pages and the space does not.
+pub trait Areas: Send + Sync {
+    /// Whether the page at `va` is code that nobody but the program can change, and it only after more than a store:
+    /// executable, not writable, not shared. Called without any lock of the platform.
+    fn is_private_code(&self, va: u64) -> bool;
+}
+
 /// Per-task execution state that the platform needs (nothing on kvm; a stub thread on systrap).
 pub trait Context: Send {
-    /// Runs application code until it traps. `regs` and `fp` are loaded before and saved after. `regs` may hold
+    /// Runs application code until it traps. `regs` and `fp` are loaded before and saved after (`fp` at the latest when
+    /// asked to by [`save_fp`](Self::save_fp)). `regs` may hold
     /// anything a program can put there; what no CPU accepts becomes the signal Linux would send.
     fn switch(&mut self, space: &Arc<dyn AddressSpace>, regs: &mut UserRegs, fp: &mut FpState) -> Trap;
+    /// Before `fp` is read: after a system call it may be older than what the CPU has, until this is called.
+    fn save_fp(&mut self, _fp: &mut FpState) {}
+    /// Before `fp` is overwritten: what the CPU may still have does not matter any more.
+    fn drop_fp(&mut self) {}
 }
 
 /// An address space as a task keeps it to run in: with the answer to whose it is, which every switch would ask for.

@@ -9,6 +9,7 @@ mod programs;
 #[expect(unsafe_code, reason = "page frames by address")]
 mod world;
 
+mod calls;
 mod hostile;
 mod kill;
 mod switch;

@@ -101,3 +101,74 @@ program!(
     "int 0x80",
     "ud2",
 );
+
+// Calls that can be rewritten. r9 gets the bytes of the call as the program sees them.
+program!(
+    hot,
+    "nop",
+    "2:",
+    "inc rbx",
+    "lea r8, [rip + 3f]",
+    "mov r9, [r8]",
+    "3: mov eax, 39",
+    "syscall",
+    "jmp 2b",
+);
+// Every register changes, flags and vectors too. No stack is used: what is below rsp is the program's.
+program!(
+    hot_registers,
+    "nop",
+    "2:",
+    "add rbx, 2",
+    "add rdx, 3",
+    "add rsi, 4",
+    "add rdi, 5",
+    "add r8, 7",
+    "add r9, 8",
+    "add r10, 9",
+    "add r12, 10",
+    "add r13, 11",
+    "add r14, 12",
+    "add r15, 13",
+    "addpd xmm0, xmm1",
+    "vaddpd ymm2, ymm2, ymm3",
+    // Other flags each time.
+    "movabs rax, 0x7ffffffffffffff1",
+    "add rbp, rax",
+    "mov eax, 39",
+    "syscall",
+    "jmp 2b",
+);
+// As libc reads.
+program!(
+    hot_read,
+    "nop",
+    "2:",
+    "inc rbx",
+    "lea r8, [rip + 3f]",
+    "mov r9, [r8]",
+    "call 3f",
+    "jmp 2b",
+    "3:",
+    "xor eax, eax",
+    "syscall",
+    "cmp rax, -4096",
+    "ja 4f",
+    "ret",
+    ".byte 0x66, 0x2e, 0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0",
+    "4:",
+    "ud2",
+);
+// A call, again and again, until rdi is not 0: then GS base is rsi's first.
+program!(
+    hot_bases,
+    "nop",
+    "2:",
+    "inc rbx",
+    "test rdi, rdi",
+    "jz 3f",
+    "wrgsbase rsi",
+    "3: mov eax, 39",
+    "syscall",
+    "jmp 2b",
+);

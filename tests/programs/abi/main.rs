@@ -10,6 +10,8 @@
 #[expect(unsafe_code, reason = "system calls are the subject of this program")]
 mod sys;
 
+#[expect(unsafe_code, reason = "read gets pointers to nothing")]
+mod calls;
 mod child;
 mod code;
 mod credentials;
@@ -48,6 +50,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("instructions", exceptions::MORE),
     ("registers", registers::CASES),
     ("code", code::CASES),
+    ("calls", calls::CASES),
     ("hostile", hostile::CASES),
     ("windows", windows::CASES),
     ("machine", windows::MACHINE_CASES),

@@ -10,6 +10,7 @@ const FAMILIES: &[&str] = &[
     "instructions",
     "registers",
     "code",
+    "calls",
     "hostile",
     "windows",
     "memory",

@@ -171,6 +171,7 @@ impl Current {
             // Overflowing the alternate stack is a bad frame, not a write to what lies below.
             if at < floor { Err(Errno::EFAULT) } else { mm.write(at, bytes) }
         };
+        self.context.save_fp(&mut self.fp);
         sigframe::push(&mut self.regs, &mut self.fp, &frame, &mut write)?;
         if alt.flags & AltStack::AUTODISARM != 0 && switch {
             self.altstack = AltStack::NONE;
@@ -182,6 +183,7 @@ impl Current {
     pub fn sigreturn(&mut self) {
         let mm = self.mm().clone();
         let mut read = |at: u64, bytes: &mut [u8]| mm.read(at, bytes);
+        self.context.drop_fp();
         match sigframe::pop(&mut self.regs, &mut self.fp, &mut read) {
             Ok(restored) => {
                 self.set_blocked(SigSet(restored.mask));

@@ -1,9 +1,11 @@
 //! A task's stub thread, and the switch into the program and back.
 
 use super::Shares;
-use super::layout::{Control, TURN_KERNEL, TURN_STUB};
+use super::arch::Frames;
+use super::layout::{Control, KIND_CALL, TURN_KERNEL, TURN_STUB};
 use super::pace::Pace;
-use super::process::{KICK, Process, Thread, slot_address, slot_offset};
+use super::patches::{CallCode, HOT, Stop, call_code};
+use super::process::{KICK, Process, Thread, slot_offset};
 use super::space::Space;
 use super::worker;
 use crate::arch::{FpState, Registers, UserRegs};
@@ -12,9 +14,15 @@ use crate::platform::{AddressSpace, Context, Trap};
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Faults in a row at one address that are answered here before `mm` is asked regardless.
 const PATIENCE: u32 = 16;
+/// System call instructions whose traps are counted at a time.
+const SITES: usize = 16;
+/// How long a thread may take to make a frame before it is kicked, and how often it is.
+const LIMP: Duration = Duration::from_millis(200);
+const LIMPS: u32 = 50;
 
 pub(super) struct StubContext {
     shares: Arc<Shares>,
@@ -23,11 +31,27 @@ pub(super) struct StubContext {
     /// Where `mm` was last asked to resolve a fault: what it mapped there is wanted at once.
     asked: Option<u64>,
     pace: Pace,
+    code: Option<CallCode>,
+    /// While the thread is at a rewritten call: the registers it came with.
+    stopped: UserRegs,
+    /// While it is: what the CPU has in its FP registers does not count.
+    fp_void: bool,
+    /// Where system calls trapped: the addresses behind, and how often.
+    sites: [(u64, u32); SITES],
 }
 
 impl StubContext {
     pub(super) fn new(shares: Arc<Shares>) -> Self {
-        StubContext { shares, at: None, asked: None, pace: Pace::new() }
+        StubContext {
+            shares,
+            at: None,
+            asked: None,
+            pace: Pace::new(),
+            code: call_code(),
+            stopped: UserRegs::default(),
+            fp_void: false,
+            sites: [(0, 0); SITES],
+        }
     }
 
     /// The thread in `space`'s process, made or moved to if necessary.
@@ -37,6 +61,9 @@ impl StubContext {
             self.release();
             let thread = space.thread().ok()?;
             self.at = Some((space.process.clone(), thread));
+            // Where it stopped for another task means nothing.
+            self.make_frame(None);
+            self.fp_void = false;
         }
         Some(())
     }
@@ -44,6 +71,55 @@ impl StubContext {
     fn release(&mut self) {
         if let Some((process, thread)) = self.at.take() {
             process.park(thread);
+        }
+    }
+
+    /// Has the thread make a frame if it is at a rewritten call, and copies the FP state out of that. Whatever goes
+    /// wrong ends the process.
+    fn make_frame(&mut self, fp: Option<&mut FpState>) {
+        let Some((process, thread)) = self.at.as_mut().filter(|(_, thread)| thread.at_call) else { return };
+        thread.at_call = false;
+        let nursery = &self.shares.nursery;
+        let index = thread.slot;
+        nursery.control(index, offset_of!(Control, reply)).store(1, Ordering::Relaxed);
+        nursery.control(index, offset_of!(Control, spin)).store(0, Ordering::Relaxed);
+        let turn = nursery.turn(index);
+        turn.store(TURN_STUB, Ordering::SeqCst);
+        if nursery.control(index, offset_of!(Control, stub_sleeps)).load(Ordering::SeqCst) != 0 {
+            stub::wake_shared(turn);
+        }
+        self.shares.frames_made.add();
+        // Only a program that has broken its slot does anything else than what is asked for; it may be running.
+        let mut limps = 0;
+        while !nursery.await_stop_for(index, LIMP, &|| process.is_dead()) {
+            limps += 1;
+            let _gone = stub::signal_thread(process.pid, thread.tid, KICK);
+            if limps == LIMPS {
+                stub::kill(process.pid);
+                return;
+            }
+        }
+        if let (Some(fp), Some(frames), false) = (fp, nursery.frames.get(), process.is_dead()) {
+            frames.read_fp(&nursery.slots, slot_offset(index), fp);
+        }
+    }
+
+    /// Counts the trap of a system call; one that traps often is rewritten.
+    fn count(&mut self, space: &Space, regs: &UserRegs) {
+        let ret = regs.ip();
+        let site = &mut self.sites[(ret >> 1) as usize % SITES];
+        if site.0 != ret {
+            *site = (ret, 0);
+        }
+        site.1 = site.1.saturating_add(1);
+        // If it cannot be rewritten, that is asked less and less often.
+        if site.1 >= HOT
+            && site.1.is_power_of_two()
+            && regs.second_tls() == 0
+            && space.rewrite(ret, regs.syscall_number())
+        {
+            site.1 = 0;
+            self.shares.rewritten.add();
         }
     }
 }
@@ -66,15 +142,21 @@ impl Context for StubContext {
         if self.thread(space).is_none() {
             return Trap::Dead;
         }
-        let Some((_, thread)) = self.at.as_mut() else { return Trap::Dead };
         if fresh {
             // The first things a program touches.
             space.hint(regs.ip());
             space.hint(regs.sp());
         }
-        let process = &space.process;
         let nursery = &shares.nursery;
         let Some(frames) = nursery.frames.get() else { return Trap::Dead };
+        let Some((_, thread)) = self.at.as_mut() else { return Trap::Dead };
+        let slot = slot_offset(thread.slot);
+        if thread.at_call && (self.fp_void || !Frames::answer_call(&nursery.slots, slot, &self.stopped, regs))
+        {
+            self.make_frame(if self.fp_void { None } else { Some(&mut *fp) });
+        }
+        let Some((process, thread)) = self.at.as_mut() else { return Trap::Dead };
+        self.fp_void = false;
         let other = worker.as_ref().and_then(|worker| worker.other_cpu).filter(|_| self.pace.spread());
         if let Some(cpu) = other.or(worker.as_ref().map(|worker| worker.cpu)).filter(|cpu| *cpu != thread.cpu)
         {
@@ -82,18 +164,25 @@ impl Context for StubContext {
             thread.cpu = cpu;
         }
         let spins = if other.is_some() { self.pace.spins() } else { 0 };
-        let (slot, address) = (slot_offset(thread.slot), slot_address(thread.slot));
         let turn = nursery.turn(thread.slot);
         let (tid, index) = (thread.tid, thread.slot);
         let kernel_sleeps = nursery.control(index, offset_of!(Control, kernel_sleeps));
         let stub_sleeps = nursery.control(index, offset_of!(Control, stub_sleeps));
+        let kind = nursery.control(index, offset_of!(Control, kind));
+        let reply = nursery.control(index, offset_of!(Control, reply));
         nursery.control(index, offset_of!(Control, spin)).store(spins, Ordering::Relaxed);
-        frames.write(&nursery.slots, slot, address, shares.mask, regs, fp);
+        let mut from_call = thread.at_call;
+        if !from_call {
+            let lend = space.rewritten.load(Ordering::Relaxed);
+            frames.write(&nursery.slots, slot, shares.mask, lend, regs, fp);
+        }
         let mut patience = PATIENCE;
         loop {
             if process.is_dead() {
                 return Trap::Dead;
             }
+            // A kick that comes after the worker is entered sets it again.
+            reply.store(0, Ordering::SeqCst);
             if worker.as_ref().is_some_and(|worker| !worker.enter(process.pid, tid, index)) {
                 return Trap::Kick;
             }
@@ -124,7 +213,21 @@ impl Context for StubContext {
                 worker.as_ref().inspect(|worker| worker.leave(false));
                 return Trap::Dead;
             }
-            let trap = frames.read(&nursery.slots, slot, KICK, regs, fp);
+            thread.at_call = self.code.is_some() && kind.load(Ordering::SeqCst) == KIND_CALL;
+            if thread.at_call {
+                Frames::read_call(&nursery.slots, slot, regs);
+                self.stopped = *regs;
+                worker.as_ref().inspect(|worker| worker.leave(false));
+                shares.direct.add();
+                return Trap::Syscall;
+            }
+            let given = *regs;
+            let mut trap = frames.read(&nursery.slots, slot, KICK, regs, fp);
+            let trapped = regs.ip();
+            if let Some(code) = self.code.as_ref().filter(|_| space.rewritten.load(Ordering::Relaxed)) {
+                trap = space.after(trap, regs, &Stop { code, from_call, given: &given });
+            }
+            from_call = false;
             worker.as_ref().inspect(|worker| worker.leave(trap == Trap::Kick));
             if let Trap::PageFault { addr, access, .. } = trap {
                 shares.faults.add();
@@ -133,8 +236,19 @@ impl Context for StubContext {
                     continue;
                 }
                 self.asked = Some(addr);
+            } else if trap == Trap::Syscall && trapped == regs.ip() && self.code.is_some() {
+                self.count(space, regs);
             }
             return trap;
         }
+    }
+
+    fn save_fp(&mut self, fp: &mut FpState) {
+        self.make_frame(if self.fp_void { None } else { Some(fp) });
+        self.fp_void = false;
+    }
+
+    fn drop_fp(&mut self) {
+        self.fp_void = self.at.as_ref().is_some_and(|(_, thread)| thread.at_call);
     }
 }

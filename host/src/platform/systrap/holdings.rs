@@ -1,6 +1,6 @@
-//! Indices of order pages and slots: which process has which.
+//! Indices of order pages, slots and code pages: which process has which.
 
-use super::layout::{PROCESS_COUNT, SLOT_COUNT};
+use super::layout::{CODE_PAGES, PROCESS_COUNT, SLOT_COUNT};
 use crate::abi::{Errno, Result};
 use crate::sync::Lock;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ impl Pool {
 pub(super) struct Pools {
     slots: Pool,
     pages: Pool,
+    code: Pool,
 }
 
 impl Pools {
@@ -37,23 +38,25 @@ impl Pools {
         Arc::new(Lock::new(Pools {
             slots: Pool { free: Vec::new(), next: 1, end: SLOT_COUNT },
             pages: Pool { free: Vec::new(), next: 1, end: PROCESS_COUNT },
+            code: Pool { free: Vec::new(), next: 0, end: CODE_PAGES },
         }))
     }
 }
 
-/// A process's order page and all slots ever mapped in it. Given back, once, when the process has been reaped and
+/// A process's order page, all slots ever mapped in it, and its code pages. Given back, once, when the process has been reaped and
 /// nobody uses it any more: reaped, its entry is gone; unused, the `Process`.
 pub(super) struct Holdings {
     pools: Arc<Lock<Pools>>,
     pub(super) page: u32,
     pub(super) slots: Lock<Vec<u32>>,
+    code: Lock<Vec<u32>>,
 }
 
 impl Holdings {
     /// A page and a first slot.
     pub(super) fn take(pools: &Arc<Lock<Pools>>) -> Result<(Arc<Self>, u32)> {
         let page = pools.lock().pages.take()?;
-        let holdings = Holdings { pools: pools.clone(), page, slots: Lock::new(Vec::new()) };
+        let holdings = Holdings { pools: pools.clone(), page, slots: Lock::default(), code: Lock::default() };
         let slot = holdings.add_slot()?;
         Ok((Arc::new(holdings), slot))
     }
@@ -63,6 +66,23 @@ impl Holdings {
         self.slots.lock().push(slot);
         Ok(slot)
     }
+
+    /// A page for code.
+    pub(super) fn add_code(&self) -> Result<u32> {
+        let page = self.pools.lock().code.take()?;
+        self.code.lock().push(page);
+        Ok(page)
+    }
+
+    /// Gives a page for code back that is mapped nowhere any more.
+    pub(super) fn drop_code(&self, page: u32) {
+        let mut code = self.code.lock();
+        if let Some(at) = code.iter().position(|have| *have == page) {
+            code.swap_remove(at);
+            drop(code);
+            self.pools.lock().code.free.push(page);
+        }
+    }
 }
 
 impl Drop for Holdings {
@@ -70,5 +90,6 @@ impl Drop for Holdings {
         let mut pools = self.pools.lock();
         pools.pages.free.push(self.page);
         pools.slots.free.append(self.slots.get_mut());
+        pools.code.free.append(self.code.get_mut());
     }
 }

@@ -24,10 +24,28 @@ pub(super) const SLOT_LEN: u64 = 16 << 10;
 pub(super) const SLOT_COUNT: u32 = ((IMAGE_END - SLOTS) / SLOT_LEN) as u32;
 /// Processes there can be at a time.
 pub(super) const PROCESS_COUNT: u32 = 16 << 10;
-/// Bytes of control words in a slot.
+/// Bytes of control words in a slot. They lie above the alternate stack, so that a thread whose stack pointer is among
+/// them gets its signal frames where they always are.
 pub(super) const CONTROL_LEN: u64 = 256;
 /// Offset of the control words in a slot.
 pub(super) const CONTROL: u64 = SLOT_LEN - CONTROL_LEN;
+
+/// Where rewritten system call instructions lead (see `patches`): pages of cells, read-only, mapped when needed.
+pub(super) const CELLS: u64 = IMAGE_BASE + 0x2_0000;
+/// Pages of cells that a process can have.
+pub(super) const CELL_PAGES: u64 = 16;
+/// Bytes of a cell.
+pub(super) const CELL_LEN: u64 = 32;
+/// The same pages again, among the program's own addresses while it has nothing there. The upper half of these
+/// addresses, as stored in memory, is `0f 05`.
+pub(super) const ALIAS: u64 = 0x050f_0000;
+/// Bytes from [`ALIAS`] on.
+pub(super) const ALIAS_LEN: u64 = CELL_PAGES * 4096;
+const _: () = assert!(CELLS + ALIAS_LEN <= SLOTS && ALIAS + ALIAS_LEN <= TEXT && ALIAS & 0xffff == 0);
+/// Offset of the code pages in the slot file: cells and rewritten copies of programs' pages.
+pub(super) const CODE_OFFSET: u64 = SLOT_COUNT as u64 * SLOT_LEN;
+/// Code pages there are.
+pub(super) const CODE_PAGES: u32 = 1 << 16;
 
 /// Descriptors in a stub: the application memory file, the slot file, the order file.
 pub(super) const FD_FRAMES: u64 = 0;
@@ -46,6 +64,12 @@ pub(super) struct Control {
     pub(super) stub_sleeps: u32,
     /// How often the stub thread looks for its turn before it sleeps.
     pub(super) spin: u32,
+    /// How the stub thread has stopped: [`KIND_FRAME`] or [`KIND_CALL`].
+    pub(super) kind: u32,
+    /// At a rewritten call: 0 if the thread goes on behind it, else it makes a frame first. Set by its handler, too.
+    pub(super) reply: u32,
+    /// At a rewritten call: its number, then its result.
+    pub(super) value: u64,
     /// Stack pointer in the handler. Read only before any program has run.
     pub(super) frame_sp: u64,
     /// FS base (x86), TPIDR_EL0 (arm64).
@@ -54,8 +78,15 @@ pub(super) struct Control {
     pub(super) gs_base: u64,
     /// What the mapper's last order returned (first slot of a process). Trusted only in the zygote.
     pub(super) result: u64,
+    /// At a rewritten call: the other registers. The processor's own business.
+    pub(super) regs: [u64; 16],
 }
 const _: () = assert!(size_of::<Control>() as u64 <= CONTROL_LEN);
+
+/// Stopped by a signal: everything is in its frame.
+pub(super) const KIND_FRAME: u32 = 0;
+/// Stopped by a rewritten call: `value` and `regs` hold the registers, the CPU the floating-point ones.
+pub(super) const KIND_CALL: u32 = 1;
 
 /// The program runs.
 pub(super) const TURN_STUB: u32 = 0;

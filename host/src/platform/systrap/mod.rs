@@ -13,6 +13,7 @@
 //! | `shared` | memory that the stubs write too |
 //! | `process`, `holdings` | the zygote, stub processes, orders, the keeper; their order pages and slots |
 //! | `runs`, `space` | address spaces: what is wanted, what is mirrored |
+//! | `patches` | system call instructions made into jumps |
 //! | `worker`, `pace`, `context` | CPUs, kicks, the switch |
 //!
 //! **What a program can do to us.** It can jump to any instruction of the stub with registers of its choice and write
@@ -28,6 +29,8 @@ mod holdings;
 mod image;
 mod layout;
 mod pace;
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "calls are rewritten on x86_64 only"))]
+mod patches;
 mod process;
 mod runs;
 #[expect(unsafe_code, reason = "memory that other processes write")]
@@ -66,6 +69,9 @@ struct Shares {
     switches: Counter,
     faults: Counter,
     spread: Counter,
+    rewritten: Counter,
+    direct: Counter,
+    frames_made: Counter,
 }
 
 /// The platform.
@@ -106,6 +112,9 @@ impl Systrap {
             switches: Counter::default(),
             faults: Counter::default(),
             spread: Counter::default(),
+            rewritten: Counter::default(),
+            direct: Counter::default(),
+            frames_made: Counter::default(),
         });
         let cpus = stub::cpus(0);
         let current = stub::current_cpu();
@@ -176,6 +185,9 @@ impl Platform for Systrap {
             ("systrap.switches", self.shares.switches.value()),
             ("systrap.switches on two CPUs", self.shares.spread.value()),
             ("systrap.faults", self.shares.faults.value()),
+            ("systrap.calls rewritten", self.shares.rewritten.value()),
+            ("systrap.calls without a trap", self.shares.direct.value()),
+            ("systrap.frames made for them", self.shares.frames_made.value()),
         ]
     }
 }

@@ -16,8 +16,9 @@ use super::arch::{self, Frames};
 use super::holdings::{Holdings, Pools};
 use super::image;
 use super::layout::{
-    CONTROL, Control, EXPECT, FD_ORDERS, FD_SLOTS, FORK, ORDER_COUNT, ORDERS, ORDERS_LEN, Order, Orders,
-    PROCESS_COUNT, SLOT_COUNT, SLOT_LEN, SLOTS, TEXT, TEXT_LEN, THREAD, TURN_KERNEL, TURN_ORDERS, TURN_STUB,
+    CODE_OFFSET, CODE_PAGES, CONTROL, Control, EXPECT, FD_ORDERS, FD_SLOTS, FORK, ORDER_COUNT, ORDERS,
+    ORDERS_LEN, Order, Orders, PROCESS_COUNT, SLOT_COUNT, SLOT_LEN, SLOTS, TEXT, TEXT_LEN, THREAD,
+    TURN_KERNEL, TURN_ORDERS, TURN_STUB,
 };
 use super::shared::Shared;
 use super::worker;
@@ -30,6 +31,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 const SHARED_FIXED: u64 = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
@@ -103,13 +105,13 @@ struct Channel {
 
 /// A stub process.
 pub(super) struct Process {
-    nursery: Arc<Nursery>,
+    pub(super) nursery: Arc<Nursery>,
     pub(super) pid: i32,
     dead: AtomicBool,
     /// The CPU that the mapper was bound to last.
     cpu: AtomicUsize,
     channel: Lock<Channel>,
-    holdings: Arc<Holdings>,
+    pub(super) holdings: Arc<Holdings>,
     /// The slot where the mapper's results are.
     first_slot: u32,
     /// Parked threads without a task: slot and thread id.
@@ -122,12 +124,14 @@ pub(super) struct Thread {
     pub(super) tid: i32,
     /// The CPU it was bound to last.
     pub(super) cpu: usize,
+    /// It has stopped at a rewritten call and not in its handler.
+    pub(super) at_call: bool,
 }
 
 impl Nursery {
     /// Starts the zygote, with `frames_file` as the stubs' application memory.
     pub(super) fn start(frames_file: OwnedFd) -> Result<Arc<Self>> {
-        let slots = Shared::new(c"pillbox-slots", u64::from(SLOT_COUNT) * SLOT_LEN)?;
+        let slots = Shared::new(c"pillbox-slots", CODE_OFFSET + u64::from(CODE_PAGES) * 4096)?;
         let orders = Shared::new(c"pillbox-orders", u64::from(PROCESS_COUNT) * ORDERS_LEN)?;
         let nursery = Arc::new(Nursery {
             slots,
@@ -272,6 +276,23 @@ impl Nursery {
                 return;
             }
             stub::wait_shared(sleeps, 1);
+        }
+    }
+
+    /// As [`await_stop`](Self::await_stop), for a while. False: it has not stopped.
+    pub(super) fn await_stop_for(&self, slot: u32, time: Duration, dead: &dyn Fn() -> bool) -> bool {
+        let (turn, sleeps) = (self.turn(slot), self.control(slot, offset_of!(Control, kernel_sleeps)));
+        let end = Instant::now() + time;
+        loop {
+            sleeps.store(1, Ordering::SeqCst);
+            if turn.load(Ordering::SeqCst) == TURN_KERNEL || dead() {
+                return true;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            stub::wait_shared_for(sleeps, 1, left);
         }
     }
 
@@ -628,7 +649,7 @@ impl Process {
             let _known = nursery.frames.set(frames);
         }
         // Threads start where the thread that cloned them is bound.
-        Ok(Thread { slot, tid, cpu: self.cpu.load(Ordering::Relaxed) })
+        Ok(Thread { slot, tid, cpu: self.cpu.load(Ordering::Relaxed), at_call: false })
     }
 
     /// Takes a parked thread back.

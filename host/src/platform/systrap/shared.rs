@@ -6,6 +6,7 @@
 use crate::abi::Result;
 use crate::hostsys::stub;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use ring0::layout::{FRAMES_BASE, FRAMES_END};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A memory file, mapped whole.
@@ -72,6 +73,13 @@ impl Shared {
         // SAFETY: inside the mapping.
         unsafe { self.base.add(offset as usize) }
     }
+}
+
+/// Copies a page frame's bytes out.
+pub(super) fn frame_bytes(frame: u64, to: &mut [u8]) {
+    assert!(frame >= FRAMES_BASE && frame + to.len() as u64 <= FRAMES_END);
+    // SAFETY: all of the page-frame region is mapped readable, `to` is ours.
+    unsafe { copy(to.as_mut_ptr(), frame as *const u8, to.len()) };
 }
 
 /// Copies bytes of which either side may change meanwhile: in assembly, so that the compiler can assume nothing about

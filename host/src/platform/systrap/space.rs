@@ -6,18 +6,22 @@
 //! taken away or lowered is queued and takes effect in [`Space::flush_and_hand_over`]: at the next switch into this space, and
 //! in `sync`, after which no thread of the stub, whatever it does, reaches the old frames.
 //!
+//! Some pages are mirrored as copies in which system calls are jumps: see `patches`.
+//!
 //! The mirror is a cache. When the host refuses a mapping (its limit of mappings per process), everything is unmapped
 //! and comes back as it is touched.
 
 use super::layout::{FD_FRAMES, ORDERS, SLOT_COUNT, TEXT};
+use super::patches::{self, Patches};
 use super::process::{Nursery, Process, Thread, slot_address};
 use super::runs::{Run, Runs, coalesce};
 use crate::abi::{Errno, Result};
 use crate::platform::systrap::layout::Order;
-use crate::platform::{Access, AddressSpace, Frame, Prot};
+use crate::platform::{Access, AddressSpace, Areas, Frame, Prot};
 use crate::sync::Lock;
+use core::sync::atomic::AtomicBool;
 use ring0::layout::{ARENA_BASE, ARENA_END, FRAMES_BASE, FRAMES_END, IMAGE_BASE, IMAGE_END};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 const PAGE: u64 = 4096;
 /// Runs up to this long are populated when they are mapped: cheaper than a fault per page.
@@ -25,34 +29,53 @@ const POPULATE: u64 = 16 * PAGE;
 
 /// A queued change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Change {
+pub(super) enum Change {
     Unmap(u64, u64),
     Protect(u64, u64, Prot),
     Map(Run),
 }
 
 #[derive(Default)]
-struct Tables {
+pub(super) struct Tables {
     /// What the kernel wants.
-    wanted: Runs,
+    pub(super) wanted: Runs,
     /// What the stub has once `pending` is done.
-    mirror: Runs,
-    pending: Vec<Change>,
+    pub(super) mirror: Runs,
+    pub(super) pending: Vec<Change>,
     /// Some of `pending` takes something away.
-    lowering: bool,
+    pub(super) lowering: bool,
+    pub(super) patches: Patches,
 }
 
 /// One address space.
 pub(super) struct Space {
     pub(super) process: Arc<Process>,
-    tables: Lock<Tables>,
+    pub(super) tables: Lock<Tables>,
+    /// Calls have been rewritten.
+    pub(super) rewritten: AtomicBool,
+    /// Who knows what pages are.
+    areas: OnceLock<Weak<dyn Areas>>,
 }
 
 impl Space {
     pub(super) fn new(nursery: &Arc<Nursery>) -> Result<Self> {
         let (process, thread) = nursery.spawn()?;
         process.park(thread);
-        Ok(Space { process, tables: Lock::new(Tables::default()) })
+        Ok(Space {
+            process,
+            tables: Lock::default(),
+            rewritten: AtomicBool::new(false),
+            areas: OnceLock::new(),
+        })
+    }
+
+    /// Whether the page before `end` is private code. The tables are not locked: who answers has locks of its own that
+    /// come first.
+    pub(super) fn is_private_code(&self, end: u64) -> bool {
+        match self.areas.get() {
+            Some(areas) => areas.upgrade().is_some_and(|areas| areas.is_private_code(end - 1)),
+            None => true,
+        }
     }
 
     pub(super) fn thread(&self) -> Result<Thread> {
@@ -98,12 +121,13 @@ impl Space {
 
     /// Starts over with nothing after an order has failed: whatever was to be taken away is gone too, and the rest comes
     /// back as it is touched.
-    fn recover(&self, tables: &mut Tables, outcome: Result<()>) {
+    pub(super) fn recover(&self, tables: &mut Tables, outcome: Result<()>) {
         if outcome != Err(Errno::EIO) {
             return;
         }
         tables.mirror.clear();
         tables.pending.clear();
+        tables.patches.reset();
         if self.process.order(&unmap_all()).is_err() {
             crate::hostsys::stub::kill(self.process.pid);
         }
@@ -128,6 +152,7 @@ fn order(change: &Change) -> Order {
         Change::Protect(start, end, prot) => {
             Order::new(libc::SYS_mprotect, [start, end - start, host_prot(prot), 0, 0, 0])
         }
+        Change::Map(run) if run.frame >= FRAMES_END => patches::order_code(run),
         Change::Map(run) => {
             let len = run.end - run.start;
             let populate = if len <= POPULATE { libc::MAP_POPULATE } else { 0 };
@@ -141,7 +166,7 @@ fn order(change: &Change) -> Order {
 }
 
 impl Tables {
-    fn take_orders(&mut self) -> Vec<Order> {
+    pub(super) fn take_orders(&mut self) -> Vec<Order> {
         self.lowering = false;
         self.pending.drain(..).map(|change| order(&change)).collect()
     }
@@ -151,7 +176,8 @@ impl Tables {
         let Some(run) = self.wanted.get(addr) else { return };
         let page = addr & !(PAGE - 1);
         if let Some(have) = self.mirror.get(addr) {
-            if have.frame_at(page) == run.frame_at(page) && have.prot == run.prot {
+            let same = have.frame_at(page) == run.frame_at(page) && have.prot == run.prot;
+            if same || self.patches.has_copy(page) {
                 // It is there: somebody else brought it in meanwhile.
                 return;
             }
@@ -170,7 +196,8 @@ impl Tables {
         self.map(run.clip(start, end));
     }
 
-    fn map(&mut self, run: Run) {
+    pub(super) fn map(&mut self, run: Run) {
+        self.patches.forget(run.start, run.end);
         // A queued unmapping that this mapping covers is made by it.
         self.pending.retain(
             |change| !matches!(change, Change::Unmap(start, end) if run.start <= *start && *end <= run.end),
@@ -196,7 +223,9 @@ impl Tables {
     }
 
     /// Takes `[start, end)` away from the stub.
-    fn withdraw(&mut self, start: u64, end: u64) {
+    pub(super) fn withdraw(&mut self, start: u64, end: u64) {
+        self.clear_alias(start, end);
+        self.patches.forget(start, end);
         let mut had: Option<(u64, u64)> = None;
         self.mirror.remove(start, end, |piece| {
             had = Some(had.map_or((piece.start, piece.end), |(first, _)| (first, piece.end)));
@@ -216,6 +245,9 @@ impl Tables {
 
     /// Lowers (or raises) rights of what the stub has in `[start, end)`.
     fn protect(&mut self, start: u64, end: u64, prot: Prot) {
+        if prot != Prot::READ | Prot::EXEC {
+            self.restore(start, end);
+        }
         let mut pieces: Vec<(u64, u64)> = Vec::new();
         for piece in self.mirror.overlapping(start, end).filter(|piece| piece.prot != prot) {
             match pieces.last_mut() {
@@ -251,6 +283,7 @@ impl AddressSpace for Space {
             return Err(Errno::EINVAL);
         }
         let mut tables = self.tables.lock();
+        tables.clear_alias(va, va + len);
         coalesce(va, frames, prot, PAGE, |run| {
             tables.wanted.insert(run);
             tables.replace(run);
@@ -313,6 +346,11 @@ impl AddressSpace for Space {
             self.process.settle()
         };
         self.recover(&mut tables, outcome);
+    }
+
+    fn set_areas(&self, areas: Weak<dyn Areas>) {
+        // A space is one owner's.
+        let _second = self.areas.set(areas);
     }
 
     fn is_lost(&self) -> bool {

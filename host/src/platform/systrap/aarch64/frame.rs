@@ -5,7 +5,7 @@
 //! and later extensions) programs are not given. The kernel's frames hold `fpsimd_context` alone, and the host then
 //! resets the rest.
 
-use super::super::layout::{CONTROL, Control};
+use super::super::layout::{CONTROL, Control, SLOTS};
 use super::super::shared::Shared;
 use crate::arch::{FpState, UserRegs};
 use crate::platform::{Access, FaultInfo, SignalInfo, Trap};
@@ -72,11 +72,12 @@ impl Frames {
         &self,
         slots: &Shared,
         slot: u64,
-        slot_address: u64,
         mask: u64,
+        _lend: bool,
         regs: &UserRegs,
         fp: &FpState,
     ) {
+        let slot_address = SLOTS + slot;
         let mut bytes = [0u8; FRAME_LEN];
         let mut put = |at: usize, value: u64| bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
         put(UC_STACK, slot_address);
@@ -120,11 +121,7 @@ impl Frames {
             orig_x0: get(REGS),
             syscall: !0,
         };
-        (fp.fpsr, fp.fpcr) = (u32_at(&bytes, RECORDS + 8), u32_at(&bytes, RECORDS + 12));
-        for (i, v) in fp.v.iter_mut().enumerate() {
-            let at = RECORDS + 16 + 16 * i;
-            *v = u128::from(get(at)) | u128::from(get(at + 8)) << 64;
-        }
+        Self::fp_of(&bytes, fp);
 
         let signo = u32_at(&bytes, SIGNO) as i32;
         let code = u32_at(&bytes, CODE) as i32;
@@ -159,5 +156,33 @@ impl Frames {
             }
             _ => Trap::Kick,
         }
+    }
+
+    fn fp_of(bytes: &[u8], fp: &mut FpState) {
+        (fp.fpsr, fp.fpcr) = (u32_at(bytes, RECORDS + 8), u32_at(bytes, RECORDS + 12));
+        for (i, v) in fp.v.iter_mut().enumerate() {
+            let at = RECORDS + 16 + 16 * i;
+            *v = u128::from(u64_at(bytes, at)) | u128::from(u64_at(bytes, at + 8)) << 64;
+        }
+    }
+
+    /// Copies the FP state out of the frame.
+    pub(in super::super) fn read_fp(&self, slots: &Shared, slot: u64, fp: &mut FpState) {
+        let mut bytes = [0u8; FRAME_LEN];
+        slots.copy_out(slot + self.frame, &mut bytes);
+        Self::fp_of(&bytes, fp);
+    }
+
+    /// No call is rewritten, so no thread stops at one.
+    pub(in super::super) fn read_call(_slots: &Shared, _slot: u64, _regs: &mut UserRegs) {}
+
+    /// See [`read_call`](Self::read_call).
+    pub(in super::super) fn answer_call(
+        _slots: &Shared,
+        _slot: u64,
+        _stopped: &UserRegs,
+        _regs: &UserRegs,
+    ) -> bool {
+        false
     }
 }

@@ -1,10 +1,13 @@
 //! aarch64: stub code and signal frames.
 
 mod frame;
+mod sites;
 mod stub;
 
 use super::layout::Order;
+use super::patches::CallCode;
 pub(super) use frame::Frames;
+pub(super) use sites::{Site, after, cell, divert, find};
 
 /// e_machine.
 pub(super) const ELF_MACHINE: u16 = 183;
@@ -33,6 +36,11 @@ pub(super) fn code() -> Code {
         after_wait: offset(&raw const stub::pillbox_stub_after_wait),
         after_return: offset(&raw const stub::pillbox_stub_after_return),
     }
+}
+
+/// Calls are not rewritten here.
+pub(super) fn call_code() -> Option<CallCode> {
+    None
 }
 
 /// TASK_SIZE depends on how the host kernel was built (39, 42, 47 or 48 bits; 52 only on request). The initial stack,

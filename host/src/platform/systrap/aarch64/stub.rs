@@ -1,8 +1,8 @@
 //! The stub's code, aarch64: the same structure as x86_64's, see there.
 
 use super::super::layout::{
-    CONTROL, Control, EXPECT, FD_ORDERS, FILTER, FORK, ORDERS, ORDERS_LEN, Order, Orders, SLOT_LEN, THREAD,
-    TURN_KERNEL, TURN_STUB,
+    CONTROL, Control, EXPECT, FD_ORDERS, FILTER, FORK, KIND_FRAME, ORDERS, ORDERS_LEN, Order, Orders,
+    SLOT_LEN, THREAD, TURN_KERNEL, TURN_STUB,
 };
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -270,6 +270,8 @@ global_asm!(
 
 /// The handler addresses `turn` as the control words' first.
 const _: () = assert!(offset_of!(Control, turn) == 0);
+/// It makes nothing but frames, which is what slots say at first.
+const _: () = assert!(KIND_FRAME == 0);
 
 unsafe extern "C" {
     pub(in super::super) static pillbox_stub_begin: u8;

@@ -4,8 +4,9 @@
 //! computes it from the alternate stack's top and the size of the FP image, so it never changes. Everything in a frame
 //! is hostile: copied once, and pointers and lengths in it are never used.
 
-use super::super::layout::{CONTROL, Control, SLOT_LEN};
+use super::super::layout::{CONTROL, Control, SLOT_LEN, SLOTS};
 use super::super::shared::Shared;
+use super::stub::{REG_FLAGS, REG_RIP, REG_RSP};
 use crate::arch::{FpState, UserRegs};
 use crate::platform::{Access, FaultInfo, SignalInfo, Trap};
 use core::mem::offset_of;
@@ -15,7 +16,7 @@ const FRAME_LEN: usize = 440;
 const UC_FLAGS: usize = 8;
 const UC_STACK: usize = 24;
 const GREGS: usize = 48;
-const RIP: usize = 176;
+pub(super) const RIP: usize = 176;
 const EFLAGS: usize = 184;
 const SEGMENTS: usize = 192;
 const ERR: usize = 200;
@@ -38,6 +39,7 @@ const AVX_END: usize = 832;
 /// x87, SSE, AVX and AVX-512: what programs are given (traps.md, 11).
 const COMPONENTS: u64 = 0xe7;
 const TRAP_PAGE_FAULT: u64 = 14;
+const TRAP_FLAG: u64 = 1 << 8;
 const TASK_SIZE: u64 = 1 << 47;
 const SI_KERNEL: i32 = 0x80;
 const URETPROBE: u64 = 335;
@@ -97,16 +99,18 @@ impl Frames {
         len.min(self.fp_len)
     }
 
-    /// Writes the frame from which the stub thread will return into the program.
+    /// Writes the frame from which the stub thread will return into the program. `lend_gs` says that GS base, if the
+    /// program has none, is to name the slot meanwhile.
     pub(in super::super) fn write(
         &self,
         slots: &Shared,
         slot: u64,
-        slot_address: u64,
         mask: u64,
+        lend_gs: bool,
         regs: &UserRegs,
         fp: &FpState,
     ) {
+        let slot_address = SLOTS + slot;
         let mut bytes = [0u8; FRAME_LEN];
         let mut put = |at: usize, value: u64| bytes[at..at + 8].copy_from_slice(&value.to_ne_bytes());
         put(UC_FLAGS, UC_FLAGS_VALUE);
@@ -154,7 +158,57 @@ impl Frames {
         let control = slot + CONTROL;
         let base = |base: u64| if base < TASK_SIZE { base } else { 0 };
         slots.write(control + offset_of!(Control, tls) as u64, base(regs.fs_base));
-        slots.write(control + offset_of!(Control, gs_base) as u64, base(regs.gs_base));
+        let gs_base = if lend_gs && regs.gs_base == 0 { slot_address } else { base(regs.gs_base) };
+        slots.write(control + offset_of!(Control, gs_base) as u64, gs_base);
+    }
+
+    /// The registers of a thread that has stopped at a rewritten call.
+    pub(in super::super) fn read_call(slots: &Shared, slot: u64, regs: &mut UserRegs) {
+        let control = slot + CONTROL;
+        let saved = |i: usize| slots.read(control + (offset_of!(Control, regs) + 8 * i) as u64);
+        let number = slots.read(control + offset_of!(Control, value) as u64);
+        let (rip, eflags) = (saved(REG_RIP), saved(REG_FLAGS));
+        *regs = UserRegs {
+            r15: saved(0),
+            r14: saved(1),
+            r13: saved(2),
+            r12: saved(3),
+            rbp: saved(4),
+            rbx: saved(5),
+            r11: eflags,
+            r10: saved(6),
+            r9: saved(7),
+            r8: saved(8),
+            rax: number,
+            rcx: rip,
+            rdx: saved(9),
+            rsi: saved(10),
+            rdi: saved(11),
+            orig_rax: number,
+            rip,
+            cs: USER_CS,
+            eflags,
+            rsp: saved(REG_RSP),
+            ss: USER_SS,
+            fs_base: slots.read(control + offset_of!(Control, tls) as u64),
+            ..UserRegs::default()
+        };
+    }
+
+    /// Whether a thread that stopped at a rewritten call with `stopped` can go on behind it with `regs`: then only the
+    /// result is new, which is stored.
+    pub(in super::super) fn answer_call(
+        slots: &Shared,
+        slot: u64,
+        stopped: &UserRegs,
+        regs: &UserRegs,
+    ) -> bool {
+        let result = UserRegs { rax: stopped.rax, orig_rax: stopped.orig_rax, ..*regs };
+        let same = result == *stopped && stopped.eflags & TRAP_FLAG == 0;
+        if same {
+            slots.write(slot + CONTROL + offset_of!(Control, value) as u64, regs.rax);
+        }
+        same
     }
 
     /// Copies registers and FP state out of the frame and says why it was made.
@@ -198,6 +252,10 @@ impl Frames {
             gs_base: slots.read(control + offset_of!(Control, gs_base) as u64),
             ..UserRegs::default()
         };
+        if regs.gs_base == SLOTS + slot {
+            // It was lent.
+            regs.gs_base = 0;
+        }
         self.read_fp(slots, slot, fp);
 
         let signo = (get(SIGINFO) & 0xffff_ffff) as i32;
@@ -249,7 +307,8 @@ impl Frames {
         }
     }
 
-    fn read_fp(&self, slots: &Shared, slot: u64, fp: &mut FpState) {
+    /// Copies the FP state out of the frame.
+    pub(in super::super) fn read_fp(&self, slots: &Shared, slot: u64, fp: &mut FpState) {
         slots.copy_out(slot + self.fp, &mut fp.0[..FP_BASE_LEN]);
         let components = u64_at(&fp.0, XSTATE_BV) & self.components;
         fp.0[SW_BYTES].fill(0);

@@ -1,10 +1,13 @@
 //! x86_64: stub code and signal frames.
 
 mod frame;
+mod sites;
 mod stub;
 
 use super::layout::Order;
+use super::patches::CallCode;
 pub(super) use frame::Frames;
+pub(super) use sites::{Site, after, cell, divert, find};
 
 /// e_machine.
 pub(super) const ELF_MACHINE: u16 = 62;
@@ -39,6 +42,18 @@ pub(super) fn code() -> Code {
         after_wait: offset(&raw const stub::pillbox_stub_after_wait),
         after_return: offset(&raw const stub::pillbox_stub_after_return),
     }
+}
+
+/// Where rewritten calls arrive in the stub.
+pub(super) fn call_code() -> Option<CallCode> {
+    let begin = &raw const stub::pillbox_stub_begin;
+    let offset = |symbol: *const u8| symbol as u64 - begin as u64;
+    Some(CallCode {
+        entry: offset(&raw const stub::pillbox_stub_call),
+        given: offset(&raw const stub::pillbox_stub_given),
+        after_slow: offset(&raw const stub::pillbox_stub_after_slow),
+        after_frame: offset(&raw const stub::pillbox_stub_after_frame),
+    })
 }
 
 /// Why this CPU cannot be used, if so.

@@ -8,12 +8,15 @@
 //!   where every call but the two below traps.
 //! * **Program threads** have the filter. A trap enters `handler` on the thread's alternate stack, with everything
 //!   saved in the signal frame by the host: the handler is free to use all registers. It publishes, waits for its
-//!   turn, and returns by rt_sigreturn through whatever the kernel made of the frame.
+//!   turn, and returns by rt_sigreturn through whatever the kernel made of the frame. A rewritten call (see `patches`)
+//!   enters `call` without a trap and without a frame: it saves the general registers itself, waits in the same loop,
+//!   and goes on behind the call, with the floating-point registers never saved at all.
 
 use super::super::layout::{
-    CONTROL, Control, EXPECT, FD_ORDERS, FILTER, FORK, ORDERS, ORDERS_LEN, Order, Orders, SLOT_LEN, THREAD,
-    TURN_KERNEL, TURN_STUB,
+    CONTROL, Control, EXPECT, FD_ORDERS, FILTER, FORK, KIND_CALL, KIND_FRAME, ORDERS, ORDERS_LEN, Order,
+    Orders, SLOT_COUNT, SLOT_LEN, SLOTS, THREAD, TURN_KERNEL, TURN_STUB,
 };
+use super::super::process::KICK;
 use core::arch::global_asm;
 use core::mem::offset_of;
 
@@ -172,6 +175,73 @@ global_asm!(
     "mov edi, 127",
     "syscall",
     "ud2",
+    // A rewritten call comes here from its cell: rcx = the cell's data, rax and r11 are free (a system call loses r11
+    // and rcx, and the number is in the cell). Flags are kept in ah and al until there is a stack.
+    ".balign 64",
+    ".globl pillbox_stub_call",
+    "pillbox_stub_call:",
+    "lahf",
+    "seto al",
+    // GS base is the thread's slot, or something of the program's own.
+    "rdgsbase r11",
+    "sub r11, {SLOTS}",
+    "ror r11, {SLOT_SHIFT}",
+    "cmp r11, {SLOT_COUNT}",
+    "jae 60f",
+    "rol r11, {SLOT_SHIFT}",
+    "add r11, {SLOTS} + {CONTROL}",
+    "mov [r11 + {regs} + {REG_RSP}], rsp",
+    "lea rsp, [r11 + {regs} + {REG_FLAGS} + 8]",
+    "add al, 0x7f",
+    "sahf",
+    "pushfq",
+    "mov [r11 + {regs}], r15",
+    "mov [r11 + {regs} + 8], r14",
+    "mov [r11 + {regs} + 16], r13",
+    "mov [r11 + {regs} + 24], r12",
+    "mov [r11 + {regs} + 32], rbp",
+    "mov [r11 + {regs} + 40], rbx",
+    "mov [r11 + {regs} + 48], r10",
+    "mov [r11 + {regs} + 56], r9",
+    "mov [r11 + {regs} + 64], r8",
+    "mov [r11 + {regs} + 72], rdx",
+    "mov [r11 + {regs} + 80], rsi",
+    "mov [r11 + {regs} + 88], rdi",
+    "mov eax, [rcx]",
+    "mov [r11 + {value}], rax",
+    "mov rax, [rcx + 4]",
+    "mov [r11 + {regs} + {REG_RIP}], rax",
+    "rdfsbase rax",
+    "mov [r11 + {tls}], rax",
+    "mov rbx, r11",
+    "mov r12d, {KIND_CALL}",
+    "jmp 49f",
+    // Not our GS base: a system call like any other, except that the kernel has to look the cell up.
+    "60:",
+    "add al, 0x7f",
+    "sahf",
+    "mov eax, ecx",
+    "syscall",
+    ".globl pillbox_stub_after_slow",
+    "pillbox_stub_after_slow:",
+    "ud2",
+    // A kick. At a rewritten call, kicks are not blocked: before the turn is given and while the kernel has it there is
+    // nothing to report, but the kick must not get lost.
+    "70:",
+    "mov rax, [rsp + {FRAME_RIP}]",
+    "lea rcx, [rip + pillbox_stub_call]",
+    "cmp rax, rcx",
+    "jb 48f",
+    "lea rcx, [rip + pillbox_stub_given]",
+    "cmp rax, rcx",
+    "jb 57f",
+    "lea rcx, [rip + pillbox_stub_resume]",
+    "cmp rax, rcx",
+    "jae 48f",
+    "cmp dword ptr [rbx + {turn}], {TURN_STUB}",
+    "je 48f",
+    "mov dword ptr [rbx + {reply}], 1",
+    "jmp 57f",
     // Signal handler: rsp = frame, on the alternate stack at the slot's top.
     ".balign 64",
     ".globl pillbox_stub_handler",
@@ -179,14 +249,22 @@ global_asm!(
     "mov rbx, rsp",
     "and rbx, -{SLOT_LEN}",
     "add rbx, {CONTROL}",
+    "cmp edi, {KICK}",
+    "je 70b",
+    "48:",
     "mov [rbx + {frame_sp}], rsp",
     "rdfsbase rax",
     "mov [rbx + {tls}], rax",
     "rdgsbase rax",
     "mov [rbx + {gs_base}], rax",
+    "mov r12d, {KIND_FRAME}",
+    "49:",
+    "mov [rbx + {stopped}], r12d",
     // Locked exchanges order each store before the load behind it; the worker does the same the other way round.
     "mov eax, {TURN_KERNEL}",
     "xchg [rbx + {turn}], eax",
+    ".globl pillbox_stub_given",
+    "pillbox_stub_given:",
     "cmp dword ptr [rbx + {kernel_sleeps}], 0",
     "je 50f",
     "mov dword ptr [rbx + {kernel_sleeps}], 0",
@@ -204,6 +282,9 @@ global_asm!(
     "cmp dword ptr [rbx + {turn}], {TURN_STUB}",
     "je 54f",
     "pause",
+    // Told to sleep: the kernel lets another thread run.
+    "cmp dword ptr [rbx + {spin}], 0",
+    "je 52f",
     "dec ecx",
     "jnz 51b",
     "52:",
@@ -224,11 +305,46 @@ global_asm!(
     "55:",
     "mov dword ptr [rbx + {stub_sleeps}], 0",
     "54:",
+    "test r12d, r12d",
+    "jz 56f",
+    // Behind a rewritten call. A kick from here on finds all registers in the kernel.
+    ".globl pillbox_stub_resume",
+    "pillbox_stub_resume:",
+    "cmp dword ptr [rbx + {reply}], 0",
+    "jne 61f",
+    "mov rax, [rbx + {value}]",
+    "mov r15, [rbx + {regs}]",
+    "mov r14, [rbx + {regs} + 8]",
+    "mov r13, [rbx + {regs} + 16]",
+    "mov r12, [rbx + {regs} + 24]",
+    "mov rbp, [rbx + {regs} + 32]",
+    "mov r10, [rbx + {regs} + 48]",
+    "mov r9, [rbx + {regs} + 56]",
+    "mov r8, [rbx + {regs} + 64]",
+    "mov rdx, [rbx + {regs} + 72]",
+    "mov rsi, [rbx + {regs} + 80]",
+    "mov rdi, [rbx + {regs} + 88]",
+    "mov rcx, [rbx + {regs} + {REG_RIP}]",
+    "mov r11, [rbx + {regs} + {REG_FLAGS}]",
+    "lea rsp, [rbx + {regs} + {REG_FLAGS}]",
+    "popfq",
+    "mov rsp, [rbx + {regs} + {REG_RSP}]",
+    "mov rbx, [rbx + {regs} + 40]",
+    "jmp rcx",
+    // A call that traps, for the frame that it makes.
+    "61:",
+    "mov eax, -1",
+    "syscall",
+    ".globl pillbox_stub_after_frame",
+    "pillbox_stub_after_frame:",
+    "ud2",
+    "56:",
     "mov rax, [rbx + {tls}]",
     "wrfsbase rax",
     "mov rax, [rbx + {gs_base}]",
     "wrgsbase rax",
     // rt_sigreturn expects the return address popped.
+    "57:",
     "add rsp, 8",
     "mov eax, {rt_sigreturn}",
     "syscall",
@@ -283,11 +399,34 @@ global_asm!(
     tls = const offset_of!(Control, tls),
     gs_base = const offset_of!(Control, gs_base),
     result = const offset_of!(Control, result),
+    SLOTS = const SLOTS,
+    SLOT_SHIFT = const SLOT_LEN.trailing_zeros(),
+    SLOT_COUNT = const SLOT_COUNT,
+    KICK = const KICK,
+    KIND_CALL = const KIND_CALL,
+    KIND_FRAME = const KIND_FRAME,
+    FRAME_RIP = const super::frame::RIP,
+    stopped = const offset_of!(Control, kind),
+    reply = const offset_of!(Control, reply),
+    value = const offset_of!(Control, value),
+    regs = const offset_of!(Control, regs),
+    REG_RSP = const 8 * REG_RSP,
+    REG_RIP = const 8 * REG_RIP,
+    REG_FLAGS = const 8 * REG_FLAGS,
 );
+
+/// Indices in [`Control::regs`]; what is not named here is as `Frames::read_call` has it.
+pub(super) const REG_RSP: usize = 12;
+pub(super) const REG_RIP: usize = 13;
+pub(super) const REG_FLAGS: usize = 14;
 
 unsafe extern "C" {
     pub(in super::super) static pillbox_stub_begin: u8;
     pub(in super::super) static pillbox_stub_handler: u8;
+    pub(in super::super) static pillbox_stub_call: u8;
+    pub(in super::super) static pillbox_stub_given: u8;
+    pub(in super::super) static pillbox_stub_after_slow: u8;
+    pub(in super::super) static pillbox_stub_after_frame: u8;
     pub(in super::super) static pillbox_stub_after_wake: u8;
     pub(in super::super) static pillbox_stub_after_wait: u8;
     pub(in super::super) static pillbox_stub_after_return: u8;
