@@ -10,6 +10,7 @@ pub(crate) const CASES: &[Case] = &[
     ("time_sleep", sleep),
     ("time_posix_timer", posix_timer),
     ("time_cpu", cpu),
+    ("time_short_beside_long", short_beside_long),
     ("time_times", times),
 ];
 
@@ -17,6 +18,40 @@ fn now(clock: i32) -> (i64, [i64; 2]) {
     let mut time = [0_i64; 2];
     let result = sys!(libc::SYS_clock_gettime, clock, time.as_mut_ptr());
     (result, time)
+}
+
+static RUNG: AtomicI32 = AtomicI32::new(0);
+
+extern "C" fn ring(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    RUNG.fetch_add(1, SeqCst);
+}
+
+/// Programs that compute while another one waits for a timer that fires much later: theirs fire all the same.
+fn short_beside_long() {
+    let arm = |us: i64| {
+        sys!(libc::SYS_setitimer, libc::ITIMER_REAL, [0, 0, us / 1_000_000, us % 1_000_000].as_ptr(), 0)
+    };
+    arm(15_000_000);
+    let start = Instant::now();
+    let fired = (0..60)
+        .filter(|round| {
+            let pid = sys::fork(|| {
+                sys::handle(libc::SIGALRM, ring, 0);
+                // More to run than there are CPUs, for a moment: somebody looks at the clock often then.
+                let yielding = || (0..100).for_each(|_| _ = sys!(libc::SYS_sched_yield));
+                let threads = [(); 4].map(|()| std::thread::spawn(yielding));
+                threads.into_iter().for_each(|thread| thread.join().expect("a thread"));
+                arm(5000 + 1000 * (round % 20));
+                while RUNG.load(SeqCst) == 0 {
+                    std::hint::spin_loop();
+                }
+                0
+            });
+            sys::wait(pid) == "exited 0"
+        })
+        .count();
+    println!("{fired} in time {}", start.elapsed() < Duration::from_secs(10));
+    arm(0);
 }
 
 fn clocks() {

@@ -134,10 +134,9 @@ impl Scheduler {
                 }
             }
             let tick = if self.ticker.is_ticking() { now + TICK_NS } else { NEVER };
-            let timer = match self.keeper_until.load(Ordering::SeqCst) {
-                NEVER => self.timers.next(),
-                _ => NEVER,
-            };
+            // A sleeping worker that keeps the timers may do so for a later one: it lay down before this was armed.
+            let next = self.timers.next();
+            let timer = if next < self.keeper_until.load(Ordering::SeqCst) { next } else { NEVER };
             self.ticker.target.fetch_min(tick.min(timer), Ordering::SeqCst);
         }
     }
