@@ -185,8 +185,6 @@ pub struct Cred {
     pub ambient: Caps,
     /// `securebits`.
     pub securebits: u32,
-    /// execve grants nothing any more.
-    pub no_new_privs: bool,
 }
 
 impl Cred {
@@ -202,7 +200,6 @@ impl Cred {
             bounding: Caps::ALL,
             ambient: Caps::empty(),
             securebits: 0,
-            no_new_privs: false,
         }
     }
 
@@ -312,13 +309,11 @@ impl Cred {
     #[must_use]
     pub fn after_exec(&self, setuid: Option<u32>, setgid: Option<u32>) -> Self {
         let mut new = self.clone();
-        if !self.no_new_privs {
-            if let Some(uid) = setuid {
-                new.uid.effective = uid;
-            }
-            if let Some(gid) = setgid {
-                new.gid.effective = gid;
-            }
+        if let Some(uid) = setuid {
+            new.uid.effective = uid;
+        }
+        if let Some(gid) = setgid {
+            new.gid.effective = gid;
         }
         let raised = new.uid.effective != self.uid.effective || new.gid.effective != self.gid.effective;
         if raised {
@@ -387,7 +382,5 @@ mod tests {
         assert_eq!(user.after_exec(None, None).permitted, Caps::empty());
         let root = user.after_exec(Some(0), None);
         assert_eq!((root.uid.real, root.uid.effective, root.effective), (1000, 0, Caps::ALL));
-        let locked = Cred { no_new_privs: true, ..Cred::user(1000, 1000, &[]) };
-        assert_eq!(locked.after_exec(Some(0), None).uid.effective, 1000);
     }
 }

@@ -7,6 +7,8 @@ pub use ring0_aarch64::{fp::FpState, regs::UserRegs};
 pub const MACHINE: &str = "aarch64";
 /// Whether clone(2) takes the thread pointer before the child's tid address.
 pub const CLONE_BACKWARDS: bool = true;
+/// `AUDIT_ARCH_*`: which architecture's numbers system calls have, for filters over them.
+pub const AUDIT_ARCH: u32 = 0xc000_00b7;
 /// Number of restart_syscall(2).
 pub const RESTART_SYSCALL: u64 = 128;
 /// Which number column of the system call table is ours.

@@ -14,7 +14,7 @@ pub mod sigframe;
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::{
-    CLONE_BACKWARDS, FpState, MACHINE, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs, prepare_stack,
+    AUDIT_ARCH, CLONE_BACKWARDS, FpState, MACHINE, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs, prepare_stack,
     switch_stacks, untagged,
 };
 
@@ -25,7 +25,7 @@ mod aarch64;
 pub mod sigframe;
 #[cfg(target_arch = "aarch64")]
 pub use aarch64::{
-    CLONE_BACKWARDS, FpState, MACHINE, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs, prepare_stack,
+    AUDIT_ARCH, CLONE_BACKWARDS, FpState, MACHINE, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs, prepare_stack,
     switch_stacks, untagged,
 };
 

@@ -7,6 +7,8 @@ pub use ring0_x86_64::{fp::FpState, regs::UserRegs};
 pub const MACHINE: &str = "x86_64";
 /// Whether clone(2) takes the thread pointer before the child's tid address.
 pub const CLONE_BACKWARDS: bool = false;
+/// `AUDIT_ARCH_*`: which architecture's numbers system calls have, for filters over them.
+pub const AUDIT_ARCH: u32 = 0xc000_003e;
 /// Number of restart_syscall(2).
 pub const RESTART_SYSCALL: u64 = 219;
 /// Which number column of the system call table is ours.

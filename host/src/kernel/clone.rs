@@ -2,6 +2,7 @@
 
 use super::clone_flags::CloneFlags;
 use super::group::{GroupState, Stop, Usage};
+use super::seccomp::Confinement;
 use super::signal::{Actions, NSIG, SIGCHLD, SigSet};
 use super::task::{Resources, SchedPolicy, comm_of, work};
 use super::tree::Node;
@@ -99,8 +100,15 @@ impl Current {
             new
         };
         let policy = inherited(&self.task.policy.lock());
-        let child =
-            Task::new(tid, child_group.clone(), kernel.sched.clone(), resources, self.task.blocked(), policy);
+        let child = Task::new(
+            tid,
+            child_group.clone(),
+            kernel.sched.clone(),
+            resources,
+            self.task.blocked(),
+            policy,
+            self.task.confinement(),
+        );
         let mut current = Current::new(child.clone(), kernel.clone(), regs, self.fp.clone(), context);
         if flags.contains(CloneFlags::VM) && !flags.contains(CloneFlags::VFORK) {
             // A thread has no alternate stack until it sets one.
@@ -236,7 +244,15 @@ pub(super) fn spawn_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>> 
     let cpus = kernel.sched.worker_count() as u32;
     let affinity = if cpus >= 64 { u64::MAX } else { (1 << cpus) - 1 };
     let policy = SchedPolicy { policy: 0, priority: 0, nice: 0, reset_on_fork: false, affinity };
-    let task = Task::new(tid, group.clone(), kernel.sched.clone(), resources, SigSet::EMPTY, policy);
+    let task = Task::new(
+        tid,
+        group.clone(),
+        kernel.sched.clone(),
+        resources,
+        SigSet::EMPTY,
+        policy,
+        Confinement::default(),
+    );
     let regs = UserRegs::start(init.ip, init.sp);
     let mut current = Current::new(task.clone(), kernel.clone(), regs, Box::new(FpState::initial()), context);
     current.map_trampoline()?;

@@ -6,7 +6,7 @@ use super::group::Usage;
 use super::sched::Action;
 use super::signal::{AltStack, SigInfo, SigSet};
 use super::task::work;
-use super::{Kernel, Task};
+use super::{Kernel, Task, WaitStatus};
 use crate::abi::{Errno, Result};
 use crate::arch::{FpState, UserRegs};
 use crate::cred::Cred;
@@ -58,8 +58,8 @@ pub struct Current {
     waiter: Option<Arc<Waiter>>,
     /// For futex waits: made once.
     pub(super) futex_waiter: Option<Arc<Waiting>>,
-    /// Set by exit(2): this thread ends.
-    pub(super) exit: Option<i32>,
+    /// This thread ends: exit(2), a filter.
+    pub(super) exit: Option<WaitStatus>,
 }
 
 impl Current {
@@ -72,6 +72,9 @@ impl Current {
         context: Box<dyn Context>,
     ) -> Box<Current> {
         let resources = task.resources.lock().clone();
+        if kernel.metrics.observed {
+            task.watched.store(true, Ordering::SeqCst);
+        }
         Box::new(Current {
             task,
             kernel,

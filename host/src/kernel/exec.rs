@@ -152,8 +152,8 @@ impl Current {
     }
 
     /// Ends the calling thread.
-    pub fn exit_thread(&mut self, code: i32) {
-        self.exit = Some(code);
+    pub fn end_thread(&mut self, status: WaitStatus) {
+        self.exit = Some(status);
         self.task.work.fetch_or(work::KILL, Ordering::SeqCst);
         self.task.wake();
     }

@@ -36,9 +36,6 @@ impl Current {
             *dead = dead.plus(task.usage());
             dead.max_rss = dead.max_rss.max(max_rss);
             drop(dead);
-            if task.tid() == group.tgid {
-                state.leader_status = status;
-            }
             if let Some(execing) = &state.execing {
                 execing.wake();
             }
@@ -50,7 +47,7 @@ impl Current {
                 Stop::Stopping { signo, left } => state.stop = Stop::Stopping { signo, left: left - 1 },
                 _ => {}
             }
-            state.threads.is_empty().then(|| state.exit.unwrap_or(state.leader_status))
+            state.threads.is_empty().then(|| state.exit.unwrap_or(status))
         };
         tree.remove_task(task.tid());
         let Some(status) = ended else {

@@ -62,8 +62,6 @@ pub(super) struct GroupState {
     pub(super) pending: Pending,
     /// Set once the process as a whole ends.
     pub(super) exit: Option<WaitStatus>,
-    /// The leader's own status, if it ended before the others.
-    pub(super) leader_status: WaitStatus,
     /// The thread that calls execve and waits to be the only one.
     pub(super) execing: Option<Arc<Task>>,
     pub(super) stop: Stop,
@@ -148,7 +146,6 @@ impl ThreadGroup {
                 actions,
                 pending: Pending::new(),
                 exit: None,
-                leader_status: WaitStatus::exited(0),
                 execing: None,
                 stop: Stop::None,
                 stop_signal: 0,

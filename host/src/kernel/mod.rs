@@ -11,6 +11,7 @@
 //! | `current`, `run` | the running task: waiting, and the loop trap -> handler -> signals -> user code |
 //! | [`signal`] | queues, actions, sending, delivery, frames |
 //! | [`futex`] | waiting on user words |
+//! | [`seccomp`] | filters over programs' own calls |
 //! | `clone`, `exec`, `exit`, `wait`, `lost` | a process's life |
 //! | [`limits`], `timers` | resource limits; interval and POSIX timers |
 //! | [`poller`] | the one host thread that watches host descriptors and signals |
@@ -39,6 +40,7 @@ pub mod poller;
 mod run;
 #[expect(unsafe_code, reason = "switches stacks")]
 pub mod sched;
+pub mod seccomp;
 pub mod signal;
 pub mod task;
 pub mod timers;

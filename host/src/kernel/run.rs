@@ -98,8 +98,8 @@ impl Current {
     #[cold]
     fn do_work(&mut self) -> Option<WaitStatus> {
         loop {
-            if let Some(code) = self.exit {
-                return Some(WaitStatus::exited(code));
+            if let Some(status) = self.exit {
+                return Some(status);
             }
             let work = self.task.work.load(Ordering::SeqCst);
             if work & work::KILL != 0 {

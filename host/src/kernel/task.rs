@@ -2,12 +2,13 @@
 
 use super::group::ThreadGroup;
 use super::sched::{Entity, Scheduler};
+use super::seccomp::{Confinement, Mode};
 use super::signal::{Pending, SigSet};
 use crate::cred::Cred;
 use crate::mm::Mm;
 use crate::sync::{Lock, Wake};
 use crate::vfs::{FdTable, FsContext};
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Reasons for a task to look around before it enters user code, and to stop waiting.
@@ -106,6 +107,10 @@ pub struct Task {
     pub(super) faults: [AtomicU64; 2],
     /// Timer slack (prctl), ns.
     pub timer_slack: AtomicU64,
+    /// Its calls take the longer path: they are screened, counted or printed. Set once and for all.
+    pub(crate) watched: AtomicBool,
+    /// Order: after `group.state`.
+    pub(super) confinement: Lock<Confinement>,
 }
 
 impl Task {
@@ -116,6 +121,7 @@ impl Task {
         resources: Resources,
         blocked: SigSet,
         policy: SchedPolicy,
+        confinement: Confinement,
     ) -> Arc<Task> {
         Arc::new_cyclic(|me| Task {
             tid: AtomicI32::new(tid),
@@ -134,6 +140,8 @@ impl Task {
             parent_death_signal: AtomicI32::new(0),
             faults: [AtomicU64::new(0), AtomicU64::new(0)],
             timer_slack: AtomicU64::new(50_000),
+            watched: AtomicBool::new(confinement.mode != Mode::Off),
+            confinement: Lock::new(confinement),
         })
     }
 

@@ -235,11 +235,15 @@ pub(super) fn prctl(cur: &mut Current, args: &Args) -> Result<u64> {
             Ok(0)
         }),
         p::PR_GET_KEEPCAPS => Ok(u64::from(cur.cred().securebits & securebits::KEEP_CAPS != 0)),
-        p::PR_SET_NO_NEW_PRIVS if arg2 == 1 && arg3 == 0 && arg4 == 0 && arg5 == 0 => change(cur, |cred| {
-            cred.no_new_privs = true;
+        p::PR_SET_NO_NEW_PRIVS if arg2 == 1 && arg3 == 0 && arg4 == 0 && arg5 == 0 => {
+            cur.task.set_no_new_privs();
             Ok(0)
-        }),
-        p::PR_GET_NO_NEW_PRIVS => Ok(u64::from(cur.cred().no_new_privs)),
+        }
+        p::PR_GET_NO_NEW_PRIVS if arg2 == 0 && arg3 == 0 && arg4 == 0 && arg5 == 0 => {
+            Ok(u64::from(cur.task.confinement().no_new_privs))
+        }
+        p::PR_SET_SECCOMP => super::seccomp::set_mode(cur, arg2, arg3),
+        p::PR_GET_SECCOMP => Ok(cur.task.confinement().mode as u64),
         p::PR_CAPBSET_READ => Ok(u64::from(cur.cred().bounding.contains(capability(arg2)?))),
         p::PR_CAPBSET_DROP => {
             let cap = capability(arg2)?;
@@ -277,7 +281,7 @@ pub(super) fn prctl(cur: &mut Current, args: &Args) -> Result<u64> {
         p::PR_GET_TIMERSLACK => Ok(cur.task.timer_slack.load(Ordering::Relaxed)),
         // Names of anonymous memory, and who may trace: accepted, without effect.
         p::PR_SET_VMA | p::PR_SET_PTRACER | p::PR_SET_THP_DISABLE => Ok(0),
-        p::PR_GET_SECCOMP | p::PR_GET_THP_DISABLE => Ok(0),
+        p::PR_GET_THP_DISABLE => Ok(0),
         p::PR_GET_TID_ADDRESS => {
             cur.mm().write_val(arg2, &cur.clear_child_tid)?;
             Ok(0)

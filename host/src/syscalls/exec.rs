@@ -53,7 +53,7 @@ fn exec(cur: &mut Current, dirfd: i32, path: u64, vectors: [u64; 2], flags: i32)
     }
     let file = lookup.open_program(base.as_ref(), &name, resolve)?;
     let program = mappable(&file)?;
-    let new_cred = cred_after(&cred, &file, &program)?;
+    let new_cred = cred_after(cur, &cred, &file, &program)?;
     // As Linux names what it runs from a descriptor: scripts are found again by it.
     let shown = match dirfd {
         AT_FDCWD => name,
@@ -100,7 +100,7 @@ fn mappable(file: &Arc<File>) -> Result<Arc<dyn Mappable>> {
 }
 
 /// Set-id bits count for programs, not for scripts.
-fn cred_after(cred: &Cred, file: &Arc<File>, program: &Arc<dyn Mappable>) -> Result<Cred> {
+fn cred_after(cur: &Current, cred: &Cred, file: &Arc<File>, program: &Arc<dyn Mappable>) -> Result<Cred> {
     let path = file.path();
     let meta = path.dentry.inode.meta();
     let perm = meta.perm.load(Ordering::Relaxed);
@@ -110,7 +110,8 @@ fn cred_after(cred: &Cred, file: &Arc<File>, program: &Arc<dyn Mappable>) -> Res
     if setuid.is_some() || setgid.is_some() {
         let mut head = [0; 2];
         program.read_at(0, &mut head)?;
-        if head == *b"#!" || path.mount.flags().contains(MountFlags::NOSUID) {
+        let ignored = path.mount.flags().contains(MountFlags::NOSUID) || cur.task.confinement().no_new_privs;
+        if head == *b"#!" || ignored {
             (setuid, setgid) = (None, None);
         }
     }

@@ -5,7 +5,7 @@ use crate::abi::Result;
 use crate::kernel::{Current, WaitStatus};
 
 pub(super) fn exit(cur: &mut Current, args: &Args) -> Result<u64> {
-    cur.exit_thread(args.int(0));
+    cur.end_thread(WaitStatus::exited(args.int(0)));
     Ok(0)
 }
 

@@ -4,12 +4,15 @@
 //! decode arguments, make one call into the kernel, and encode the result; they return restart errors
 //! (`ERESTARTSYS` and friends) as they are: signal delivery, which runs before the program does, resolves them.
 //!
-//! When a sandbox is observed (`--strace`, `--stats`) dispatch takes a longer path that counts and prints.
+//! When a sandbox is observed (`--strace`, `--stats`) or the task has filters of its own (seccomp(2)), dispatch takes a
+//! longer path that screens, counts and prints.
 
 use crate::abi::{Errno, Result};
 use crate::arch::{Registers, SYSCALL_COLUMN};
 use crate::kernel::Current;
+use crate::kernel::seccomp::Verdict;
 use crate::metrics::{Metrics, NUMBERS};
+use core::sync::atomic::Ordering;
 
 mod args;
 mod args_time;
@@ -37,6 +40,7 @@ mod pipe;
 mod poll;
 mod rw;
 mod sched;
+mod seccomp;
 mod signal;
 mod socket;
 mod stat;
@@ -103,10 +107,11 @@ pub fn row(number: u64) -> Option<&'static Row> {
 #[inline(always)]
 pub fn dispatch(cur: &mut Current) {
     let args = Args(cur.regs.syscall_args());
-    let number = cur.regs.syscall_number();
-    let handler = usize::try_from(number).ok().and_then(|n| HANDLERS.get(n)).copied().unwrap_or(missing);
-    if cur.kernel.metrics.observed {
-        return observed(cur, number, handler, &args);
+    // As Linux, which takes the number for an `int`.
+    let number = cur.regs.syscall_number() as u32;
+    let handler = HANDLERS.get(number as usize).copied().unwrap_or(missing);
+    if cur.task.watched.load(Ordering::Relaxed) {
+        return watched(cur, number, handler, &args);
     }
     let result = handler(cur, &args);
     store(cur, result);
@@ -125,7 +130,7 @@ fn store(cur: &mut Current, result: Result<u64>) {
 
 /// The handler of numbers that have none. Counted always: this is how a user finds out what a program lacks.
 fn missing(cur: &mut Current, _args: &Args) -> Result<u64> {
-    let number = cur.regs.syscall_number();
+    let number = u64::from(cur.regs.syscall_number() as u32);
     let metrics = &cur.kernel.metrics;
     match usize::try_from(number).ok().and_then(|n| metrics.calls.get(n)) {
         Some(calls) => {
@@ -140,29 +145,43 @@ fn missing(cur: &mut Current, _args: &Args) -> Result<u64> {
     Err(Errno::ENOSYS)
 }
 
-/// [`dispatch`] with counting and printing.
+/// [`dispatch`] for a task whose calls are screened or observed.
 #[cold]
-fn observed(cur: &mut Current, number: u64, handler: Handler, args: &Args) {
+fn watched(cur: &mut Current, number: u32, handler: Handler, args: &Args) {
+    let verdict = cur.screen(number, &args.0);
+    let answer = move |cur: &mut Current| match verdict {
+        Verdict::Pass => handler(cur, args),
+        Verdict::Denied(result) => result,
+    };
+    if cur.kernel.metrics.observed {
+        return observed(cur, number.into(), answer, args);
+    }
+    let result = answer(cur);
+    store(cur, result);
+}
+
+/// Counts and prints a call around its `answer`.
+fn observed(cur: &mut Current, number: u64, answer: impl FnOnce(&mut Current) -> Result<u64>, args: &Args) {
     let kernel = cur.kernel.clone();
     let log = if kernel.metrics.strace { kernel.metrics.log.as_ref() } else { None };
     let Some(log) = log else {
-        let result = handler(cur, args);
+        let result = answer(cur);
         store(cur, result);
         return count(&kernel.metrics, number);
     };
     let tid = cur.task.tid();
     let Some(row) = row(number) else {
         log.line(&strace::unknown(tid, number, args));
-        let result = handler(cur, args);
+        let result = answer(cur);
         return store(cur, result);
     };
     let given = strace::before(row, args, &|address, out| cur.mm().read(address, out));
     let result = if matches!(row.name, "exit" | "exit_group") {
         log.line(&strace::without_return(tid, row, given));
         count(&kernel.metrics, number);
-        handler(cur, args)
+        answer(cur)
     } else {
-        let result = handler(cur, args);
+        let result = answer(cur);
         log.line(&strace::after(tid, row, args, given, result, &|address, out| cur.mm().read(address, out)));
         count(&kernel.metrics, number);
         result

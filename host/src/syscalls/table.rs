@@ -16,7 +16,8 @@ use super::format::ArgFormat::{
 };
 use super::{Handler, clone, cred, exec, exit, futex, limits, misc, sched, signal, time, timer, wait};
 use super::{
-    dir, event, fd, ioctl, link, madvise, message, mmap, open, pidfd, pipe, poll, rw, socket, stat, xattr,
+    dir, event, fd, ioctl, link, madvise, message, mmap, open, pidfd, pipe, poll, rw, seccomp, socket, stat,
+    xattr,
 };
 
 /// How much of a call works.
@@ -402,7 +403,7 @@ pub const ROWS: &[Row] = &[
     row(314, 274, "sched_setattr", partial(sched::sched_setattr, "kept, without effect"), &[Int, Ptr, Hex]),
     row(315, 275, "sched_getattr", full(sched::sched_getattr), &[Int, Ptr, Uint, Hex]),
     row(316, 276, "renameat2", full(link::renameat2), &[DirFd, Path, DirFd, Path, Hex]),
-    row(317, 277, "seccomp", NONE, &[Int, Hex, Ptr]),
+    row(317, 277, "seccomp", partial(seccomp::seccomp, "no user notification; strict mode leaves the time stamp counter on"), &[Int, Hex, Ptr]),
     row(318, 278, "getrandom", full(misc::getrandom), &[Ptr, Size, Hex]),
     row(319, 279, "memfd_create", full(open::memfd_create), &[Str, Hex]),
     row(320, 294, "kexec_file_load", NONE, &[Fd, Fd, Size, Str, Hex]),

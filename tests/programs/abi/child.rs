@@ -31,6 +31,11 @@ pub(crate) fn run(words: &[&str]) {
         ["kill", signal] => {
             sys!(libc::SYS_kill, sys!(libc::SYS_getpid), signal.parse::<i32>().unwrap_or(9));
         }
+        ["confinement"] => {
+            sys::report("getppid fails", sys!(libc::SYS_getppid).min(0));
+            print!("{}", crate::seccomp::confinement());
+        }
+        ["ids"] => println!("uid {} effective {}", sys!(libc::SYS_getuid), sys!(libc::SYS_geteuid)),
         ["bug"] => others_survive_a_bug(),
         ["descriptors"] => out_of_descriptors(),
         ["memory"] => out_of_memory(),

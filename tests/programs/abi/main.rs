@@ -34,6 +34,7 @@ mod pipes;
 mod process;
 #[expect(unsafe_code, reason = "every register is loaded and stored by assembly")]
 mod registers;
+mod seccomp;
 mod signals;
 mod sockets;
 mod threads;
@@ -64,6 +65,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("time", time::CASES),
     ("limits", limits::CASES),
     ("credentials", credentials::CASES),
+    ("seccomp", seccomp::CASES),
     ("misc", misc::CASES),
 ];
 

@@ -23,6 +23,7 @@ const FAMILIES: &[&str] = &[
     "time",
     "limits",
     "credentials",
+    "seccomp",
     "misc",
 ];
 

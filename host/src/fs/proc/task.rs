@@ -683,12 +683,15 @@ fn status(subject: &Subject) -> Result<String> {
     ] {
         let _ = writeln!(out, "Cap{name}:\t{:016x}", caps.bits());
     }
+    let confinement = subject.task.as_ref().map(|task| task.confinement()).unwrap_or_default();
     let workers = subject.kernel.sched.worker_count();
     let mask = if workers >= 64 { u64::MAX } else { (1 << workers) - 1 };
     let _ = writeln!(
         out,
-        "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tvulnerable",
-        u8::from(cred.no_new_privs)
+        "NoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}\nSpeculation_Store_Bypass:\tvulnerable",
+        u8::from(confinement.no_new_privs),
+        confinement.mode as u8,
+        confinement.filters().len()
     );
     let _ = writeln!(
         out,
