@@ -32,7 +32,7 @@ const OPERATIONS: &[Operation] = &[
     Operation { name: "futex", times: 10_000, run: futex },
     Operation { name: "mmap", times: 2_000, run: mmap },
     Operation { name: "fault", times: 100_000, run: fault },
-    Operation { name: "fork", times: 300, run: fork },
+    Operation { name: "fork", times: 1_000, run: fork },
     Operation { name: "exec", times: 100, run: exec },
     Operation { name: "thread", times: 2_000, run: thread },
     Operation { name: "signal", times: 20_000, run: signal },

@@ -6,7 +6,7 @@ use crate::arch::Arch;
 use crate::guest::{Outcome, Step};
 
 /// Operations that a sandbox serves without leaving the VM.
-const EXIT_FREE: &[&str] = &["null", "read", "pipe", "futex", "mmap", "fault", "thread", "signal"];
+const EXIT_FREE: &[&str] = &["null", "read", "pipe", "futex", "mmap", "fault", "fork", "thread", "signal"];
 /// Exits to the host loop per operation that count as none: a timer may fire.
 const NO_EXITS: f64 = 0.001;
 
