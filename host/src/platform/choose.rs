@@ -30,6 +30,9 @@ const DOUBT: Duration = Duration::from_secs(60);
 /// The detail of a step that the deadline ended.
 pub const OUT_OF_TIME: &str = "did not end in time";
 
+/// What a reason holds if the device is closed to this user: rights change without the device changing.
+pub const NO_PERMISSION: &str = "permission denied";
+
 /// What is known about a KVM device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -297,6 +300,9 @@ impl Cache {
             Verdict::Rejected(reason) => format!("rejected {}", reason.replace('\n', " ")),
             Verdict::Absent => return,
         };
+        if text.contains(NO_PERMISSION) {
+            return;
+        }
         let temporary = self.file.with_extension(std::process::id().to_string());
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);

@@ -1,10 +1,11 @@
 //! Looks at a sandbox from outside: `probe idle SECONDS CMD...`, `probe kill CMD...`, `probe hang CMD...`,
-//! `probe verdict PILLBOX`, `probe garbage ABI PILLBOX...`. Prints what it finds, and exits with 0 if that is as it must be.
+//! `probe verdict PILLBOX`, `probe permission PILLBOX`, `probe garbage ABI PILLBOX...`. Prints what it finds, and exits with 0 if that is as it must be.
 //!
 //! `probe events` is something to look at: a program whose event loop has nothing to do.
 
 mod fuse;
 mod garbage;
+mod permission;
 mod verdict;
 
 use std::collections::BTreeSet;
@@ -31,10 +32,11 @@ fn main() -> ExitCode {
         ["kill", command @ ..] if !command.is_empty() => kill(command),
         ["hang", command @ ..] if !command.is_empty() => hang(command),
         ["verdict", pillbox] => verdict::check(pillbox),
+        ["permission", pillbox] => permission::check(pillbox),
         ["garbage", abi, pillbox @ ..] if !pillbox.is_empty() => garbage::check(abi, pillbox),
         ["events"] => events(),
         _ => Err("usage: probe idle SECONDS CMD... | kill CMD... | hang CMD... | verdict PILLBOX | \
-                  garbage ABI PILLBOX... | events"
+                  permission PILLBOX | garbage ABI PILLBOX... | events"
             .to_owned()),
     };
     match result {

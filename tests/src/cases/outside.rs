@@ -74,6 +74,7 @@ pub fn without_kvm(place: &Place) -> Vec<Case> {
         "{}",
     ]);
     let verdict = Step::new([place.program("probe").as_str(), "verdict", &place.pillbox]);
+    let permission = Step::new([place.program("probe").as_str(), "permission", &place.pillbox]);
     let mut cases = vec![
         case("doctor ends in time beside a device that hangs", hang.timeout(TIMEOUT), |got| {
             succeeds(got)?;
@@ -86,6 +87,7 @@ pub fn without_kvm(place: &Place) -> Vec<Case> {
             }
         }),
         case("a verdict is kept, and only our own is believed", verdict.timeout(TIMEOUT), succeeds),
+        case("a device that is closed to the user", permission.timeout(TIMEOUT), succeeds),
         case("auto without a device says nothing", run("auto", "/dev/no-such-device"), |got| {
             succeeds(got)?;
             if got.stderr.is_empty() { Ok(()) } else { Err("it says something".to_owned()) }

@@ -110,7 +110,7 @@ fn kvm_advice(verdict: &Verdict) -> &'static str {
             "load the kvm module (modprobe kvm_intel, kvm_amd), enable virtualisation in the firmware, or ask for a \
              machine with nested virtualisation; systrap needs none of it"
         }
-        Verdict::Rejected(reason) if reason.contains("ermission") => {
+        Verdict::Rejected(reason) if reason.contains(choose::NO_PERMISSION) => {
             "add yourself to the device's group (often kvm: `usermod -aG kvm $USER`, then log in again)"
         }
         Verdict::Rejected(reason) if reason.contains("in time") || reason.contains("within") => {

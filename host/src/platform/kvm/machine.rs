@@ -16,7 +16,7 @@ pub enum Error {
     #[error("{0} does not exist: load the kvm module, or enable (nested) virtualisation for this machine")]
     NoDevice(PathBuf),
     /// The device cannot be opened by this user.
-    #[error("no permission to open {0}: add yourself to its group (often `kvm`), or run as root")]
+    #[error("permission denied: {0}; join its group (often `kvm`), or run as root")]
     NoPermission(PathBuf),
     /// Opening failed otherwise.
     #[error("cannot open {0}: {1}")]
