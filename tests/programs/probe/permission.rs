@@ -22,8 +22,7 @@ impl Drop for Directory {
 
 /// Checks what a user is told who may not open the device, and that the group's members are not told so.
 pub(crate) fn check(pillbox: &str) -> Result<(), String> {
-    let directory =
-        Directory(std::env::temp_dir().join(format!("pillbox-closed-{}", std::process::id())));
+    let directory = Directory(std::env::temp_dir().join(format!("pillbox-closed-{}", std::process::id())));
     let (program, device) = (directory.0.join("pillbox"), directory.0.join("kvm"));
     prepare(&directory, pillbox).map_err(|e| format!("{}: {e}", directory.0.display()))?;
     let run = |group: u32, arguments: &[&str]| {
