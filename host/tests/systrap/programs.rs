@@ -159,6 +159,30 @@ program!(
     "4:",
     "ud2",
 );
+// As libc's syscall(3) does it.
+program!(
+    hot_function,
+    "nop",
+    "2:",
+    "inc rbx",
+    "lea r12, [rip + 3f + 18]",
+    "mov r12, [r12]",
+    "mov rdi, 39",
+    "mov [rsp], rbx",
+    "call 3f",
+    "mov r13, r9",
+    "jmp 2b",
+    "3:",
+    "mov rax, rdi",
+    "mov rdi, rsi",
+    "mov rsi, rdx",
+    "mov rdx, rcx",
+    "mov r10, r8",
+    "mov r8, r9",
+    "mov r9, [rsp + 8]",
+    "syscall",
+    "ret",
+);
 // A call, again and again, until rdi is not 0: then GS base is rsi's first.
 program!(
     hot_bases,

@@ -3,7 +3,6 @@
 use super::Shares;
 use super::arch::Frames;
 use super::layout::{Control, KIND_CALL, TURN_KERNEL, TURN_STUB};
-use super::pace::Pace;
 use super::patches::{CallCode, HOT, Stop, call_code};
 use super::process::{KICK, Process, Thread, slot_offset};
 use super::space::Space;
@@ -18,6 +17,8 @@ use std::time::Duration;
 
 /// Faults in a row at one address that are answered here before `mm` is asked regardless.
 const PATIENCE: u32 = 16;
+/// Switches before a task counts as one that traps often.
+const SETTLED: u32 = 64;
 /// System call instructions whose traps are counted at a time.
 const SITES: usize = 16;
 /// How long a thread may take to make a frame before it is kicked, and how often it is.
@@ -30,7 +31,8 @@ pub(super) struct StubContext {
     at: Option<(Arc<Process>, Thread)>,
     /// Where `mm` was last asked to resolve a fault: what it mapped there is wanted at once.
     asked: Option<u64>,
-    pace: Pace,
+    /// Switches so far, up to [`SETTLED`].
+    switches: u32,
     code: Option<CallCode>,
     /// While the thread is at a rewritten call: the registers it came with.
     stopped: UserRegs,
@@ -46,7 +48,7 @@ impl StubContext {
             shares,
             at: None,
             asked: None,
-            pace: Pace::new(),
+            switches: 0,
             code: call_code(),
             stopped: UserRegs::default(),
             fp_void: false,
@@ -157,13 +159,16 @@ impl Context for StubContext {
         }
         let Some((process, thread)) = self.at.as_mut() else { return Trap::Dead };
         self.fp_void = false;
-        let other = worker.as_ref().and_then(|worker| worker.other_cpu).filter(|_| self.pace.spread());
+        // Both sides on CPUs of their own, looking for their turns; else both on one, sleeping.
+        let settled = worker.as_ref().filter(|_| self.switches >= SETTLED);
+        let other = settled.and_then(|worker| worker.other_cpu.filter(|_| worker.pace.lock().spread()));
+        self.switches += u32::from(self.switches < SETTLED);
         if let Some(cpu) = other.or(worker.as_ref().map(|worker| worker.cpu)).filter(|cpu| *cpu != thread.cpu)
         {
             stub::pin(thread.tid, cpu);
             thread.cpu = cpu;
         }
-        let spins = if other.is_some() { self.pace.spins() } else { 0 };
+        let spins = settled.filter(|_| other.is_some()).map_or(0, |worker| worker.pace.lock().spins());
         let turn = nursery.turn(thread.slot);
         let (tid, index) = (thread.tid, thread.slot);
         let kernel_sleeps = nursery.control(index, offset_of!(Control, kernel_sleeps));
@@ -194,6 +199,7 @@ impl Context for StubContext {
                     stub::wake_shared(turn);
                 }
             }
+            worker.as_ref().inspect(|worker| worker.handed_over(nursery, index, spins != 0));
             let mut left = spins;
             while left > 0 && turn.load(Ordering::SeqCst) != TURN_KERNEL {
                 core::hint::spin_loop();
@@ -201,14 +207,14 @@ impl Context for StubContext {
             }
             if turn.load(Ordering::SeqCst) != TURN_KERNEL {
                 nursery.await_stop(index, &|| process.is_dead());
-                if spins != 0 {
-                    self.pace.missed();
+                if let Some(worker) = settled.filter(|_| spins != 0) {
+                    worker.pace.lock().missed();
                 }
             }
             if spins != 0 {
                 shares.spread.add();
             }
-            self.pace.switched();
+            settled.inspect(|worker| worker.pace.lock().switched());
             if process.is_dead() {
                 worker.as_ref().inspect(|worker| worker.leave(false));
                 return Trap::Dead;

@@ -35,7 +35,7 @@ pub(super) const CELLS: u64 = IMAGE_BASE + 0x2_0000;
 /// Pages of cells that a process can have.
 pub(super) const CELL_PAGES: u64 = 16;
 /// Bytes of a cell.
-pub(super) const CELL_LEN: u64 = 32;
+pub(super) const CELL_LEN: u64 = 64;
 /// The same pages again, among the program's own addresses while it has nothing there. The upper half of these
 /// addresses, as stored in memory, is `0f 05`.
 pub(super) const ALIAS: u64 = 0x050f_0000;

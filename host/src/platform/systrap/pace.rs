@@ -1,10 +1,14 @@
-//! Where a stub thread runs: on its worker's CPU, or on another one with both sides spinning.
+//! Where a worker's stub threads run: on its own CPU, or on another one with both sides spinning.
 //!
 //! On one CPU a hand-over costs two sleeps and two wake-ups, whatever else the machine does. On two, with both sides
 //! looking for their turn instead of sleeping, it costs a cache line, *if* the other CPU is free; if it is not, waking a
-//! thread there costs far more. Nothing says beforehand, so it is tried: while a program traps often, a window of
+//! thread there costs far more. Nothing says beforehand, so it is tried: while programs trap often, a window of
 //! switches is timed on two CPUs and compared with the one before. A trial that does not pay ends at once and the next
 //! one waits longer. Nobody spins longer than [`FIRST_SPINS`] looks, so an idle sandbox does not spin at all.
+//!
+//! The choice is the worker's, not each task's: tasks that wake each other take turns on one worker, and one of them
+//! alone on the other CPU gains nothing. Of the stub threads there only the one with the turn may spin: when the worker
+//! lets another one go, it tells the last one to sleep (see `Worker::handed_over`), which then gives way to it.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +28,7 @@ const MISSES: u32 = 3;
 /// Windows between two trials, at most.
 const MAX_WAIT: u32 = 4096;
 
-/// One context's choice.
+/// One worker's choice.
 pub(super) struct Pace {
     spread: bool,
     /// Switches on two CPUs without a sleep, up to [`WARM`].

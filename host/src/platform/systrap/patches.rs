@@ -17,7 +17,8 @@
 //! there: if it maps something, all such jumps go first.
 //!
 //! **Finding the slot.** A rewritten call has no stack yet; it finds its slot by the GS base, which programs leave at 0
-//! and which is lent for that while it is 0 for the kernel. With anything else there, the call traps as ever.
+//! and which is lent for that while it is 0 for the kernel. With anything else there, the call goes back to the
+//! `syscall` instruction, which is still where it was, and traps as ever.
 //!
 //! **What a program can do.** It can jump into a cell or the stub with registers and GS base of its choice and write to
 //! its slots: then its registers are what it says, as they are anyway. There is no new call that the filter lets through.
@@ -57,20 +58,13 @@ pub(super) struct CallCode {
     pub(super) entry: u64,
     /// Behind the instruction that gives the kernel the turn.
     pub(super) given: u64,
-    /// Behind the system call of a thread without a slot.
-    pub(super) after_slow: u64,
     /// Behind the one that only makes a frame. The last of this code.
     pub(super) after_frame: u64,
 }
 
 impl CallCode {
     fn absolute(self) -> Self {
-        CallCode {
-            entry: TEXT + self.entry,
-            given: TEXT + self.given,
-            after_slow: TEXT + self.after_slow,
-            after_frame: TEXT + self.after_frame,
-        }
+        CallCode { entry: TEXT + self.entry, given: TEXT + self.given, after_frame: TEXT + self.after_frame }
     }
 
     /// The end of what a rewritten call executes.
@@ -92,10 +86,19 @@ pub(super) struct Stop<'a> {
     pub(super) given: &'a UserRegs,
 }
 
+/// What a cell does before it calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Before {
+    /// It sets the number.
+    Number(u32),
+    /// It loads the last argument from the stack, as libc's syscall(3) does; the number is set.
+    Argument,
+}
+
 /// What a cell stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Cell {
-    pub(super) number: u32,
+    pub(super) before: Before,
     /// Behind the system call instruction.
     pub(super) ret: u64,
 }
@@ -122,10 +125,11 @@ pub(super) struct Patches {
 }
 
 impl Patches {
-    /// The cell in which `addr` lies.
-    pub(super) fn cell_at(&self, addr: u64) -> Option<Cell> {
-        let index = addr.checked_sub(CELLS)? / CELL_LEN;
-        self.cells.get(usize::try_from(index).ok()?).copied()
+    /// The cell in which `addr` lies, and how far behind its start.
+    pub(super) fn cell_at(&self, addr: u64) -> Option<(Cell, u64)> {
+        let offset = addr.checked_sub(CELLS)?;
+        let cell = self.cells.get(usize::try_from(offset / CELL_LEN).ok()?)?;
+        Some((*cell, offset % CELL_LEN))
     }
 
     /// The site whose jump lies at `addr`, elsewhere.
@@ -232,15 +236,21 @@ impl Tables {
     }
 
     /// The orders that make a copy of the page at `ret` in which that call is a jump, and the copy before it.
-    fn rewrite(&mut self, process: &Process, entry: u64, cell: Cell) -> Option<(Vec<Order>, Option<u32>)> {
-        let page = (cell.ret - 1) & !(PAGE - 1);
+    fn rewrite(
+        &mut self,
+        process: &Process,
+        entry: u64,
+        ret: u64,
+        number: u32,
+    ) -> Option<(Vec<Order>, Option<u32>)> {
+        let page = (ret - 1) & !(PAGE - 1);
         let run = self.wanted.get(page)?;
         if self.patches.off || self.patches.done == MOST || run.prot != Prot::READ | Prot::EXEC {
             return None;
         }
         let mut bytes = [0; PAGE as usize];
         shared::frame_bytes(run.frame_at(page), &mut bytes);
-        let site: Site = arch::find(&bytes, (cell.ret - page) as usize, cell.number)?;
+        let site: Site = arch::find(&bytes, (ret - page) as usize, number)?;
         let old = self.patches.copies.get(&page).copied();
         match old {
             Some(copy) => process.nursery.slots.copy_out(code_offset(copy), &mut bytes),
@@ -250,7 +260,7 @@ impl Tables {
             }
             None => (),
         }
-        let at = self.patches.cell(process, entry, cell)?;
+        let at = self.patches.cell(process, entry, Cell { before: site.before(), ret })?;
         let vacant = self.wanted.overlapping(ALIAS, ALIAS + ALIAS_LEN).next().is_none();
         let through = arch::divert(&mut bytes, &site, page, at, vacant.then_some(ALIAS + (at - CELLS)))?;
         let copy = process.holdings.add_code().ok()?;
@@ -288,7 +298,7 @@ impl Space {
         };
         let outcome = {
             let mut tables = self.tables.lock();
-            let Some((orders, old)) = tables.rewrite(&self.process, code.entry, Cell { number, ret }) else {
+            let Some((orders, old)) = tables.rewrite(&self.process, code.entry, ret, number) else {
                 return false;
             };
             let outcome = self.process.order(&orders);

@@ -2,16 +2,21 @@
 //!
 //! A worker and the stub thread it runs take turns, so they share a CPU: waking a thread on another one costs an
 //! inter-processor interrupt and often the exit from an idle state, ten times the price. Workers are bound to one CPU
-//! each, stub threads to their worker's.
+//! each, stub threads to their worker's, or to another one where neither has to be woken (see `pace`).
 //!
 //! **No kick is lost.** The kicker sets `kicked`, then looks at `running`; the worker publishes `running`, then looks
 //! at `kicked`: one of them sees the other. The signal itself cannot be lost: it is blocked while the stub thread is
-//! in its handler and delivered at the return to the program otherwise. One that arrives after the thread stopped for
+//! in its handler and delivered at the return to the program otherwise; at a rewritten call the handler notes it, and the
+//! thread stops again before it goes on. One that arrives after the thread stopped for
 //! another reason stays pending and makes a later `Trap::Kick` that nobody asked for, which is harmless.
 
+use super::layout::Control;
+use super::pace::Pace;
 use super::process::{KICK, Nursery};
 use crate::hostsys::stub;
+use crate::sync::Lock;
 use core::cell::Cell;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::Arc;
 
@@ -25,7 +30,14 @@ pub(super) struct Worker {
     running: AtomicU64,
     /// That thread's slot.
     slot: AtomicU32,
+    /// Where stub threads run for this worker. Only its own thread takes the lock.
+    pub(super) pace: Lock<Pace>,
+    /// Slot of the stub thread that stopped here last and may still look for its turn; [`NOBODY`] if none.
+    spinner: AtomicU32,
 }
+
+/// No slot.
+const NOBODY: u32 = u32::MAX;
 
 impl Worker {
     pub(super) fn new(cpu: usize, other_cpu: Option<usize>) -> Arc<Self> {
@@ -35,7 +47,18 @@ impl Worker {
             kicked: AtomicBool::new(false),
             running: AtomicU64::new(0),
             slot: AtomicU32::new(0),
+            pace: Lock::new(Pace::new()),
+            spinner: AtomicU32::new(NOBODY),
         })
+    }
+
+    /// The thread in `slot` has the turn now; `spins` says that it will look for the next one before it sleeps. The one
+    /// before it had better sleep: it may be in the way.
+    pub(super) fn handed_over(&self, nursery: &Nursery, slot: u32, spins: bool) {
+        let last = self.spinner.swap(if spins { slot } else { NOBODY }, Ordering::Relaxed);
+        if last != NOBODY && last != slot {
+            nursery.control(last, offset_of!(Control, spin)).store(0, Ordering::Relaxed);
+        }
     }
 
     /// Before a stub thread is let go. False: a kick is pending (and is now consumed), do not run.

@@ -2,7 +2,7 @@
 //! set far from the `svc`, and there is no register that a call loses.
 
 use super::super::layout::CELL_LEN;
-use super::super::patches::{Cell, Patches, Stop};
+use super::super::patches::{Before, Cell, Patches, Stop};
 use crate::arch::UserRegs;
 use crate::platform::Trap;
 
@@ -11,6 +11,10 @@ use crate::platform::Trap;
 pub(in super::super) enum Site {}
 
 impl Site {
+    pub(in super::super) fn before(&self) -> Before {
+        match *self {}
+    }
+
     pub(in super::super) fn pad(&self) -> Option<(usize, usize)> {
         match *self {}
     }

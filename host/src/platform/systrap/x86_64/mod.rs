@@ -51,7 +51,6 @@ pub(super) fn call_code() -> Option<CallCode> {
     Some(CallCode {
         entry: offset(&raw const stub::pillbox_stub_call),
         given: offset(&raw const stub::pillbox_stub_given),
-        after_slow: offset(&raw const stub::pillbox_stub_after_slow),
         after_frame: offset(&raw const stub::pillbox_stub_after_frame),
     })
 }

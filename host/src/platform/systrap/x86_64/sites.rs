@@ -7,12 +7,13 @@
 //! |---|---|
 //! | `mov eax, imm32; syscall` | `jmp rel32` to a cell within 2 GiB, or `jmp [abs32]`, whose last two bytes *are* `0f 05` |
 //! | `xor eax, eax; syscall; cmp rax, -4096; ja; ret; nop`, as libc reads | `jmp` to the `nop`, which becomes a `jmp` like above |
+//! | `mov r9, [rsp + 8]; syscall` in libc's syscall(3) | as the first |
 //!
-//! A cell is `mov ecx, DATA; jmp ENTRY`, then the data: the number, where the call returns to, and for `jmp [abs32]` the
-//! address of the cell.
+//! A cell does what the instruction did, and then `mov ecx, DATA; jmp ENTRY`; its data are where the call returns to,
+//! where the `syscall` is, and for `jmp [abs32]` the address of the cell.
 
 use super::super::layout::{ALIAS, CELL_LEN};
-use super::super::patches::{Cell, Patches, Stop};
+use super::super::patches::{Before, Cell, Patches, Stop};
 use crate::arch::UserRegs;
 use crate::platform::Trap;
 
@@ -20,10 +21,19 @@ use crate::platform::Trap;
 const XOR_CLEARS: u64 = 0x891;
 const XOR_SETS: u64 = 0x44;
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
-/// Offset of a cell's data in it.
-const DATA: u64 = 12;
-/// Offset of a cell's own address in it.
-const SELF: u64 = 24;
+/// Offset of a cell's data in it, then offsets in the data: where the call returns to, where the `syscall` is, and the
+/// address of the cell.
+const DATA: u64 = 32;
+pub(super) const RET_AT: u64 = 0;
+pub(super) const CALL_AT: u64 = 8;
+const SELF_AT: u64 = 16;
+/// `mov r9, [rsp + 8]`.
+const LOAD: [u8; 5] = [0x4c, 0x8b, 0x4c, 0x24, 0x08];
+/// What is before it in syscall(3): all other arguments move one register down.
+const MOVES: [u8; 18] = [
+    0x48, 0x89, 0xf8, 0x48, 0x89, 0xf7, 0x48, 0x89, 0xd6, 0x48, 0x89, 0xca, 0x4d, 0x89, 0xc2, 0x4d, 0x89,
+    0xc8,
+];
 /// What follows libc's `xor eax, eax`: `syscall; cmp rax, -4096; ja`, then the distance, then a `ret`.
 const READ: [u8; 9] = [0x0f, 0x05, 0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff, 0x77];
 const RET: u8 = 0xc3;
@@ -42,9 +52,15 @@ pub(in super::super) struct Site {
     start: usize,
     /// The long jump, if it does not fit there.
     jump: usize,
+    before: Before,
 }
 
 impl Site {
+    /// What its cell has to do.
+    pub(in super::super) fn before(&self) -> Before {
+        self.before
+    }
+
     /// Where the jump lies if not at the site, and the site.
     pub(in super::super) fn pad(&self) -> Option<(usize, usize)> {
         (self.jump != self.start).then_some((self.jump, self.start))
@@ -59,26 +75,42 @@ pub(in super::super) fn find(page: &[u8], end: usize, number: u32) -> Option<Sit
         let next = page.get(start + 2..)?;
         let pad = next.get(READ.len() + 2..)?;
         let padded = next[READ.len() + 1] == RET && NOPS.iter().any(|nop| pad.starts_with(nop));
-        return (next.starts_with(&READ) && padded)
-            .then_some(Site { start, jump: start + 2 + READ.len() + 2 });
+        return (next.starts_with(&READ) && padded).then_some(Site {
+            start,
+            jump: start + 2 + READ.len() + 2,
+            before: Before::Number(0),
+        });
     }
     let start = before.len().checked_sub(5)?;
+    if before[start..] == LOAD && before[..start].ends_with(&MOVES) {
+        return Some(Site { start, jump: start, before: Before::Argument });
+    }
     // With a REX prefix it may be another register that is set.
     let set = before[start] == 0xb8 && before[start + 1..] == number.to_le_bytes();
     let prefixed = *before[..start].last()? & 0xf1 == 0x41;
-    (set && !prefixed).then_some(Site { start, jump: start })
+    (set && !prefixed).then_some(Site { start, jump: start, before: Before::Number(number) })
 }
 
 /// The bytes of the cell at `at`.
 pub(in super::super) fn cell(at: u64, entry: u64, cell: Cell) -> [u8; CELL_LEN as usize] {
-    let mut bytes = [0xcc; CELL_LEN as usize];
-    bytes[0] = 0xb9;
-    bytes[1..5].copy_from_slice(&((at + DATA) as u32).to_le_bytes());
-    bytes[5] = 0xe9;
-    bytes[6..10].copy_from_slice(&(entry.wrapping_sub(at + 10) as u32).to_le_bytes());
-    bytes[DATA as usize..][..4].copy_from_slice(&cell.number.to_le_bytes());
-    bytes[DATA as usize + 4..][..8].copy_from_slice(&cell.ret.to_le_bytes());
-    bytes[SELF as usize..].copy_from_slice(&at.to_le_bytes());
+    let mut code = match cell.before {
+        Before::Number(number) => {
+            let mut code = vec![0xb8];
+            code.extend(number.to_le_bytes());
+            code
+        }
+        Before::Argument => LOAD.to_vec(),
+    };
+    code.push(0xb9);
+    code.extend(((at + DATA) as u32).to_le_bytes());
+    code.push(0xe9);
+    code.extend((entry.wrapping_sub(at + code.len() as u64 + 4) as u32).to_le_bytes());
+    code.resize(DATA as usize, 0xcc);
+    for word in [cell.ret, cell.ret - 2, at, 0] {
+        code.extend(word.to_le_bytes());
+    }
+    let mut bytes = [0; CELL_LEN as usize];
+    bytes.copy_from_slice(&code);
     bytes
 }
 
@@ -101,7 +133,7 @@ pub(in super::super) fn divert(
         (Err(_), Some(alias)) => {
             debug_assert!(alias & !0xffff == ALIAS);
             page[site.jump..][..3].copy_from_slice(&[0xff, 0x24, 0x25]);
-            page[site.jump + 3..][..4].copy_from_slice(&((alias + SELF) as u32).to_le_bytes());
+            page[site.jump + 3..][..4].copy_from_slice(&((alias + DATA + SELF_AT) as u32).to_le_bytes());
             true
         }
         (Err(_), None) => return None,
@@ -117,14 +149,6 @@ pub(in super::super) fn divert(
 pub(in super::super) fn after(trap: Trap, regs: &mut UserRegs, stop: &Stop<'_>, patches: &Patches) -> Trap {
     let code = stop.code;
     match trap {
-        Trap::Syscall if regs.rip == code.after_slow => {
-            // Its data's address is where the number belongs.
-            if let Some(cell) = patches.cell_at(regs.rax) {
-                (regs.rax, regs.orig_rax) = (u64::from(cell.number), u64::from(cell.number));
-                (regs.rip, regs.rcx, regs.r11) = (cell.ret, cell.ret, regs.eflags);
-            }
-            trap
-        }
         Trap::Syscall if regs.rip == code.after_frame && stop.from_call => {
             *regs = *stop.given;
             Trap::Kick
@@ -134,9 +158,15 @@ pub(in super::super) fn after(trap: Trap, regs: &mut UserRegs, stop: &Stop<'_>, 
             trap
         }
         Trap::Kick | Trap::Signal(_) => {
-            // In a cell: the number is set, the call is next.
-            if let Some(cell) = patches.cell_at(regs.rip) {
-                (regs.rax, regs.rip) = (u64::from(cell.number), cell.ret - 2);
+            if let Some((cell, offset)) = patches.cell_at(regs.rip) {
+                match cell.before {
+                    // As if the number were set, and the call next.
+                    Before::Number(number) => (regs.rax, regs.rip) = (number.into(), cell.ret - 2),
+                    Before::Argument if offset != 0 => regs.rip = cell.ret - 2,
+                    // Nothing has been done yet. A single step has not come to its end then.
+                    Before::Argument if trap == Trap::Kick => regs.rip = cell.ret - 2 - LOAD.len() as u64,
+                    Before::Argument => return Trap::Kick,
+                }
             } else if let Some(site) = patches.site_of_pad(regs.rip) {
                 // As if `xor eax, eax` had been executed there.
                 (regs.rax, regs.rip) = (0, site + 2);
@@ -150,10 +180,12 @@ pub(in super::super) fn after(trap: Trap, regs: &mut UserRegs, stop: &Stop<'_>, 
 
 #[cfg(test)]
 mod tests {
-    use super::{Cell, NOPS, READ, RET, SYSCALL, Site, cell, divert, find};
+    use super::{Before, Cell, LOAD, MOVES, NOPS, READ, RET, SYSCALL, Site, cell, divert, find};
 
     /// Bytes of a jump of the longer kind.
     const JUMP: usize = 7;
+
+    const SITE: Site = Site { start: 16, jump: 16, before: Before::Number(39) };
 
     fn page(code: &[&[u8]]) -> Vec<u8> {
         let mut page = vec![0x90; 16];
@@ -165,7 +197,7 @@ mod tests {
     #[test]
     fn a_move_before_the_call_is_recognised() {
         let code = page(&[&[0xb8, 39, 0, 0, 0], &SYSCALL]);
-        assert_eq!(find(&code, 23, 39), Some(Site { start: 16, jump: 16 }));
+        assert_eq!(find(&code, 23, 39), Some(SITE));
         assert_eq!(find(&code, 23, 40), None);
         assert_eq!(find(&code, 22, 39), None);
         // mov r8d, 39.
@@ -185,7 +217,11 @@ mod tests {
         for nop in NOPS {
             assert!(nop.len() >= JUMP);
             let code = page(&[&[0x31, 0xc0], &READ, &[0x5b, RET], nop]);
-            assert_eq!(find(&code, 20, 0), Some(Site { start: 16, jump: 29 }), "{nop:x?}");
+            assert_eq!(
+                find(&code, 20, 0),
+                Some(Site { start: 16, jump: 29, before: Before::Number(0) }),
+                "{nop:x?}"
+            );
             assert_eq!(find(&code, 20, 1), None);
             for at in 18..29 + nop.len() {
                 let mut other = code.clone();
@@ -197,26 +233,42 @@ mod tests {
 
     #[test]
     fn jumps_lead_to_the_cell_and_leave_the_call() {
-        let site = Site { start: 16, jump: 16 };
         let mut near = page(&[&[0xb8, 39, 0, 0, 0], &SYSCALL]);
-        assert_eq!(divert(&mut near, &site, 0x40_0000, 0x7002_0040, Some(0x050f_0040)), Some(false));
+        assert_eq!(divert(&mut near, &SITE, 0x40_0000, 0x7002_0040, Some(0x050f_0040)), Some(false));
         let distance = i32::from_le_bytes(near[17..21].try_into().unwrap());
         assert_eq!((near[16], 0x40_0000 + 21 + i64::from(distance)), (0xe9, 0x7002_0040));
         assert_eq!(near[21..23], SYSCALL);
         let mut far = page(&[&[0xb8, 39, 0, 0, 0], &SYSCALL]);
-        assert_eq!(divert(&mut far, &site, 0x7fff_0000_0000, 0x7002_0040, None), None);
-        assert_eq!(divert(&mut far, &site, 0x7fff_0000_0000, 0x7002_0040, Some(0x050f_0040)), Some(true));
-        assert_eq!(far[16..23], [0xff, 0x24, 0x25, 0x58, 0, 0x0f, 0x05]);
+        assert_eq!(divert(&mut far, &SITE, 0x7fff_0000_0000, 0x7002_0040, None), None);
+        assert_eq!(divert(&mut far, &SITE, 0x7fff_0000_0000, 0x7002_0040, Some(0x050f_0040)), Some(true));
+        assert_eq!(far[16..23], [0xff, 0x24, 0x25, 0x70, 0, 0x0f, 0x05]);
     }
 
     #[test]
     fn a_cell_names_itself_and_its_data() {
-        let bytes = cell(0x7002_0040, 0x7000_0500, Cell { number: 39, ret: 0x1234_5678_9abc });
-        assert_eq!(bytes[..5], [0xb9, 0x4c, 0x00, 0x02, 0x70]);
-        let distance = i32::from_le_bytes(bytes[6..10].try_into().unwrap());
-        assert_eq!((bytes[5], 0x7002_004a + i64::from(distance)), (0xe9, 0x7000_0500));
-        assert_eq!(bytes[12..16], 39u32.to_le_bytes());
-        assert_eq!(bytes[16..24], 0x1234_5678_9abcu64.to_le_bytes());
-        assert_eq!(bytes[24..], 0x7002_0040u64.to_le_bytes());
+        let ret = 0x1234_5678_9abcu64;
+        for (before, code) in
+            [(Before::Number(39), [0xb8, 39, 0, 0, 0]), (Before::Argument, [0x4c, 0x8b, 0x4c, 0x24, 8])]
+        {
+            let bytes = cell(0x7002_0040, 0x7000_0500, Cell { before, ret });
+            assert_eq!(bytes[..10], [&code[..], &[0xb9, 0x60, 0x00, 0x02, 0x70]].concat());
+            let distance = i32::from_le_bytes(bytes[11..15].try_into().unwrap());
+            assert_eq!((bytes[10], 0x7002_004f + i64::from(distance)), (0xe9, 0x7000_0500));
+            assert_eq!(bytes[32..40], ret.to_le_bytes());
+            assert_eq!(bytes[40..48], (ret - 2).to_le_bytes());
+            assert_eq!(bytes[48..56], 0x7002_0040u64.to_le_bytes());
+        }
+    }
+
+    #[test]
+    fn libcs_syscall_is_recognised() {
+        let code = page(&[&MOVES, &LOAD, &SYSCALL]);
+        let site = Site { start: 34, jump: 34, before: Before::Argument };
+        assert_eq!((find(&code, 41, 39), find(&code, 41, 202)), (Some(site), Some(site)));
+        for at in 16..39 {
+            let mut other = code.clone();
+            other[at] ^= 0x10;
+            assert_eq!(find(&other, 41, 39), None);
+        }
     }
 }

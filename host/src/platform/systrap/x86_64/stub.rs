@@ -175,23 +175,31 @@ global_asm!(
     "mov edi, 127",
     "syscall",
     "ud2",
-    // A rewritten call comes here from its cell: rcx = the cell's data, rax and r11 are free (a system call loses r11
-    // and rcx, and the number is in the cell). Flags are kept in ah and al until there is a stack.
+    // A rewritten call comes here from its cell: rax = the number, rcx = the cell's data; rcx and r11 are what a system
+    // call loses. Until there is a stack, the flags are kept in ax, and the address of the data above them.
     ".balign 64",
     ".globl pillbox_stub_call",
     "pillbox_stub_call:",
+    "mov r11, rax",
     "lahf",
     "seto al",
+    "movzx eax, ax",
+    "shl rcx, 16",
+    "or rax, rcx",
     // GS base is the thread's slot, or something of the program's own.
-    "rdgsbase r11",
-    "sub r11, {SLOTS}",
-    "ror r11, {SLOT_SHIFT}",
-    "cmp r11, {SLOT_COUNT}",
+    "rdgsbase rcx",
+    "sub rcx, {SLOTS}",
+    "ror rcx, {SLOT_SHIFT}",
+    "cmp rcx, {SLOT_COUNT}",
     "jae 60f",
-    "rol r11, {SLOT_SHIFT}",
-    "add r11, {SLOTS} + {CONTROL}",
-    "mov [r11 + {regs} + {REG_RSP}], rsp",
-    "lea rsp, [r11 + {regs} + {REG_FLAGS} + 8]",
+    "rol rcx, {SLOT_SHIFT}",
+    "add rcx, {SLOTS} + {CONTROL}",
+    "mov [rcx + {value}], r11",
+    "mov [rcx + {regs} + {REG_RSP}], rsp",
+    "lea rsp, [rcx + {regs} + {REG_FLAGS} + 8]",
+    "mov r11, rcx",
+    "mov rcx, rax",
+    "shr rcx, 16",
     "add al, 0x7f",
     "sahf",
     "pushfq",
@@ -207,24 +215,21 @@ global_asm!(
     "mov [r11 + {regs} + 72], rdx",
     "mov [r11 + {regs} + 80], rsi",
     "mov [r11 + {regs} + 88], rdi",
-    "mov eax, [rcx]",
-    "mov [r11 + {value}], rax",
-    "mov rax, [rcx + 4]",
+    "mov rax, [rcx + {CELL_RET}]",
     "mov [r11 + {regs} + {REG_RIP}], rax",
     "rdfsbase rax",
     "mov [r11 + {tls}], rax",
     "mov rbx, r11",
     "mov r12d, {KIND_CALL}",
     "jmp 49f",
-    // Not our GS base: a system call like any other, except that the kernel has to look the cell up.
+    // Not our GS base: back to the instruction, to trap like any other.
     "60:",
+    "mov rcx, rax",
+    "shr rcx, 16",
     "add al, 0x7f",
     "sahf",
-    "mov eax, ecx",
-    "syscall",
-    ".globl pillbox_stub_after_slow",
-    "pillbox_stub_after_slow:",
-    "ud2",
+    "mov rax, r11",
+    "jmp [rcx + {CELL_CALL}]",
     // A kick. At a rewritten call, kicks are not blocked: before the turn is given and while the kernel has it there is
     // nothing to report, but the kick must not get lost.
     "70:",
@@ -406,6 +411,8 @@ global_asm!(
     KIND_CALL = const KIND_CALL,
     KIND_FRAME = const KIND_FRAME,
     FRAME_RIP = const super::frame::RIP,
+    CELL_RET = const super::sites::RET_AT,
+    CELL_CALL = const super::sites::CALL_AT,
     stopped = const offset_of!(Control, kind),
     reply = const offset_of!(Control, reply),
     value = const offset_of!(Control, value),
@@ -425,7 +432,6 @@ unsafe extern "C" {
     pub(in super::super) static pillbox_stub_handler: u8;
     pub(in super::super) static pillbox_stub_call: u8;
     pub(in super::super) static pillbox_stub_given: u8;
-    pub(in super::super) static pillbox_stub_after_slow: u8;
     pub(in super::super) static pillbox_stub_after_frame: u8;
     pub(in super::super) static pillbox_stub_after_wake: u8;
     pub(in super::super) static pillbox_stub_after_wait: u8;
