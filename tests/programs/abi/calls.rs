@@ -95,7 +95,7 @@ fn calls_for(time: Duration) -> bool {
 fn signals() {
     PID.store(own_pid() as u64, Ordering::Relaxed);
     // Not so often where one handler may interrupt another: a slow machine would never get out of them.
-    for (flags, micros) in [(libc::SA_RESTART, 1000), (libc::SA_ONSTACK | libc::SA_NODEFER, 3000)] {
+    for (flags, micros) in [(libc::SA_RESTART, 1000), (libc::SA_NODEFER, 3000)] {
         handle(libc::SIGALRM, calls_too, flags);
         CAME.store(0, Ordering::Relaxed);
         timer(micros);
