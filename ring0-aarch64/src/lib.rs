@@ -8,6 +8,7 @@
 //! | `entry` | vectors, the switch to user code, the exit to the host and both ways back (assembly) |
 //! | `stack` | moving between kernel stacks |
 //! | `tlb` | TLB maintenance |
+//! | `timer` | time slices |
 //! | [`init`] | what a vCPU starts with: pure data |
 //! | [`trap`] | syndrome to [`ring0::Trap`]: pure |
 //!
@@ -32,6 +33,9 @@ pub mod regs;
 #[cfg(target_arch = "aarch64")]
 #[expect(unsafe_code, reason = "switches stacks in assembly")]
 pub mod stack;
+#[cfg(target_arch = "aarch64")]
+#[expect(unsafe_code, reason = "privileged instructions")]
+pub mod timer;
 #[cfg(target_arch = "aarch64")]
 #[expect(unsafe_code, reason = "privileged instructions")]
 pub mod tlb;

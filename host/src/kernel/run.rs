@@ -87,6 +87,7 @@ impl Current {
             }
             Trap::Kick => {
                 self.kernel.metrics.kicks.add();
+                self.kernel.sched.kicked();
                 self.yield_now();
             }
             Trap::Yield => self.yield_now(),

@@ -144,6 +144,13 @@ pub trait Platform: Send + Sync {
     fn kick_out_of_user(&self, id: usize) {
         self.kick(id);
     }
+    /// Makes the calling worker `id` leave user code, which it is about to enter, after `ns` nanoseconds, as by
+    /// [`kick`](Self::kick) but without another thread's help. The latest call counts. False, and nothing happens, where
+    /// that cannot be done.
+    fn kick_after(&self, id: usize, ns: u64) -> bool {
+        let _ = (id, ns);
+        false
+    }
     /// Counters for `--stats`: name and value.
     fn stats(&self) -> Vec<(&'static str, u64)>;
 }

@@ -27,6 +27,10 @@ struct Clock {
     start_ticks: AtomicU64,
     start_ns: AtomicU64,
     writer: AtomicBool,
+    /// Counters that are read here may be a few ticks apart.
+    apart: AtomicBool,
+    /// The latest reading, while they may.
+    latest: AtomicU64,
 }
 
 static CLOCK: Clock = Clock {
@@ -39,6 +43,8 @@ static CLOCK: Clock = Clock {
     start_ticks: AtomicU64::new(0),
     start_ns: AtomicU64::new(0),
     writer: AtomicBool::new(false),
+    apart: AtomicBool::new(false),
+    latest: AtomicU64::new(0),
 };
 
 /// Nanoseconds of the host's `CLOCK_MONOTONIC`. No host call once calibrated.
@@ -68,6 +74,11 @@ pub fn realtime_offset_ns() -> u64 {
 /// How long so many counter ticks take.
 pub fn ticks_to_ns(ticks: u64) -> u64 {
     ((u128::from(ticks) * u128::from(CLOCK.rate.load(Ordering::Relaxed))) >> SHIFT) as u64
+}
+
+/// Says that the counter's readings may come from counters a few ticks apart. The clock still never runs backwards.
+pub fn counters_may_be_apart() {
+    CLOCK.apart.store(true, Ordering::SeqCst);
 }
 
 /// Takes the first reading. Call as early as possible: what happens until [`calibrate`] lengthens the baseline.
@@ -132,7 +143,12 @@ pub fn resync() {
 impl Clock {
     #[inline]
     fn read(&self) -> u64 {
-        self.at(counter::read())
+        let now = self.at(counter::read());
+        if self.apart.load(Ordering::Relaxed) {
+            self.latest.fetch_max(now, Ordering::AcqRel).max(now)
+        } else {
+            now
+        }
     }
 
     #[inline]

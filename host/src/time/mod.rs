@@ -10,7 +10,10 @@
 
 mod clock;
 
-pub use clock::{calibrate, monotonic_ns, realtime_ns, realtime_offset_ns, resync, set_start, ticks_to_ns};
+pub use clock::{
+    calibrate, counters_may_be_apart, monotonic_ns, realtime_ns, realtime_offset_ns, resync, set_start,
+    ticks_to_ns,
+};
 
 /// Nanoseconds per second.
 pub const NSEC_PER_SEC: u64 = 1_000_000_000;

@@ -47,6 +47,11 @@ pub fn platform(place: &Place) -> Vec<Case> {
             }
         },
     ));
+    if place.arch == Arch::Aarch64 {
+        let options = ["do", "--platform", &place.platform, "--cpus", "1", "--stats", "--"];
+        let step = place.pillbox(&options, &[abi.as_str(), "windows_turns"]);
+        cases.push(case("time slices by the guest's virtual timer", step, time_slices));
+    }
     let garbage = [
         &place.program("probe"),
         "garbage",
@@ -71,6 +76,20 @@ pub fn platform(place: &Place) -> Vec<Case> {
         cases.push(case(&format!("mb {name} makes no exits"), step, no_exits));
     }
     cases
+}
+
+/// Threads that make no calls take turns on one worker, because the VM's timer interrupts them and nobody else does.
+fn time_slices(got: &Outcome) -> Result<(), String> {
+    let text = String::from_utf8_lossy(&got.stderr);
+    let counter = |name: &str| {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(name));
+        line.and_then(|count| count.trim().parse::<u64>().ok())
+    };
+    let (slices, sent) = (counter("exit: time slice"), counter("kicks sent"));
+    let turns = String::from_utf8_lossy(&got.stdout)
+        .starts_with("10 rounds in which every thread got on; all ended: true");
+    let told = format!("slices {slices:?}, kicks sent {sent:?}, status {}: {}", got.status, errors(got));
+    if got.status == 0 && turns && slices >= Some(20) { Ok(()) } else { Err(told) }
 }
 
 /// Where host and guest have one counter, to the tick (x86_64; arm64 from Linux 6.4 on): no clock runs backwards, ever.

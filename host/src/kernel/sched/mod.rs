@@ -7,9 +7,10 @@
 //!
 //! * a second task is queued, or one has waited for [`PATIENCE_NS`] when its worker enters user code: at most
 //!   one host wake per that time;
-//! * a worker stays in user code while tasks wait for it: the *ticker*, a host thread that sleeps without a timeout
-//!   unless some worker entered user code with a non-empty queue, wakes an idle worker at the next tick, or, if none
-//!   is idle, kicks the busy one after its time slice.
+//! * a worker stays in user code while tasks wait for it: the platform kicks it after a time slice, or sooner where a
+//!   worker is idle, if it can do that by itself (a VM's own timer). Else the *ticker*, a host thread that sleeps without
+//!   a timeout unless some worker entered user code with a non-empty queue, wakes an idle worker at the next tick, or, if
+//!   none is idle, kicks the busy one after its slice.
 //!
 //! Idle workers sleep on a futex; one of them until the next timer is due. If a timer is armed and no worker sleeps, the
 //! ticker sleeps that long. So an idle sandbox makes no wakeups at all, and a busy one without contention
@@ -30,7 +31,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Weak};
-use ticker::Ticker;
+use ticker::{SLICE_NS, TICK_NS, Ticker};
 use worker::{ATTEND_QUEUE, ATTEND_TIMER};
 
 pub(super) use switch::Entity;
@@ -39,6 +40,9 @@ pub use worker::Worker;
 
 /// How long a queued task waits before an idle worker is woken for it.
 const PATIENCE_NS: u64 = 50_000;
+/// How many entries into user code a time slice that the platform ends goes on for before it begins anew: tasks that
+/// take turns by themselves do so often, and none of them should be interrupted.
+const ENTRIES_PER_SLICE: u32 = 15;
 /// Idle workers are a bit mask.
 const MAX_WORKERS: usize = 64;
 
@@ -288,6 +292,13 @@ impl Scheduler {
         }
     }
 
+    /// A kick has brought the calling task's worker back: no slice runs any more.
+    pub(super) fn kicked(&self) {
+        if let Some(worker) = self.this() {
+            worker.armed.store(0, Ordering::Relaxed);
+        }
+    }
+
     fn attend(&self, worker: &Worker) {
         let attention = worker.attention.load(Ordering::SeqCst);
         if attention & ATTEND_TIMER != 0 {
@@ -298,11 +309,19 @@ impl Scheduler {
             }
         }
         if attention & ATTEND_QUEUE != 0 {
-            self.ticker.note_contention(worker.id);
-            if !self.ticker.is_ticking() {
-                self.ticker_tick();
+            let idle = self.idle.load(Ordering::Relaxed) != 0;
+            let armed = worker.armed.load(Ordering::Relaxed);
+            if armed > 0 {
+                worker.armed.store(armed - 1, Ordering::Relaxed);
+            } else if self.platform.kick_after(worker.id, if idle { TICK_NS } else { SLICE_NS }) {
+                worker.armed.store(ENTRIES_PER_SLICE, Ordering::Relaxed);
+            } else {
+                self.ticker.note_contention(worker.id);
+                if !self.ticker.is_ticking() {
+                    self.ticker_tick();
+                }
             }
-            if self.idle.load(Ordering::Relaxed) != 0 {
+            if idle {
                 let now = monotonic_ns();
                 match worker.since.load(Ordering::Relaxed) {
                     0 => worker.since.store(now, Ordering::Relaxed),

@@ -1,4 +1,5 @@
-//! The host thread that looks after busy workers: time slices, and timers while no worker sleeps.
+//! The host thread that looks after busy workers: time slices where the platform has none, and timers while no worker
+//! sleeps.
 //!
 //! It is started by the first need for it and sleeps without a timeout whenever nothing waits. Waking it costs its waker
 //! a host call, so once it ticks it goes on for some quiet ticks before it sleeps again: two tasks that take
@@ -13,9 +14,11 @@ use core::time::Duration;
 use std::sync::Arc;
 
 /// Between two looks at the workers.
-const TICK_NS: u64 = 2 * NSEC_PER_MSEC;
+pub(super) const TICK_NS: u64 = 2 * NSEC_PER_MSEC;
 /// A task that ran through this many ticks while others waited is kicked.
 const SLICE_TICKS: u32 = 2;
+/// The same as a time.
+pub(super) const SLICE_NS: u64 = SLICE_TICKS as u64 * TICK_NS;
 /// Ticks without contention before the ticker sleeps.
 const QUIET_TICKS: u32 = 8;
 

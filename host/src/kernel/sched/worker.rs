@@ -57,6 +57,8 @@ pub struct Worker {
     pub(super) left_how: AtomicU32,
     /// Task switches so far; the ticker compares them.
     pub(super) switches: AtomicU64,
+    /// Entries into user code before the platform is asked for a time slice again; 0 when none runs.
+    pub(super) armed: AtomicU32,
     /// Whether a task runs (as opposed to the idle loop).
     pub(super) busy: AtomicBool,
 }
@@ -71,6 +73,7 @@ impl Worker {
             fifo_len: AtomicUsize::new(0),
             streak: AtomicU32::new(0),
             since: AtomicU64::new(0),
+            armed: AtomicU32::new(0),
             sleeping: AtomicU32::new(0),
             idle_sp: AtomicU64::new(0),
             left: AtomicPtr::new(null_mut()),

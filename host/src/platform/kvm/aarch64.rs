@@ -11,10 +11,13 @@ use super::space::Space;
 use super::tables::{Pool, Template, UserTables};
 use super::vcpu::{self, Worker, count};
 use crate::abi::Result;
-use crate::arch::{FpState, UserRegs};
+use crate::arch::{FpState, UserRegs, counter as clock};
 use crate::hostsys::{self, cpu};
 use core::sync::atomic::{AtomicU64, Ordering};
-use kvm_bindings::{KVM_EXIT_MMIO, kvm_irq_level, kvm_run, kvm_vcpu_events, kvm_vcpu_init};
+use kvm_bindings::{
+    KVM_ARM_DEV_EL1_VTIMER, KVM_CAP_ARM_USER_IRQ, KVM_EXIT_MMIO, kvm_irq_level, kvm_run, kvm_vcpu_events,
+    kvm_vcpu_init,
+};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use linux_raw_sys::general::{
     FPE_FLTDIV, FPE_FLTINV, FPE_FLTOVF, FPE_FLTRES, FPE_FLTUND, FPE_FLTUNK, ILL_ILLOPC,
@@ -25,7 +28,7 @@ use ring0::{Exception, Exit};
 use ring0_aarch64::cpu::CPU_STRIDE;
 use ring0_aarch64::init::{self, MemoryModel};
 use ring0_aarch64::trap::class;
-use ring0_aarch64::{entry, tlb, trap};
+use ring0_aarch64::{entry, timer, tlb, trap};
 use std::os::fd::AsRawFd;
 
 mod counter;
@@ -72,6 +75,8 @@ const CORE_SP_EL1: u64 = 0x6030_0000_0010_0000 | 272 / 4;
 /// What KVM offers here.
 pub(super) struct Features {
     ipa_bits: u32,
+    /// Ticks of the virtual timer per nanosecond, times 2^32; 0 where KVM does not tell when its line rises.
+    timer_rate: u64,
     /// What programs read from ID registers.
     pub(super) id: IdRegisters,
 }
@@ -92,7 +97,10 @@ pub(super) fn check(kvm: &Kvm) -> Result<Features, Error> {
             return Err(Error::Missing(name));
         }
     }
-    Ok(Features { ipa_bits: ipa_bits.min(IPA_BITS), id: IdRegisters::read() })
+    let told = kvm.check_extension_raw(KVM_CAP_ARM_USER_IRQ.into()) > 0;
+    let hertz = clock::frequency().filter(|_| told).unwrap_or(0);
+    let timer_rate = ((u128::from(hertz) << 32) / 1_000_000_000) as u64;
+    Ok(Features { ipa_bits: ipa_bits.min(IPA_BITS), timer_rate, id: IdRegisters::read() })
 }
 
 /// Makes the VM.
@@ -200,8 +208,18 @@ pub(super) unsafe fn leave(cpu: *mut Cpu) {
     unsafe { entry::leave_guest(cpu) }
 }
 
-/// A signal interrupted KVM_RUN: kicks are no signals here.
-pub(super) fn interrupted(_: &mut Worker) {}
+/// KVM_RUN returned early: the virtual timer's line may have risen, which is the vCPU's interrupt if it is anything's.
+/// Says whether it has.
+pub(super) fn interrupted(worker: &mut Worker) -> bool {
+    // SAFETY: KVM filled the page; on arm64 the union has this and nothing else.
+    let lines = unsafe { (*worker.run).s.regs.device_irq_level };
+    let risen = lines & u64::from(KVM_ARM_DEV_EL1_VTIMER) != 0;
+    if risen {
+        let (machine, id) = worker.place();
+        set_line(machine, id, true);
+    }
+    risen
+}
 
 /// KVM could not reach memory: an external abort tells the guest.
 pub(super) fn inject_memory_fault(worker: &mut Worker) -> Result<()> {
@@ -391,8 +409,26 @@ pub(super) fn install_kick() {}
 /// Kicks are aimed at vCPUs, not at threads.
 pub(super) fn bind_kick(_: *mut kvm_run) {}
 
-/// A kick has arrived: the line is a level, and would stop every further entry.
+/// Has the virtual timer interrupt user code.
+pub(super) fn kick_after(features: &Features, ns: u64) -> bool {
+    let Some(cpu) = vcpu::current_cpu().filter(|_| features.timer_rate != 0) else { return false };
+    // SAFETY: the calling worker's block; afterwards the code runs at EL1. (It is about to enter user code anyway.)
+    unsafe {
+        entry::enter_guest(cpu);
+        timer::arm((u128::from(ns) * u128::from(features.timer_rate) >> 32) as u64);
+    }
+    true
+}
+
+/// A kick has arrived: the line is a level, and would stop every further entry. So is the timer's.
 pub(super) fn acknowledge_kick(machine: &Machine, id: usize) {
+    if let Some(cpu) = vcpu::current_cpu() {
+        // SAFETY: as in `kick_after`; after a trap the code runs at EL1 as a rule.
+        unsafe {
+            entry::enter_guest(cpu);
+            timer::disarm();
+        }
+    }
     set_line(machine, id, false);
 }
 

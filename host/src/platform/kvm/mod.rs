@@ -194,6 +194,10 @@ impl Platform for Kvm {
         }
     }
 
+    fn kick_after(&self, _: usize, ns: u64) -> bool {
+        arch::kick_after(self.shared.machine.features(), ns)
+    }
+
     fn stats(&self) -> Vec<(&'static str, u64)> {
         self.shared.counters.list()
     }

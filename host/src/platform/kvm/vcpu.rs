@@ -44,6 +44,7 @@ counters! {
     windows: "exit: interrupt window",
     memory_gone: "exit: host memory gone",
     interrupted: "exit: signal",
+    slices: "exit: time slice",
     other: "exit: other",
     kicks: "kicks sent",
     injected: "kicks delivered",
@@ -54,6 +55,12 @@ impl Worker {
     /// The vCPU's descriptor.
     pub(super) fn fd(&self) -> i32 {
         self.fd
+    }
+
+    /// The machine, and which of its workers this is.
+    #[cfg(target_arch = "aarch64")]
+    pub(super) fn place(&self) -> (&super::machine::Machine, usize) {
+        (&self.shared.machine, self.id)
     }
 }
 
@@ -191,8 +198,9 @@ fn run_guest(worker: &mut Worker) -> Exit {
         match result {
             Ok(_) => {}
             Err(Errno::EINTR) => {
-                count(&worker.shared.counters.interrupted);
-                arch::interrupted(worker);
+                let timer = arch::interrupted(worker);
+                let counters = &worker.shared.counters;
+                count(if timer { &counters.slices } else { &counters.interrupted });
                 continue;
             }
             Err(Errno::EAGAIN) => continue,

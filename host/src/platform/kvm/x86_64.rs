@@ -250,7 +250,8 @@ pub(super) unsafe fn leave(cpu: *mut Cpu) {
 }
 
 /// A signal interrupted KVM_RUN: if it was a kick and the guest can take an interrupt now, inject it at once.
-pub(super) fn interrupted(worker: &mut Worker) {
+/// Says whether it was a timer of the VM's own: there is none.
+pub(super) fn interrupted(worker: &mut Worker) -> bool {
     // SAFETY: KVM's page; the guest is stopped.
     let ready = unsafe {
         let run = worker.run;
@@ -261,6 +262,7 @@ pub(super) fn interrupted(worker: &mut Worker) {
     if ready {
         inject_kick(worker);
     }
+    false
 }
 
 /// The guest is in user code with interrupts open: deliver the kick.
@@ -426,6 +428,11 @@ pub(super) fn install_kick() {
 /// Names the calling worker's run page to the handler.
 pub(super) fn bind_kick(run: *mut kvm_run) {
     kick::bind(run);
+}
+
+/// A VM without an interrupt controller has no timer.
+pub(super) fn kick_after(_: &Features, _: u64) -> bool {
+    false
 }
 
 /// The interrupt was consumed by being taken.

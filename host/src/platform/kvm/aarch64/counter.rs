@@ -3,7 +3,8 @@
 //! Kernel code reads CNTVCT_EL0 in either engine and takes it for one clock, and programs read it as they would natively.
 //! Linux 6.4 and later can be told to subtract nothing. Before, the counter can only be *set*, by an ioctl that takes
 //! time between our reading of the host's counter and KVM's: so it is set, compared, and set again until the error
-//! is lost in the time that the comparison takes, which is far less than a change of engine.
+//! is lost in the time that the comparison takes, which is far less than a change of engine. Kernel code's clock hides the
+//! rest.
 
 use crate::arch::counter;
 use crate::hostsys;
@@ -32,6 +33,7 @@ pub(super) fn synchronise(vm: &VmFd, vcpu: &VcpuFd) -> Result<(), Error> {
             return Ok(());
         }
     }
+    crate::time::counters_may_be_apart();
     // What the ioctl takes from our reading to KVM's, as each attempt says: the median, since an interruption in between
     // makes nonsense of one. No setting is kept that was not compared, so what counts as agreement grows with time.
     let mut latencies: Vec<i64> = Vec::new();
