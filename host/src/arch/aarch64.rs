@@ -21,6 +21,15 @@ pub const fn untagged(addr: u64) -> u64 {
     addr & ((addr << 8) as i64 >> 8) as u64
 }
 
+/// What /proc/PID/maps ends with: nothing.
+pub const OLD_CALLS: &str = "";
+
+/// Nothing is called at a fixed address on this architecture.
+#[inline]
+pub const fn old_call(_: u64) -> Option<u64> {
+    None
+}
+
 impl super::Registers for UserRegs {
     fn start(ip: u64, sp: u64) -> Self {
         UserRegs { pc: ip, sp, syscall: !0, ..UserRegs::default() }
@@ -61,6 +70,9 @@ impl super::Registers for UserRegs {
     }
     fn set_syscall_number(&mut self, number: u64) {
         self.x[8] = number;
+    }
+    fn begin_syscall(&mut self, number: u64) {
+        (self.syscall, self.orig_x0) = (number, self.x[0]);
     }
     fn clear_syscall(&mut self) {
         self.syscall = !0;

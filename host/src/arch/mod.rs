@@ -14,8 +14,8 @@ pub mod sigframe;
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::{
-    AUDIT_ARCH, CLONE_BACKWARDS, FpState, MACHINE, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs, prepare_stack,
-    switch_stacks, untagged,
+    AUDIT_ARCH, CLONE_BACKWARDS, FpState, MACHINE, OLD_CALLS, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs,
+    old_call, prepare_stack, switch_stacks, untagged,
 };
 
 #[cfg(target_arch = "aarch64")]
@@ -25,8 +25,8 @@ mod aarch64;
 pub mod sigframe;
 #[cfg(target_arch = "aarch64")]
 pub use aarch64::{
-    AUDIT_ARCH, CLONE_BACKWARDS, FpState, MACHINE, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs, prepare_stack,
-    switch_stacks, untagged,
+    AUDIT_ARCH, CLONE_BACKWARDS, FpState, MACHINE, OLD_CALLS, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs,
+    old_call, prepare_stack, switch_stacks, untagged,
 };
 
 /// What kernel code needs of user registers, the same on every architecture.
@@ -64,6 +64,8 @@ pub trait Registers: Copy + Default {
     fn rewind_syscall(&mut self);
     /// Replaces the number of the call that the (rewound) instruction makes.
     fn set_syscall_number(&mut self, number: u64);
+    /// Marks that a system call is in progress, made without its instruction.
+    fn begin_syscall(&mut self, number: u64);
     /// Marks that no system call is in progress (sigreturn, exec): no restart logic applies.
     fn clear_syscall(&mut self);
 }

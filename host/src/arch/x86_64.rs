@@ -20,6 +20,22 @@ pub const fn untagged(addr: u64) -> u64 {
     addr
 }
 
+/// What /proc/PID/maps ends with: the page of [`old_call`].
+pub const OLD_CALLS: &str =
+    "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n";
+
+/// The system call that a program makes by calling `addr`: gettimeofday, time and getcpu had fixed addresses before there
+/// was a vDSO. Nothing is mapped there.
+#[inline]
+pub const fn old_call(addr: u64) -> Option<u64> {
+    match addr {
+        0xffff_ffff_ff60_0000 => Some(96),
+        0xffff_ffff_ff60_0400 => Some(201),
+        0xffff_ffff_ff60_0800 => Some(309),
+        _ => None,
+    }
+}
+
 const USER_CS: u64 = 0x33;
 const USER_SS: u64 = 0x2b;
 /// IF and the always-one bit.
@@ -79,6 +95,9 @@ impl super::Registers for UserRegs {
     }
     fn set_syscall_number(&mut self, number: u64) {
         self.rax = number;
+    }
+    fn begin_syscall(&mut self, number: u64) {
+        self.orig_rax = number;
     }
     fn clear_syscall(&mut self) {
         self.orig_rax = !0;

@@ -74,9 +74,10 @@ impl Ring {
         let run = want.min(self.bytes.len() - at);
         let mut done = src.read_bytes(&mut self.bytes[at..at + run])?;
         if done == run && run < want {
-            // The rest, from the start of the ring. What has been taken counts, whatever becomes of this.
+            // The rest, from the start of the ring. What has been taken is not lost, whatever becomes of this.
             done += src.read_bytes(&mut self.bytes[..want - run]).unwrap_or(0);
         }
+        let done = before_a_fault(done, want)?;
         self.len += done;
         Ok(done)
     }
@@ -88,10 +89,12 @@ impl Ring {
         let want = run.min(dst.remaining());
         let mut done = dst.write_bytes(&self.bytes[self.head..self.head + want])?;
         let rest = (self.len - run).min(dst.remaining());
-        if done == run && rest != 0 {
+        let rest = if done == run { rest } else { 0 };
+        if rest != 0 {
             // As in `fill`.
             done += dst.write_bytes(&self.bytes[..rest]).unwrap_or(0);
         }
+        let done = before_a_fault(done, want + rest)?;
         if consume {
             self.skip(done);
         }
@@ -107,6 +110,19 @@ impl Ring {
         } else if self.head >= self.bytes.len() {
             self.head -= self.bytes.len();
         }
+    }
+}
+
+/// What counts of a copy that ended early at memory that is not there: Linux keeps pages and copies them whole or not
+/// at all.
+#[inline]
+fn before_a_fault(done: usize, want: usize) -> Result<usize> {
+    if done == want {
+        return Ok(done);
+    }
+    match done - done % PIPE_BUF {
+        0 => Err(Errno::EFAULT),
+        whole => Ok(whole),
     }
 }
 

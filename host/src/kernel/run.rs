@@ -1,10 +1,11 @@
 //! A task's life between its first and its last instruction.
 
-use super::signal::SigInfo;
+use super::signal::{SIGSEGV, SigInfo};
 use super::task::work;
 use super::{Current, WaitStatus};
-use crate::arch::sigframe;
-use crate::platform::{FaultInfo, Trap, local};
+use crate::abi::Errno;
+use crate::arch::{Registers, sigframe};
+use crate::platform::{Access, FaultInfo, Trap, local};
 use core::sync::atomic::Ordering;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -73,6 +74,7 @@ impl Current {
     fn handle_trap(&mut self, trap: Trap) {
         match trap {
             Trap::Syscall => {}
+            Trap::PageFault { addr, access: Access::Execute, .. } if self.call_the_old_way(addr) => {}
             Trap::PageFault { addr, access, info } => {
                 self.kernel.metrics.page_faults.add();
                 self.task.faults[0].fetch_add(1, Ordering::Relaxed);
@@ -93,6 +95,30 @@ impl Current {
             Trap::Yield => self.yield_now(),
             Trap::Dead => self.exit_group(WaitStatus::killed(super::signal::SIGKILL, false)),
         }
+    }
+
+    /// Makes the system call that a program asks for by calling `addr`, if that is such an address; see
+    /// [`old_call`](crate::arch::old_call). Like Linux's own emulation it ends in a SIGSEGV where a pointer is bad.
+    #[cold]
+    fn call_the_old_way(&mut self, addr: u64) -> bool {
+        let Some(number) = crate::arch::old_call(addr) else { return false };
+        if self.regs.ip() != addr {
+            return false;
+        }
+        let Ok(caller) = self.mm().read_val::<u64>(self.regs.sp()) else {
+            self.force_signal(SigInfo::kernel(SIGSEGV));
+            return true;
+        };
+        self.regs.begin_syscall(number);
+        crate::syscalls::dispatch(self);
+        if self.regs.syscall_number() == number && self.regs.result() == -i64::from(Errno::EFAULT.0) {
+            self.force_signal(SigInfo::kernel(SIGSEGV));
+        } else {
+            self.regs.set_ip(caller);
+            self.regs.set_sp(self.regs.sp().wrapping_add(8));
+        }
+        self.regs.clear_syscall();
+        true
     }
 
     /// Looks after the work bits. Some: the task ends with this status.

@@ -1,9 +1,10 @@
 //! Pipes: order, blocking, ends, capacity.
 
 use crate::Case;
-use crate::sys::{self, close, fork, in_child, pipe, report, report_read, wait, write};
+use crate::sys::{self, close, fork, in_child, pipe, report, report_read, show, wait, write};
 
 pub(crate) const CASES: &[Case] = &[
+    ("pipe_bad_memory", bad_memory),
     ("pipe_basic", basic),
     ("pipe_nonblocking", nonblocking),
     ("pipe_blocking", blocking),
@@ -190,4 +191,28 @@ fn closed_while_waiting() {
         report("then", write(write_end, b"x"));
         0
     });
+}
+
+/// Memory that ends in the middle of what is to be read or written: what counts of it.
+fn bad_memory() {
+    let area = sys::memory(3 * 4096);
+    sys!(libc::SYS_munmap, area + 2 * 4096, 4096);
+    let end = area + 2 * 4096;
+    for (before, len) in
+        [(0, 1), (8, 16), (8, 8), (1000, 5000), (4096, 4097), (4100, 4200), (5000, 9000), (8192, 8193)]
+    {
+        let (reading, writing) = sys::pipe(libc::O_NONBLOCK);
+        println!("{before} of {len}: pipe {}", show(sys!(libc::SYS_write, writing, end - before, len)));
+        let mut waiting = 0_i32;
+        sys!(libc::SYS_ioctl, reading, libc::FIONREAD, &raw mut waiting);
+        println!("  {waiting} in it");
+        let (reading, writing) = sys::pipe(libc::O_NONBLOCK);
+        sys::write(writing, &vec![7; len as usize]);
+        println!("  read {}", show(sys!(libc::SYS_read, reading, end - before, len)));
+        sys!(libc::SYS_ioctl, reading, libc::FIONREAD, &raw mut waiting);
+        println!("  {waiting} left");
+        let file = sys!(libc::SYS_memfd_create, c"file".as_ptr(), 0);
+        println!("  file {}", show(sys!(libc::SYS_write, file, end - before, len)));
+        println!("  at {}", show(sys!(libc::SYS_lseek, file, 0, libc::SEEK_CUR)));
+    }
 }

@@ -48,7 +48,8 @@ pub(super) fn command(
     match (arch, options.board) {
         (Arch::X86_64, _) => {
             cpu = cpu.or(Some("EPYC,+svm"));
-            append.extend(["console=ttyS0", "no_timer_check"]);
+            // As most kernels but Debian's have it: old programs' calls of fixed addresses work.
+            append.extend(["console=ttyS0", "no_timer_check", "vsyscall=xonly"]);
             if !options.icount {
                 append.push("tsc_early_khz=2445000");
                 // On a busy machine the watchdog takes the emulator's pauses for drift and gives the counter up.

@@ -501,6 +501,7 @@ fn maps(subject: &Subject, details: bool) -> Result<String> {
             );
         }
     }
+    out.push_str(if details { "" } else { crate::arch::OLD_CALLS });
     Ok(out)
 }
 
@@ -518,7 +519,6 @@ fn statm(subject: &Subject) -> Result<String> {
     Ok(format!("{total} {resident} 0 {} 0 {} 0\n", text / 4096, data / 4096))
 }
 
-/// Bytes of code and of writable private memory.
 /// Bytes of executable, of private writable, and of stack areas.
 fn sizes(mm: &Mm) -> (u64, u64, u64) {
     let maps = mm.maps();

@@ -283,6 +283,13 @@ impl Frames {
                     regs.rip = regs.rip.wrapping_sub(2);
                     return forbidden;
                 }
+                if crate::arch::old_call(addr).is_some() {
+                    // A call of an address, which the host's kernel had made one and has returned from: back to where
+                    // it was called.
+                    (regs.rip, regs.rsp) = (addr, regs.rsp.wrapping_sub(8));
+                    let info = FaultInfo { trapno: TRAP_PAGE_FAULT, err: 0x15 };
+                    return Trap::PageFault { addr, access: Access::Execute, info };
+                }
                 regs.orig_rax = regs.rax;
                 Trap::Syscall
             }
@@ -292,7 +299,8 @@ impl Frames {
                 regs.orig_rax = URETPROBE;
                 Trap::Syscall
             }
-            libc::SIGSEGV if info.trapno == TRAP_PAGE_FAULT => {
+            // Where the host's kernel sends it for a reason of its own, the rest is of an older fault.
+            libc::SIGSEGV if info.trapno == TRAP_PAGE_FAULT && code != SI_KERNEL => {
                 let access = match info.err {
                     e if e & 16 != 0 => Access::Execute,
                     e if e & 2 != 0 => Access::Write,

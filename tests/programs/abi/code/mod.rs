@@ -6,12 +6,20 @@
 use crate::Case;
 use crate::sys::{self, fork, memory, mmap, wait};
 
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "sets the trap flag, and calls fixed addresses")]
+mod old;
+
 pub(crate) const CASES: &[Case] = &[
     ("code_jit", jit),
     ("code_jit_elsewhere", jit_elsewhere),
     ("code_through_two_mappings", two_mappings),
     ("code_from_a_file", from_a_file),
     ("code_program_overwritten", program_overwritten),
+    #[cfg(target_arch = "x86_64")]
+    ("code_single_stepped", old::single_stepped),
+    #[cfg(target_arch = "x86_64")]
+    ("code_old_calls", old::calls),
 ];
 
 const RWX: i32 = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
