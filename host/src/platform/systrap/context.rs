@@ -2,9 +2,9 @@
 
 use super::Shares;
 use super::arch::Frames;
-use super::layout::{Control, KIND_CALL, TURN_KERNEL, TURN_STUB};
+use super::layout::{Control, KIND_CALL, TURN_KERNEL, TURN_STUB, slot_offset};
 use super::patches::{CallCode, HOT, Stop, call_code};
-use super::process::{KICK, Process, Thread, slot_offset};
+use super::process::{KICK, Process, Thread};
 use super::space::Space;
 use super::worker;
 use crate::arch::{FpState, Registers, UserRegs};
@@ -13,7 +13,7 @@ use crate::platform::{AddressSpace, Context, Trap};
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Faults in a row at one address that are answered here before `mm` is asked regardless.
 const PATIENCE: u32 = 16;
@@ -93,7 +93,7 @@ impl StubContext {
         self.shares.frames_made.add();
         // Only a program that has broken its slot does anything else than what is asked for; it may be running.
         let mut limps = 0;
-        while !nursery.await_stop_for(index, LIMP, &|| process.is_dead()) {
+        while !nursery.await_stop_until(index, Some(Instant::now() + LIMP), &|| process.is_dead()) {
             limps += 1;
             let _gone = stub::signal_thread(process.pid, thread.tid, KICK);
             if limps == LIMPS {

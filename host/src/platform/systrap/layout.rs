@@ -20,6 +20,16 @@ pub(super) const SLOTS: u64 = IMAGE_BASE + 0x100_0000;
 /// Bytes of a slot: alternate stack below, control words in the last [`CONTROL_LEN`] bytes. A power of two: the stub
 /// finds its slot by masking the stack pointer.
 pub(super) const SLOT_LEN: u64 = 16 << 10;
+/// Address of slot `slot` in a stub.
+pub(super) fn slot_address(slot: u32) -> u64 {
+    SLOTS + u64::from(slot) * SLOT_LEN
+}
+
+/// Offset of slot `slot` in the slot file.
+pub(super) fn slot_offset(slot: u32) -> u64 {
+    u64::from(slot) * SLOT_LEN
+}
+
 /// Slots there are.
 pub(super) const SLOT_COUNT: u32 = ((IMAGE_END - SLOTS) / SLOT_LEN) as u32;
 /// Processes there can be at a time.

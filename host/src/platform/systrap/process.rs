@@ -17,8 +17,8 @@ use super::holdings::{Holdings, Pools};
 use super::image;
 use super::layout::{
     CODE_OFFSET, CODE_PAGES, CONTROL, Control, EXPECT, FD_ORDERS, FD_SLOTS, FORK, ORDER_COUNT, ORDERS,
-    ORDERS_LEN, Order, Orders, PROCESS_COUNT, SLOT_COUNT, SLOT_LEN, SLOTS, TEXT, TEXT_LEN, THREAD,
-    TURN_KERNEL, TURN_ORDERS, TURN_STUB,
+    ORDERS_LEN, Order, Orders, PROCESS_COUNT, SLOT_COUNT, SLOT_LEN, TEXT, TEXT_LEN, THREAD, TURN_KERNEL,
+    TURN_ORDERS, TURN_STUB, slot_address, slot_offset,
 };
 use super::shared::Shared;
 use super::worker;
@@ -31,7 +31,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 const SHARED_FIXED: u64 = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
@@ -41,16 +41,6 @@ const FAILED: u32 = 1 << 31;
 const DEAD: u32 = u32::MAX;
 /// The signal that brings a stub thread back. Any that programs' own faults do not use.
 pub(super) const KICK: i32 = libc::SIGURG;
-
-/// Address of slot `slot` in a stub.
-pub(super) fn slot_address(slot: u32) -> u64 {
-    SLOTS + u64::from(slot) * SLOT_LEN
-}
-
-/// Offset of slot `slot` in the slot file.
-pub(super) fn slot_offset(slot: u32) -> u64 {
-    u64::from(slot) * SLOT_LEN
-}
 
 /// What stub processes have in common.
 pub(super) struct Nursery {
@@ -124,7 +114,7 @@ pub(super) struct Thread {
     pub(super) tid: i32,
     /// The CPU it was bound to last.
     pub(super) cpu: usize,
-    /// It has stopped at a rewritten call and not in its handler.
+    /// It stopped at a rewritten call, not in its handler.
     pub(super) at_call: bool,
 }
 
@@ -268,31 +258,23 @@ impl Nursery {
 
     /// Sleeps until a slot's thread has stopped, or is dead.
     pub(super) fn await_stop(&self, slot: u32, dead: &dyn Fn() -> bool) {
-        let (turn, sleeps) = (self.turn(slot), self.control(slot, offset_of!(Control, kernel_sleeps)));
+        self.await_stop_until(slot, None, dead);
+    }
+
+    /// As [`await_stop`](Self::await_stop), until then at most. False: it has not stopped.
+    pub(super) fn await_stop_until(&self, slot: u32, end: Option<Instant>, dead: &dyn Fn() -> bool) -> bool {
+        let sleeps = self.control(slot, offset_of!(Control, kernel_sleeps));
         loop {
             // Set before looking: the stub gives the turn, then looks here.
             sleeps.store(1, Ordering::SeqCst);
-            if turn.load(Ordering::SeqCst) == TURN_KERNEL || dead() {
-                return;
-            }
-            stub::wait_shared(sleeps, 1);
-        }
-    }
-
-    /// As [`await_stop`](Self::await_stop), for a while. False: it has not stopped.
-    pub(super) fn await_stop_for(&self, slot: u32, time: Duration, dead: &dyn Fn() -> bool) -> bool {
-        let (turn, sleeps) = (self.turn(slot), self.control(slot, offset_of!(Control, kernel_sleeps)));
-        let end = Instant::now() + time;
-        loop {
-            sleeps.store(1, Ordering::SeqCst);
-            if turn.load(Ordering::SeqCst) == TURN_KERNEL || dead() {
+            if self.turn(slot).load(Ordering::SeqCst) == TURN_KERNEL || dead() {
                 return true;
             }
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
+            match end.map(|end| end.saturating_duration_since(Instant::now())) {
+                None => stub::wait_shared(sleeps, 1),
+                Some(left) if left.is_zero() => return false,
+                Some(left) => stub::wait_shared_for(sleeps, 1, left),
             }
-            stub::wait_shared_for(sleeps, 1, left);
         }
     }
 

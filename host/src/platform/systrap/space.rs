@@ -11,9 +11,9 @@
 //! The mirror is a cache. When the host refuses a mapping (its limit of mappings per process), everything is unmapped
 //! and comes back as it is touched.
 
-use super::layout::{FD_FRAMES, ORDERS, SLOT_COUNT, TEXT};
+use super::layout::{FD_FRAMES, ORDERS, SLOT_COUNT, TEXT, slot_address};
 use super::patches::{self, Patches};
-use super::process::{Nursery, Process, Thread, slot_address};
+use super::process::{Nursery, Process, Thread};
 use super::runs::{Run, Runs, coalesce};
 use crate::abi::{Errno, Result};
 use crate::platform::systrap::layout::Order;
