@@ -70,6 +70,7 @@ const UNSAFE_MODULES: &[&str] = &[
     "pagetables/src/lib.rs node",
     "ring0-aarch64/src/lib.rs entry",
     "ring0-aarch64/src/lib.rs stack",
+    "ring0-aarch64/src/lib.rs timer",
     "ring0-aarch64/src/lib.rs tlb",
     "ring0-x86_64/src/lib.rs entry",
     "ring0-x86_64/src/lib.rs stack",

@@ -6,14 +6,13 @@ use super::machine::{Error, Machine, failed};
 use super::space::Space;
 use super::tables::{Pool, Template, UserTables};
 use super::vcpu::{self, Worker, count};
-use super::{WorkerState, kick};
 use crate::abi::Result;
 use crate::arch::{FpState, UserRegs};
 use crate::hostsys;
 use core::sync::atomic::{AtomicU64, Ordering};
 use kvm_bindings::{
-    KVM_EXIT_HLT, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_device_attr, kvm_dtable,
-    kvm_msr_entry, kvm_regs, kvm_run, kvm_segment, kvm_xcr, kvm_xcrs,
+    KVM_EXIT_HLT, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_device_attr, kvm_dtable, kvm_msr_entry, kvm_regs,
+    kvm_segment, kvm_xcr, kvm_xcrs,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use linux_raw_sys::general::SEGV_MAPERR;
@@ -26,8 +25,12 @@ use ring0_x86_64::tables::{GDT_LIMIT, IDT_LIMIT, TSS_LIMIT, selector};
 use ring0_x86_64::{entry, init, trap};
 use std::os::fd::AsRawFd;
 
+mod deliver;
 mod exception;
 
+pub(super) use deliver::{
+    acknowledge_kick, bind_kick, handle_exit, install_kick, interrupted, kick, kick_after,
+};
 pub(super) use entry::{enter_guest, in_guest};
 pub(super) use exception::{exception, page_fault_info};
 pub(super) use pagetables::X86_64 as Format;
@@ -45,8 +48,6 @@ pub(super) const TASK_SIZE: u64 = (1 << 47) - 4096;
 pub(super) const BROADCASTS: bool = false;
 /// More pages than this are flushed by a reload of the root instead of one by one.
 const FLUSH_PAGES_MAX: u64 = 16;
-/// KVM_INTERRUPT: `_IOW(KVMIO, 0x86, struct kvm_interrupt)`.
-const KVM_INTERRUPT: u64 = 0x4004_ae86;
 /// KVM_NMI: `_IO(KVMIO, 0x9a)`.
 const KVM_NMI: u64 = 0xae9a;
 /// KVM_SET_DEVICE_ATTR: `_IOW(KVMIO, 0xe1, struct kvm_device_attr)`; on a vCPU, group 0 attribute 0 is the TSC offset.
@@ -249,51 +250,10 @@ pub(super) unsafe fn leave(cpu: *mut Cpu) {
     }
 }
 
-/// A signal interrupted KVM_RUN: if it was a kick and the guest can take an interrupt now, inject it at once.
-/// Says whether it was a timer of the VM's own: there is none.
-pub(super) fn interrupted(worker: &mut Worker) -> bool {
-    // SAFETY: KVM's page; the guest is stopped.
-    let ready = unsafe {
-        let run = worker.run;
-        (&raw const (*run).request_interrupt_window).read_volatile() != 0
-            && (*run).ready_for_interrupt_injection != 0
-            && (*run).if_flag != 0
-    };
-    if ready {
-        inject_kick(worker);
-    }
-    false
-}
-
-/// The guest is in user code with interrupts open: deliver the kick.
-fn inject_kick(worker: &mut Worker) {
-    let interrupt = u32::from(trap::KICK);
-    // SAFETY: the request is cleared before the injection, so a kick that arrives in between is not lost; the ioctl reads
-    // one word.
-    let result = unsafe {
-        (&raw mut (*worker.run).request_interrupt_window).write_volatile(0);
-        let args = [worker.fd() as u64, KVM_INTERRUPT, &raw const interrupt as u64, 0, 0, 0];
-        hostsys::syscall(libc::SYS_ioctl, args)
-    };
-    if result.is_ok() {
-        count(&vcpu::counters(worker).injected);
-    }
-}
-
 /// KVM could not reach memory: an NMI tells the guest.
 pub(super) fn inject_memory_fault(worker: &mut Worker) -> Result<()> {
     // SAFETY: an ioctl without an argument.
     unsafe { hostsys::syscall(libc::SYS_ioctl, [worker.fd() as u64, KVM_NMI, 0, 0, 0, 0]) }.map(drop)
-}
-
-/// Handles exits that do not hand a context over.
-pub(super) fn handle_exit(worker: &mut Worker, reason: u32) -> bool {
-    if reason == KVM_EXIT_IRQ_WINDOW_OPEN {
-        count(&vcpu::counters(worker).windows);
-        inject_kick(worker);
-        return true;
-    }
-    false
 }
 
 /// Whether the exit is by the exit instruction.
@@ -414,29 +374,6 @@ pub(super) fn publish() {}
 pub(super) fn invalidate(_: u64, _: u64) -> bool {
     true
 }
-
-/// Kicks a worker: signals its thread.
-pub(super) fn kick(_: &Machine, _: usize, worker: &WorkerState) {
-    kick::send(worker.tid.load(Ordering::Acquire));
-}
-
-/// Installs the handler, once per process.
-pub(super) fn install_kick() {
-    kick::install();
-}
-
-/// Names the calling worker's run page to the handler.
-pub(super) fn bind_kick(run: *mut kvm_run) {
-    kick::bind(run);
-}
-
-/// A VM without an interrupt controller has no timer.
-pub(super) fn kick_after(_: &Features, _: u64) -> bool {
-    false
-}
-
-/// The interrupt was consumed by being taken.
-pub(super) fn acknowledge_kick(_: &Machine, _: usize) {}
 
 /// Bounds of the ring-0 entry code.
 pub(super) fn ring0_text() -> (u64, u64) {
