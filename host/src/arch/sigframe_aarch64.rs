@@ -107,7 +107,8 @@ pub fn push(
 
     let mut bytes = [0u8; WRITTEN];
     bytes[..128].copy_from_slice(&frame.info);
-    let mut put = |offset: usize, value: u64| bytes[offset..offset + 8].copy_from_slice(&value.to_ne_bytes());
+    let (words, _) = bytes.as_chunks_mut::<8>();
+    let mut put = |offset: usize, value: u64| words[offset / 8] = value.to_ne_bytes();
     for (index, word) in frame.altstack.iter().enumerate() {
         put(UC_STACK + index * 8, *word);
     }
@@ -117,17 +118,14 @@ pub fn push(
     for (index, value) in regs.x.iter().chain([&regs.sp, &regs.pc, &regs.pstate]).enumerate() {
         put(REGS + index * 8, *value);
     }
-    let mut at_record = RESERVED;
-    put(at_record, u64::from(FPSIMD_MAGIC) | (FPSIMD_SIZE as u64) << 32);
-    put(at_record + 8, u64::from(fp.fpsr) | u64::from(fp.fpcr) << 32);
-    for (index, value) in fp.v.iter().enumerate() {
-        put(at_record + 16 + index * 16, *value as u64);
-        put(at_record + 24 + index * 16, (*value >> 64) as u64);
-    }
-    at_record += FPSIMD_SIZE;
+    put(RESERVED, u64::from(FPSIMD_MAGIC) | (FPSIMD_SIZE as u64) << 32);
+    put(RESERVED + 8, u64::from(fp.fpsr) | u64::from(fp.fpcr) << 32);
     if esr != 0 {
-        put(at_record, u64::from(ESR_MAGIC) | (ESR_SIZE as u64) << 32);
-        put(at_record + 8, esr);
+        put(RESERVED + FPSIMD_SIZE, u64::from(ESR_MAGIC) | (ESR_SIZE as u64) << 32);
+        put(RESERVED + FPSIMD_SIZE + 8, esr);
+    }
+    for (bytes, value) in bytes[RESERVED + 16..].as_chunks_mut::<16>().0.iter_mut().zip(&fp.v) {
+        *bytes = value.to_ne_bytes();
     }
     write(at, &bytes)?;
 
@@ -157,10 +155,11 @@ pub fn pop(
     }
     let mut bytes = [0u8; RESERVED];
     read(regs.sp, &mut bytes)?;
-    let word = |offset: usize| u64::from_ne_bytes(core::array::from_fn(|i| bytes[offset + i]));
+    let (words, _) = bytes.as_chunks::<8>();
+    let word = |offset: usize| u64::from_ne_bytes(words[offset / 8]);
     // As in Linux, a frame that turns out to be bad has loaded its registers all the same.
-    for (index, value) in regs.x.iter_mut().enumerate() {
-        *value = word(REGS + index * 8);
+    for (value, word) in regs.x.iter_mut().zip(&words[REGS / 8..]) {
+        *value = u64::from_ne_bytes(*word);
     }
     let pstate = word(REGS + 33 * 8);
     let at = core::mem::replace(&mut regs.sp, word(REGS + 31 * 8));
@@ -182,10 +181,10 @@ pub fn pop(
             FPSIMD_MAGIC if size == FPSIMD_SIZE && !found && offset + size <= FRAME_SIZE => {
                 let mut record = [0u8; FPSIMD_SIZE];
                 read(at + offset as u64, &mut record)?;
-                let half = |at: usize| u32::from_ne_bytes(core::array::from_fn(|i| record[at + i]));
-                (fp.fpsr, fp.fpcr) = (half(8), half(12));
-                for (index, value) in fp.v.iter_mut().enumerate() {
-                    *value = u128::from_ne_bytes(core::array::from_fn(|i| record[16 + index * 16 + i]));
+                let (halves, _) = record.as_chunks::<4>();
+                (fp.fpsr, fp.fpcr) = (u32::from_ne_bytes(halves[2]), u32::from_ne_bytes(halves[3]));
+                for (value, bytes) in fp.v.iter_mut().zip(record[16..].as_chunks::<16>().0) {
+                    *value = u128::from_ne_bytes(*bytes);
                 }
                 found = true;
             }
