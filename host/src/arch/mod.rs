@@ -5,11 +5,8 @@
 
 #[expect(unsafe_code, reason = "reads counter registers")]
 pub mod counter;
-
-#[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "reads XCR0")]
-#[path = "sigframe_x86_64.rs"]
 pub mod sigframe;
+
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
@@ -20,9 +17,6 @@ pub use x86_64::{
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
-#[cfg(target_arch = "aarch64")]
-#[path = "sigframe_aarch64.rs"]
-pub mod sigframe;
 #[cfg(target_arch = "aarch64")]
 pub use aarch64::{
     AUDIT_ARCH, CLONE_BACKWARDS, FpState, MACHINE, OLD_CALLS, RESTART_SYSCALL, SYSCALL_COLUMN, UserRegs,

@@ -5,20 +5,20 @@
 //! then makes calls of every kind. Natively the same program does the same: both must say the same.
 
 use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
-use crate::{at_rest, end, errors};
+use crate::{at_rest, end, errors, start};
 
 /// `PILLBOX... ABI --child garbage` (whose kernel has to read host memory when asked to) beside `ABI --child garbage`.
 pub(crate) fn check(abi: &str, pillbox: &[&str]) -> Result<(), String> {
     let words = ["--child", "garbage"];
-    let mut sandbox = start(&[pillbox, &[abi], &words].concat())?;
+    let mut sandbox = start(&[pillbox, &[abi], &words].concat(), Stdio::piped())?;
     let family = at_rest(&mut sandbox)?;
     let maps = std::fs::read_to_string(format!("/proc/{}/maps", sandbox.id())).map_err(|e| e.to_string());
     let ours = maps.clone().and_then(|maps| tell(&mut sandbox, &maps));
     end(&mut sandbox, &family);
     let ours = ours?;
-    let natively = tell(&mut start(&[&[abi], words.as_slice()].concat())?, &maps?)?;
+    let natively = tell(&mut start(&[&[abi], words.as_slice()].concat(), Stdio::piped())?, &maps?)?;
     println!("{}", ours.0.lines().last().unwrap_or_default());
     if !ours.0.contains("reads of host memory: true") {
         return Err("its kernel has not read the host's memory".to_owned());
@@ -28,16 +28,6 @@ pub(crate) fn check(abi: &str, pillbox: &[&str]) -> Result<(), String> {
     }
     let differs = ours.1.lines().zip(natively.1.lines()).find(|(one, other)| one != other);
     Err(format!("sandbox and native differ, first here: {differs:?}"))
-}
-
-fn start(command: &[&str]) -> Result<Child, String> {
-    Command::new(command[0])
-        .args(&command[1..])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("{}: {e}", command[0]))
 }
 
 /// Gives the program the list; its errors and its output.

@@ -49,11 +49,11 @@ fn main() -> ExitCode {
 }
 
 /// Starts a command whose standard input stays open and silent.
-fn start(command: &[&str]) -> Result<Child, String> {
+fn start(command: &[&str], output: Stdio) -> Result<Child, String> {
     Command::new(command[0])
         .args(&command[1..])
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(output)
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| format!("{}: {e}", command[0]))
@@ -103,7 +103,7 @@ fn signal_kill(pid: u32) {
 /// No thread of an idle sandbox may run.
 fn idle(seconds: &str, command: &[&str]) -> Result<(), String> {
     let seconds = seconds.parse().map_err(|e| format!("{seconds}: {e}"))?;
-    let mut child = start(command)?;
+    let mut child = start(command, Stdio::null())?;
     let family = at_rest(&mut child)?;
     let before = procs::switches(&family);
     sleep(Duration::from_secs(seconds));
@@ -122,7 +122,7 @@ fn idle(seconds: &str, command: &[&str]) -> Result<(), String> {
 fn kill(command: &[&str]) -> Result<(), String> {
     let mut victim = 0;
     loop {
-        let mut child = start(command)?;
+        let mut child = start(command, Stdio::null())?;
         let family = at_rest(&mut child)?;
         let Some(&pid) = family.iter().nth(victim) else {
             end(&mut child, &family);

@@ -1,42 +1,13 @@
 //! Signal frames as Linux lays them out on x86_64: `struct rt_sigframe` (arch/x86/include/asm/sigframe.h),
 //! `struct ucontext`, `struct sigcontext_64`, and the FP area with its magic words (uapi/asm/sigcontext.h).
 
-use super::{FpState, UserRegs};
+use super::{Frame, Restored};
 use crate::abi::{Errno, Result};
+use crate::arch::{FpState, UserRegs};
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 use core::sync::atomic::{AtomicU64, Ordering};
 use ring0_x86_64::fp::FP_SIZE;
-
-/// What a frame is made from beside registers.
-#[derive(Clone, Copy, Debug)]
-pub struct Frame {
-    /// Signal number.
-    pub signo: i32,
-    /// `siginfo_t`.
-    pub info: [u8; 128],
-    /// The handler.
-    pub handler: u64,
-    /// Where it returns to.
-    pub restorer: u64,
-    /// Where the frame goes: below this.
-    pub top: u64,
-    /// Blocked signals to restore.
-    pub mask: u64,
-    /// `uc_stack`: address, flags, size.
-    pub altstack: [u64; 3],
-    /// See [`fault`].
-    pub fault: [u64; 3],
-}
-
-/// What a frame restores beside registers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Restored {
-    /// Blocked signals.
-    pub mask: u64,
-    /// `uc_stack`.
-    pub altstack: [u64; 3],
-}
 
 /// Bytes below the stack pointer that a function may use without moving it.
 pub const RED_ZONE: u64 = 128;

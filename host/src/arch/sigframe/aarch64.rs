@@ -1,38 +1,9 @@
 //! Signal frames as Linux lays them out on arm64: `struct rt_sigframe` (arch/arm64/kernel/signal.c), `struct
 //! sigcontext` and the records in its reserved area (uapi/asm/sigcontext.h).
 
-use super::{FpState, UserRegs};
+use super::{Frame, Restored};
 use crate::abi::{Errno, Result};
-
-/// What a frame is made from beside registers.
-#[derive(Clone, Copy, Debug)]
-pub struct Frame {
-    /// Signal number.
-    pub signo: i32,
-    /// `siginfo_t`.
-    pub info: [u8; 128],
-    /// The handler.
-    pub handler: u64,
-    /// Where it returns to.
-    pub restorer: u64,
-    /// Where the frame goes: below this.
-    pub top: u64,
-    /// Blocked signals to restore.
-    pub mask: u64,
-    /// `uc_stack`: address, flags, size.
-    pub altstack: [u64; 3],
-    /// See [`fault`].
-    pub fault: [u64; 3],
-}
-
-/// What a frame restores beside registers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Restored {
-    /// Blocked signals.
-    pub mask: u64,
-    /// `uc_stack`.
-    pub altstack: [u64; 3],
-}
+use crate::arch::{FpState, UserRegs};
 
 /// AAPCS64 has none.
 pub const RED_ZONE: u64 = 0;
@@ -75,7 +46,7 @@ pub fn fault(last: [u64; 3], signo: i32, [_, esr]: [u64; 2], addr: u64) -> [u64;
         libc::SIGTRAP | libc::SIGFPE => last,
         libc::SIGILL => [0; 3],
         _ if matches!(esr >> 26 & 0x3f, PC_ALIGNMENT | SP_ALIGNMENT) => [0, esr, 0],
-        _ => [0, esr, super::untagged(addr)],
+        _ => [0, esr, crate::arch::untagged(addr)],
     }
 }
 
