@@ -149,22 +149,13 @@ global_asm!(
     fpsr = const core::mem::offset_of!(State, fpsr),
 );
 
-unsafe extern "C" {
-    pub(super) fn abi_syscall();
-    pub(super) fn abi_fault();
-    pub(super) fn abi_break();
-    pub(super) fn abi_spin();
-}
-
 impl State {
     const NONE: State = State { general: [0; 32], flags: 0, fpcr: 0, fpsr: 0, pad: 0, v: [[0; 2]; 32] };
 
     /// A value of its own in every register, of its own for each `seed`.
     pub(super) fn filled(seed: u64) -> State {
         let mut state = State::NONE;
-        for (n, register) in state.general.iter_mut().enumerate() {
-            *register = super::pattern(seed, n as u64);
-        }
+        super::fill(&mut state.general, seed);
         state.general[STACK] = ODD_STACK;
         state.general[POINTER] = &raw const ABI_PAGE as u64;
         state.flags = super::pattern(seed, 99) & FLAGS;

@@ -27,6 +27,22 @@ pub(crate) const CASES: &[Case] = &[
     ("registers_at_exec", at_exec),
 ];
 
+// The routines of `abi_routine`: each loads all registers from `ABI_IN`, does what it is named after, and stores them all in
+// `ABI_OUT`.
+unsafe extern "C" {
+    fn abi_syscall();
+    fn abi_fault();
+    fn abi_break();
+    fn abi_spin();
+}
+
+/// Gives each general register a value of its own.
+fn fill(general: &mut [u64], seed: u64) {
+    for (place, register) in general.iter_mut().enumerate() {
+        *register = pattern(seed, place as u64);
+    }
+}
+
 /// A number that tells seed and place, with few zero bits in a row.
 fn pattern(seed: u64, place: u64) -> u64 {
     (seed * 1000 + place + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -89,14 +105,14 @@ fn calls() {
     ];
     for (number, arguments) in all {
         let mut want = call_state(number as u64, number, arguments);
-        let got = run(cpu::abi_syscall, &want);
+        let got = run(abi_syscall, &want);
         want.general[cpu::RESULT] = got.general[cpu::RESULT];
         compare("a system call", &want, &got, cpu::FLAGS, cpu::CLOBBERED);
     }
     let mut good = 0;
     for seed in 0..2000 {
         let want = call_state(seed, libc::SYS_getppid, [seed, 0, 0]);
-        let got = run(cpu::abi_syscall, &want);
+        let got = run(abi_syscall, &want);
         let kept = (0..cpu::NAMES.len())
             .filter(|n| !cpu::CLOBBERED.contains(n) && *n != cpu::RESULT)
             .all(|n| want.general[n] == got.general[n]);
@@ -109,14 +125,14 @@ fn faults() {
     for seed in 0..3 {
         drop_page();
         let want = State::filled(50 + seed);
-        let got = run(cpu::abi_fault, &want);
+        let got = run(abi_fault, &want);
         compare("a page fault", &want, &got, cpu::FLAGS, &[]);
     }
     let mut good = 0;
     for seed in 0..2000 {
         drop_page();
         let want = State::filled(seed);
-        let got = run(cpu::abi_fault, &want);
+        let got = run(abi_fault, &want);
         good += u32::from(want.general == got.general && want.fp_differences(&got).is_empty());
     }
     println!("{good} of 2000 faults kept everything");
@@ -138,7 +154,7 @@ fn handlers() {
     handle(libc::SIGTRAP, step_over, libc::SA_ONSTACK);
     for seed in 0..3 {
         let mut want = State::filled(70 + seed);
-        let got = run(cpu::abi_break, &want);
+        let got = run(abi_break, &want);
         want.general
             .iter_mut()
             .enumerate()
@@ -150,7 +166,7 @@ fn handlers() {
 /// Spins for `rounds` with known values in every register: what is expected to be there afterwards, and what is.
 fn spin(seed: u64, rounds: u32) -> (State, State) {
     let (start, want) = cpu::spinning(State::filled(seed), rounds);
-    (want, run(cpu::abi_spin, &start))
+    (want, run(abi_spin, &start))
 }
 
 /// Computes for `time` with known values in every register; counts the times they were wrong.
@@ -239,7 +255,7 @@ fn at_exec() {
                 libc::SYS_execve,
                 [path.as_ptr() as u64, argv.as_ptr() as u64, none.as_ptr() as u64],
             );
-            run(cpu::abi_syscall, &state);
+            run(abi_syscall, &state);
             99
         });
         sys::close(write_end);

@@ -136,13 +136,6 @@ global_asm!(
     flags = const core::mem::offset_of!(State, flags),
 );
 
-unsafe extern "C" {
-    pub(super) fn abi_syscall();
-    pub(super) fn abi_fault();
-    pub(super) fn abi_break();
-    pub(super) fn abi_spin();
-}
-
 impl State {
     const NONE: State =
         State { general: [0; 16], flags: 0, pad: [0; 7], fx: [0; 512], ymm: [[0; 32]; 16], avx: 0 };
@@ -150,9 +143,7 @@ impl State {
     /// A value of its own in every register, of its own for each `seed`.
     pub(super) fn filled(seed: u64) -> State {
         let mut state = State::NONE;
-        for (n, register) in state.general.iter_mut().enumerate() {
-            *register = super::pattern(seed, n as u64);
-        }
+        super::fill(&mut state.general, seed);
         state.general[STACK] = ODD_STACK;
         state.flags = super::pattern(seed, 99) & FLAGS | 0x202;
         state.avx = u64::from(std::arch::is_x86_feature_detected!("avx"));
