@@ -37,4 +37,4 @@ pub const FRAMES_BASE: u64 = FILES_END;
 /// One past the last page frame.
 pub const FRAMES_END: u64 = ARENA_END;
 
-const _: () = assert!(FRAMES_BASE < FRAMES_END);
+const _: () = assert!(FRAMES_BASE < FRAMES_END && ARENA_END <= 1 << 39);

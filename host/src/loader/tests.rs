@@ -3,8 +3,8 @@
 use super::{ExecError, ExecRequest, Ids, Program, load};
 use crate::abi::{Errno, Result};
 use crate::mm::testing::{Bytes, FakePlatform, alone};
-use crate::mm::{Mappable, Mm, MmLimits, frames};
-use crate::platform::{Access, Platform};
+use crate::mm::{MapRequest, Mappable, Mm, MmLimits, frames};
+use crate::platform::{Access, Platform, Prot};
 use ring0::layout;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,11 +60,18 @@ struct World {
     platform: Arc<dyn Platform>,
     limits: MmLimits,
     files: BTreeMap<Vec<u8>, Arc<dyn Mappable>>,
+    /// Where chance begins.
+    seed: u8,
 }
 
 impl World {
     fn new() -> Self {
-        World { platform: FakePlatform::create(true), limits: MmLimits::default(), files: BTreeMap::new() }
+        World {
+            platform: FakePlatform::create(true),
+            limits: MmLimits::default(),
+            files: BTreeMap::new(),
+            seed: 1,
+        }
     }
 
     fn add(&mut self, path: &str, bytes: &[u8]) {
@@ -73,7 +80,7 @@ impl World {
 
     fn run(&self, path: &str, argv: &[&str], randomize: bool) -> Result<Program, ExecError> {
         let strings = |strings: &[&str]| strings.iter().map(|string| string.as_bytes().to_vec()).collect();
-        let mut seed = 1u8;
+        let mut seed = self.seed;
         load(ExecRequest {
             platform: &self.platform,
             file: self.files[path.as_bytes()].clone(),
@@ -168,9 +175,8 @@ fn a_static_program_is_where_it_says() {
     assert_eq!(mm.read_val(0x7fff_ffff_f000 - 8), Ok(0u64));
 }
 
-#[test]
-fn a_dynamic_program_starts_in_its_linker() {
-    let mut world = World::new();
+/// A program with a dynamic linker.
+fn dynamic() -> Vec<u8> {
     let mut bytes = elf(
         DYN,
         0x100,
@@ -182,7 +188,35 @@ fn a_dynamic_program_starts_in_its_linker() {
         0x2000,
     );
     bytes[0x200..0x207].copy_from_slice(b"/lib/l\0");
-    world.add("/bin/p", &bytes);
+    bytes
+}
+
+/// Host kernels for arm64 come with 39, 42, 47 and 48 bits of address space: whatever chance says, everything fits, and
+/// nothing lies in the kernel's windows (which the fake platform refuses).
+#[test]
+fn programs_fit_short_address_spaces() {
+    for bits in [39, 42, 47, 48] {
+        let mut world = World::new();
+        world.platform = Arc::new(FakePlatform::with_task_size(1 << bits));
+        world.add("/bin/p", &dynamic());
+        world.add("/lib/l", &program(DYN, 0));
+        world.add("/bin/static-pie", &program(DYN, 0));
+        for first in 0..=255 {
+            world.seed = first;
+            for path in ["/bin/p", "/bin/static-pie"] {
+                let program = world.run(path, &["p"], true).unwrap();
+                assert!(program.sp < 1 << bits && program.sp > layout::ARENA_END, "{bits} bits, {first}");
+                let at = program.mm.mmap(MapRequest::anonymous(1 << 30, Prot::READ)).unwrap();
+                assert!(at + (1 << 30) <= 1 << bits, "{bits} bits, {first}: {at:#x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_dynamic_program_starts_in_its_linker() {
+    let mut world = World::new();
+    world.add("/bin/p", &dynamic());
     assert_eq!(world.run("/bin/p", &["p"], true).err(), Some(ExecError::Errno(Errno::ENOENT)));
     world.add("/lib/l", b"#!not a linker");
     assert_eq!(world.run("/bin/p", &["p"], true).err(), Some(ExecError::Errno(Errno(80))));

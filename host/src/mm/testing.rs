@@ -21,6 +21,13 @@ impl FakePlatform {
         Arc::new(Self::with_budget(cheap, usize::MAX / 2))
     }
 
+    /// Programs' addresses end at `task_size`.
+    pub(crate) fn with_task_size(task_size: u64) -> Self {
+        let mut platform = Self::with_budget(true, usize::MAX / 2);
+        platform.caps.task_size = task_size;
+        platform
+    }
+
     pub(crate) fn with_budget(cheap: bool, maps: usize) -> Self {
         let caps = Capabilities {
             page_size: 4096,
