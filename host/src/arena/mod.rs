@@ -18,7 +18,6 @@ pub mod thread;
 
 pub use heap::is_free as heap_is_free;
 
-use crate::abi::Errno;
 use crate::hostsys::{mem, process};
 use core::sync::atomic::{AtomicU32, Ordering};
 use ring0::layout::{ARENA_BASE, ARENA_END};
@@ -50,10 +49,6 @@ fn map_window() {
     }
     // SAFETY: nothing else of this process is mapped there (MAP_FIXED_NOREPLACE inside checks it).
     if let Err(errno) = unsafe { mem::map_anonymous_fixed(ARENA_BASE, ARENA_END - ARENA_BASE) } {
-        if errno == Errno::EEXIST {
-            // With 39 bits (arm64, Raspberry Pi OS) the host may have put the vDSO there, by chance.
-            process::rerun_without_randomization();
-        }
         process::die(&[
             "pillbox: cannot reserve 160 GiB of address space at 0x5000000000 (errno ",
             process::decimal(errno.0 as u64, &mut [0; 20]),

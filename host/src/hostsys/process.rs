@@ -49,53 +49,6 @@ pub fn die(parts: &[&str]) -> ! {
     }
 }
 
-/// Executes this program again, with the same arguments and environment, at addresses that the host does not choose at
-/// random (personality(2), ADDR_NO_RANDOMIZE). Returns only where that has been done already, or cannot be. Needs no heap.
-pub fn rerun_without_randomization() {
-    const ADDR_NO_RANDOMIZE: u64 = 0x0004_0000;
-    const ASK: u64 = 0xffff_ffff;
-    /// Longer command lines are left alone.
-    const ROOM: usize = 64 << 10;
-    const MOST: usize = 512;
-    unsafe extern "C" {
-        static environ: *const *const libc::c_char;
-    }
-    static mut TEXT: [u8; ROOM] = [0; ROOM];
-    static mut ARGUMENTS: [u64; MOST] = [0; MOST];
-    // SAFETY: before there is a second thread, so the statics are nobody else's; paths end in a zero byte; `read` writes
-    // inside its buffer; `environ` is libc's, set before anything of ours runs.
-    unsafe {
-        let Ok(old) = syscall(libc::SYS_personality, [ASK, 0, 0, 0, 0, 0]) else { return };
-        if old & ADDR_NO_RANDOMIZE != 0
-            || syscall(libc::SYS_personality, [old | ADDR_NO_RANDOMIZE, 0, 0, 0, 0, 0]).is_err()
-        {
-            return;
-        }
-        let path = c"/proc/self/cmdline".as_ptr() as u64;
-        let Ok(file) = syscall(libc::SYS_openat, [libc::AT_FDCWD as u64, path, 0, 0, 0, 0]) else { return };
-        let text = &raw mut TEXT;
-        let arguments = &raw mut ARGUMENTS;
-        let read = syscall(libc::SYS_read, [file, text as u64, ROOM as u64, 0, 0, 0]);
-        let _ = syscall(libc::SYS_close, [file, 0, 0, 0, 0, 0]);
-        let Ok(len @ 1..) = read else { return };
-        let (mut count, mut start) = (0, 0);
-        for at in 0..len as usize {
-            if (*text)[at] == 0 {
-                // One place stays zero, behind the last argument.
-                if count == MOST - 1 {
-                    return;
-                }
-                (*arguments)[count] = text as u64 + start;
-                (count, start) = (count + 1, at as u64 + 1);
-            }
-        }
-        if start == len {
-            let path = c"/proc/self/exe".as_ptr() as u64;
-            let _ = syscall(libc::SYS_execve, [path, arguments as u64, environ as u64, 0, 0, 0]);
-        }
-    }
-}
-
 /// Orders memory on every CPU of the host (membarrier(2), MEMBARRIER_CMD_GLOBAL): programs may run in processes of their
 /// own.
 pub fn memory_barrier() {
