@@ -48,8 +48,10 @@ pub fn platform(place: &Place) -> Vec<Case> {
         },
     ));
     if place.arch == Arch::Aarch64 {
-        let options = ["do", "--platform", &place.platform, "--cpus", "1", "--stats", "--"];
-        let step = place.pillbox(&options, &[abi.as_str(), "windows_turns"]);
+        let (pillbox, platform) = (&place.pillbox, &place.platform);
+        let start = format!("PILLBOX_TIMER_SLICES=1 {pillbox} do --platform {platform} --cpus 1 --stats --");
+        let script = format!("{start} {abi} windows_turns");
+        let step = Step::new(["/bin/busybox", "sh", "-c", script.as_str()]).timeout(super::TIMEOUT);
         cases.push(case("time slices by the guest's virtual timer", step, time_slices));
     }
     let garbage = [
