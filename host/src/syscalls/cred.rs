@@ -3,9 +3,8 @@
 use super::Args;
 use crate::abi::{Errno, Result};
 use crate::cred::{CAP_LAST, Caps, Cred, securebits};
-use crate::kernel::{Current, PROVOKE_BUG, READ_HOST};
-
 use crate::kernel::task::COMM_LEN;
+use crate::kernel::{Current, PROVOKE_BUG, READ_HOST};
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 

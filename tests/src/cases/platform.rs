@@ -31,10 +31,7 @@ pub fn platform(place: &Place) -> Vec<Case> {
         }),
         case("a null read in ring 0 is an ordinary SIGSEGV", crash("null"), died_of_sigsegv),
         case("a kernel stack that overflows is an ordinary SIGSEGV", crash("overflow"), died_of_sigsegv),
-        case("a panic in ring 0 is caught", crash("panic"), |got| match got.status {
-            0 => Ok(()),
-            status => Err(format!("status {status}: {}", errors(got))),
-        }),
+        case("a panic in ring 0 is caught", crash("panic"), succeeds),
     ];
     cases.push(case(
         "kicks, engines, registers and clocks under stress",
@@ -67,10 +64,7 @@ pub fn platform(place: &Place) -> Vec<Case> {
     cases.push(case(
         "garbage wherever the host process has memory",
         Step::new(garbage).timeout(GARBAGE_TIMEOUT),
-        |got| match got.status {
-            0 => Ok(()),
-            status => Err(format!("status {status}: {}", errors(got))),
-        },
+        succeeds,
     ));
     cases.extend(broken(place));
     for name in EXIT_FREE {
@@ -169,6 +163,10 @@ fn case(name: &str, step: Step, check: impl Fn(&Outcome) -> Result<(), String> +
 
 fn errors(got: &Outcome) -> String {
     String::from_utf8_lossy(&got.stderr).lines().take(8).collect::<Vec<_>>().join("\n    ")
+}
+
+fn succeeds(got: &Outcome) -> Result<(), String> {
+    if got.status == 0 { Ok(()) } else { Err(format!("status {}: {}", got.status, errors(got))) }
 }
 
 /// The handler names signal, address and return addresses, and ends the sandbox with a status of ours.

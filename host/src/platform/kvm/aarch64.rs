@@ -5,7 +5,6 @@
 //! where the core has none, and for separate page tables where it is vulnerable to Meltdown.
 
 use super::super::{FaultInfo, SignalInfo, Trap};
-use super::WorkerState;
 use super::machine::{Error, Machine, failed};
 use super::space::Space;
 use super::tables::{Pool, Template, UserTables};
@@ -14,10 +13,7 @@ use crate::abi::Result;
 use crate::arch::{FpState, UserRegs, counter as clock};
 use crate::hostsys::{self, cpu};
 use core::sync::atomic::{AtomicU64, Ordering};
-use kvm_bindings::{
-    KVM_ARM_DEV_EL1_VTIMER, KVM_CAP_ARM_USER_IRQ, KVM_EXIT_MMIO, kvm_irq_level, kvm_run, kvm_vcpu_events,
-    kvm_vcpu_init,
-};
+use kvm_bindings::{KVM_CAP_ARM_USER_IRQ, KVM_EXIT_MMIO, kvm_vcpu_events, kvm_vcpu_init};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use linux_raw_sys::general::{
     FPE_FLTDIV, FPE_FLTINV, FPE_FLTOVF, FPE_FLTRES, FPE_FLTUND, FPE_FLTUNK, ILL_ILLOPC,
@@ -28,12 +24,13 @@ use ring0::{Exception, Exit};
 use ring0_aarch64::cpu::CPU_STRIDE;
 use ring0_aarch64::init::{self, MemoryModel};
 use ring0_aarch64::trap::class;
-use ring0_aarch64::{entry, timer, tlb, trap};
-use std::os::fd::AsRawFd;
+use ring0_aarch64::{entry, tlb, trap};
 
 mod counter;
+mod deliver;
 mod emulate;
 
+pub(super) use deliver::{acknowledge_kick, bind_kick, install_kick, interrupted, kick, kick_after};
 pub(super) use emulate::IdRegisters;
 pub(super) use entry::enter_guest;
 pub(super) use pagetables::Aarch64 as Format;
@@ -54,8 +51,6 @@ pub(super) const BROADCASTS: bool = true;
 /// More pages than this are flushed by address space, when it is entered next, instead of one by one.
 const FLUSH_PAGES_MAX: u64 = 16;
 
-/// KVM_IRQ_LINE: `_IOW(KVMIO, 0x61, struct kvm_irq_level)`.
-const KVM_IRQ_LINE: u64 = 0x4008_ae61;
 /// KVM_SET_VCPU_EVENTS: `_IOW(KVMIO, 0xa0, struct kvm_vcpu_events)`.
 const KVM_SET_VCPU_EVENTS: u64 = 0x4040_aea0;
 /// `KVM_ARM_VCPU_PSCI_0_2`: without it, firmware calls look like version 0.1.
@@ -211,19 +206,6 @@ pub(super) unsafe fn leave(cpu: *mut Cpu) {
     unsafe { entry::leave_guest(cpu) }
 }
 
-/// KVM_RUN returned early: the virtual timer's line may have risen, which is the vCPU's interrupt if it is anything's.
-/// Says whether it has.
-pub(super) fn interrupted(worker: &mut Worker) -> bool {
-    // SAFETY: KVM filled the page; on arm64 the union has this and nothing else.
-    let lines = unsafe { (*worker.run).s.regs.device_irq_level };
-    let risen = lines & u64::from(KVM_ARM_DEV_EL1_VTIMER) != 0;
-    if risen {
-        let (machine, id) = worker.place();
-        set_line(machine, id, true);
-    }
-    risen
-}
-
 /// KVM could not reach memory: an external abort tells the guest.
 pub(super) fn inject_memory_fault(worker: &mut Worker) -> Result<()> {
     let mut events = kvm_vcpu_events::default();
@@ -332,12 +314,19 @@ pub(super) fn flush_pages(_: &Space, _: u64, _: u64, _: u64) {}
 /// Break-before-make: nobody uses the old translation when this returns true. On a thread that is no worker it returns
 /// false: such threads edit only tables that no CPU runs on, and those are flushed when they are entered.
 pub(super) fn invalidate(start: u64, bytes: u64) -> bool {
-    let Some(cpu) = vcpu::current_cpu() else { return false };
-    // SAFETY: the calling worker's block; afterwards the code runs at EL1.
-    unsafe {
-        entry::enter_guest(cpu);
-        tlb::flush(start, bytes >> 12);
+    let inside = enter_if_worker();
+    if inside {
+        // SAFETY: at EL1.
+        unsafe { tlb::flush(start, bytes >> 12) };
     }
+    inside
+}
+
+/// Goes on in the guest, at EL1, if the calling thread is a worker.
+fn enter_if_worker() -> bool {
+    let Some(cpu) = vcpu::current_cpu() else { return false };
+    // SAFETY: the calling worker's block.
+    unsafe { entry::enter_guest(cpu) };
     true
 }
 
@@ -399,49 +388,6 @@ pub(super) fn decode(cpu: *const Cpu, raw: RawTrap, regs: &mut UserRegs) -> ring
         regs.pc += 4;
     }
     trap
-}
-
-/// Kicks a worker: raises the vCPU's interrupt line, which opens with its next entry into user code.
-pub(super) fn kick(machine: &Machine, id: usize, _: &WorkerState) {
-    set_line(machine, id, true);
-}
-
-/// Kicks need no preparation.
-pub(super) fn install_kick() {}
-
-/// Kicks are aimed at vCPUs, not at threads.
-pub(super) fn bind_kick(_: *mut kvm_run) {}
-
-/// Has the virtual timer interrupt user code.
-pub(super) fn kick_after(features: &Features, ns: u64) -> bool {
-    let Some(cpu) = vcpu::current_cpu().filter(|_| features.timer_rate != 0) else { return false };
-    // SAFETY: the calling worker's block; afterwards the code runs at EL1. (It is about to enter user code anyway.)
-    unsafe {
-        entry::enter_guest(cpu);
-        timer::arm((u128::from(ns) * u128::from(features.timer_rate) >> 32) as u64);
-    }
-    true
-}
-
-/// A kick has arrived: the line is a level, and would stop every further entry. So is the timer's.
-pub(super) fn acknowledge_kick(machine: &Machine, id: usize) {
-    if let Some(cpu) = vcpu::current_cpu() {
-        // SAFETY: as in `kick_after`; after a trap the code runs at EL1 as a rule.
-        unsafe {
-            entry::enter_guest(cpu);
-            timer::disarm();
-        }
-    }
-    set_line(machine, id, false);
-}
-
-fn set_line(machine: &Machine, id: usize, level: bool) {
-    // Type 0 (`KVM_ARM_IRQ_TYPE_CPU`): the IRQ input of the vCPU itself. There is no interrupt controller.
-    let mut line = kvm_irq_level { level: level.into(), ..Default::default() };
-    line.__bindgen_anon_1.irq = (id as u32) << 16;
-    let args = [machine.vm().as_raw_fd() as u64, KVM_IRQ_LINE, &raw const line as u64, 0, 0, 0];
-    // SAFETY: the ioctl reads the structure. It fails only for a vCPU that does not exist yet, which is not in user code.
-    let _no_such_vcpu = unsafe { hostsys::syscall(libc::SYS_ioctl, args) };
 }
 
 /// What a signal frame says about a page fault: of addresses above a program's own, no more than what the program did

@@ -28,7 +28,7 @@ fn text() -> Result<Vec<u8>> {
     let code = arch::code();
     let site = |offset: u64| (TEXT + offset) as u32;
     let filter = filter::assemble(&Sites {
-        arch: arch::AUDIT_ARCH,
+        arch: crate::arch::AUDIT_ARCH,
         futex: libc::SYS_futex as u32,
         rt_sigreturn: libc::SYS_rt_sigreturn as u32,
         after_wake: site(code.after_wake),

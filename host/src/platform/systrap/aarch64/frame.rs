@@ -7,7 +7,7 @@
 
 use super::super::layout::{CONTROL, Control, SLOTS};
 use super::super::shared::Shared;
-use crate::arch::{FpState, UserRegs};
+use crate::arch::{AUDIT_ARCH, FpState, UserRegs};
 use crate::platform::{Access, FaultInfo, SignalInfo, Trap};
 use core::mem::offset_of;
 
@@ -133,7 +133,7 @@ impl Frames {
             return Trap::Kick;
         }
         match signo {
-            libc::SIGSYS if u32_at(&bytes, ARCH) != super::AUDIT_ARCH => {
+            libc::SIGSYS if u32_at(&bytes, ARCH) != AUDIT_ARCH => {
                 Trap::Signal(SignalInfo { signo: libc::SIGSEGV, code: SI_KERNEL, addr: 0, info })
             }
             libc::SIGSYS => {

@@ -11,8 +11,6 @@ pub(super) use sites::{Site, after, cell, divert, find};
 
 /// e_machine.
 pub(super) const ELF_MACHINE: u16 = 183;
-/// AUDIT_ARCH_AARCH64.
-pub(super) const AUDIT_ARCH: u32 = 0xc000_00b7;
 
 /// The stub's code and offsets into it.
 pub(super) struct Code {

@@ -7,7 +7,7 @@
 use super::super::layout::{CONTROL, Control, SLOT_LEN, SLOTS};
 use super::super::shared::Shared;
 use super::stub::{REG_FLAGS, REG_RIP, REG_RSP};
-use crate::arch::{FpState, UserRegs};
+use crate::arch::{AUDIT_ARCH, FpState, UserRegs};
 use crate::platform::{Access, FaultInfo, SignalInfo, Trap};
 use core::mem::offset_of;
 
@@ -279,7 +279,7 @@ impl Frames {
         match signo {
             libc::SIGSYS => {
                 // siginfo: call address, number, architecture.
-                if (get(SIGINFO + 24) >> 32) as u32 != super::AUDIT_ARCH {
+                if (get(SIGINFO + 24) >> 32) as u32 != AUDIT_ARCH {
                     regs.rip = regs.rip.wrapping_sub(2);
                     return forbidden;
                 }

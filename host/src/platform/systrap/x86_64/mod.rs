@@ -11,8 +11,6 @@ pub(super) use sites::{Site, after, cell, divert, find};
 
 /// e_machine.
 pub(super) const ELF_MACHINE: u16 = 62;
-/// AUDIT_ARCH_X86_64.
-pub(super) const AUDIT_ARCH: u32 = 0xc000_003e;
 /// TASK_SIZE_MAX with four-level page tables.
 pub(super) fn task_size() -> u64 {
     0x7fff_ffff_f000

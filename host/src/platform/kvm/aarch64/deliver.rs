@@ -1,0 +1,66 @@
+//! A kick's way into the guest: the vCPU's interrupt line, which a thread raises or the VM's own timer.
+
+use super::super::WorkerState;
+use super::super::machine::Machine;
+use super::super::vcpu::Worker;
+use super::{Features, enter_if_worker};
+use crate::hostsys;
+use kvm_bindings::{KVM_ARM_DEV_EL1_VTIMER, kvm_irq_level, kvm_run};
+use ring0_aarch64::timer;
+use std::os::fd::AsRawFd;
+
+/// KVM_IRQ_LINE: `_IOW(KVMIO, 0x61, struct kvm_irq_level)`.
+const KVM_IRQ_LINE: u64 = 0x4008_ae61;
+
+/// Kicks a worker: raises the vCPU's interrupt line, which opens with its next entry into user code.
+pub(in crate::platform::kvm) fn kick(machine: &Machine, id: usize, _: &WorkerState) {
+    set_line(machine, id, true);
+}
+
+/// Kicks need no preparation.
+pub(in crate::platform::kvm) fn install_kick() {}
+
+/// Kicks are aimed at vCPUs, not at threads.
+pub(in crate::platform::kvm) fn bind_kick(_: *mut kvm_run) {}
+
+/// Has the virtual timer interrupt user code.
+pub(in crate::platform::kvm) fn kick_after(features: &Features, ns: u64) -> bool {
+    // The worker is about to enter user code: it has to be in the guest anyway.
+    let armed = features.timer_rate != 0 && enter_if_worker();
+    if armed {
+        // SAFETY: at EL1.
+        unsafe { timer::arm((u128::from(ns) * u128::from(features.timer_rate) >> 32) as u64) };
+    }
+    armed
+}
+
+/// A kick has arrived: the line is a level, and would stop every further entry. So is the timer's.
+pub(in crate::platform::kvm) fn acknowledge_kick(machine: &Machine, id: usize) {
+    if machine.features().timer_rate != 0 && enter_if_worker() {
+        // SAFETY: at EL1.
+        unsafe { timer::disarm() };
+    }
+    set_line(machine, id, false);
+}
+
+fn set_line(machine: &Machine, id: usize, level: bool) {
+    // Type 0 (`KVM_ARM_IRQ_TYPE_CPU`): the IRQ input of the vCPU itself. There is no interrupt controller.
+    let mut line = kvm_irq_level { level: level.into(), ..Default::default() };
+    line.__bindgen_anon_1.irq = (id as u32) << 16;
+    let args = [machine.vm().as_raw_fd() as u64, KVM_IRQ_LINE, &raw const line as u64, 0, 0, 0];
+    // SAFETY: the ioctl reads the structure. It fails only for a vCPU that does not exist yet, which is not in user code.
+    let _no_such_vcpu = unsafe { hostsys::syscall(libc::SYS_ioctl, args) };
+}
+
+/// KVM_RUN returned early: the virtual timer's line may have risen, which is the vCPU's interrupt if it is anything's.
+/// Says whether it has.
+pub(in crate::platform::kvm) fn interrupted(worker: &mut Worker) -> bool {
+    // SAFETY: KVM filled the page; on arm64 the union has this and nothing else.
+    let lines = unsafe { (*worker.run).s.regs.device_irq_level };
+    let risen = lines & u64::from(KVM_ARM_DEV_EL1_VTIMER) != 0;
+    if risen {
+        let (machine, id) = worker.place();
+        set_line(machine, id, true);
+    }
+    risen
+}
