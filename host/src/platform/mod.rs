@@ -151,6 +151,11 @@ pub trait Platform: Send + Sync {
         let _ = (id, ns);
         false
     }
+    /// Takes the calling worker's [`kick_after`](Self::kick_after) back where that costs next to nothing; elsewhere it may
+    /// still come.
+    fn cancel_kick(&self, id: usize) {
+        let _ = id;
+    }
     /// Counters for `--stats`: name and value.
     fn stats(&self) -> Vec<(&'static str, u64)>;
 }

@@ -18,15 +18,17 @@
 //!
 //! Locks: a worker's queue and the timer queue are leaves; nothing is called with either held.
 
+mod slice;
 mod switch;
 mod ticker;
 mod timers;
 mod worker;
 
 use super::Task;
+use crate::arch::counter;
 use crate::hostsys::futex;
 use crate::platform::{Platform, local};
-use crate::time::monotonic_ns;
+use crate::time::{NSEC_PER_MSEC, monotonic_ns};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
@@ -40,9 +42,11 @@ pub use worker::Worker;
 
 /// How long a queued task waits before an idle worker is woken for it.
 const PATIENCE_NS: u64 = 50_000;
-/// How many entries into user code a time slice that the platform ends goes on for before it begins anew: tasks that
-/// take turns by themselves do so often, and none of them should be interrupted.
-const ENTRIES_PER_SLICE: u32 = 15;
+/// Where the platform ends time slices they are longer while few wait: in this time each has had one, if [`SLICE_NS`] are
+/// enough for that. (Of two tasks one waits 10 ms at most, about as long as with Linux.)
+const ROUND_NS: u64 = 20 * NSEC_PER_MSEC;
+/// How old a time slice may be that goes on for the next task.
+const OLD_SLICE_NS: u64 = SLICE_NS / 4;
 /// Idle workers are a bit mask.
 const MAX_WORKERS: usize = 64;
 
@@ -56,6 +60,8 @@ pub struct Scheduler {
     /// When a sleeping worker will look at the timers by itself; [`NEVER`] when none will.
     keeper_until: AtomicU64,
     ticker: Ticker,
+    /// Counter ticks after which a time slice is not the next task's.
+    old_slice: u64,
     /// Time of the last wake of an idle worker.
     last_wake: AtomicU64,
     /// Where work from outside goes when nobody is idle.
@@ -77,6 +83,7 @@ impl Scheduler {
             timers: Timers::new(),
             keeper_until: AtomicU64::new(NEVER),
             ticker: Ticker::new(),
+            old_slice: counter::frequency().unwrap_or(0) / (1_000_000_000 / OLD_SLICE_NS),
             last_wake: AtomicU64::new(0),
             next_victim: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
@@ -226,6 +233,9 @@ impl Scheduler {
     /// Sleeps until woken or until the next timer is due.
     fn sleep(&self, worker: &Worker) {
         let bit = 1 << worker.id;
+        if worker.slice.ended() {
+            self.platform.cancel_kick(worker.id);
+        }
         worker.sleeping.store(1, Ordering::SeqCst);
         self.idle.fetch_or(bit, Ordering::SeqCst);
         if !self.anything_queued() && !self.stopping.load(Ordering::SeqCst) {
@@ -295,7 +305,19 @@ impl Scheduler {
     /// A kick has brought the calling task's worker back: no slice runs any more.
     pub(super) fn kicked(&self) {
         if let Some(worker) = self.this() {
-            worker.armed.store(0, Ordering::Relaxed);
+            worker.slice.ended();
+        }
+    }
+
+    /// Has the task that `worker` runs interrupted after a while: `ns` by the platform, or the ticker's slice.
+    fn begin_slice(&self, worker: &Worker, ns: u64) {
+        if self.platform.kick_after(worker.id, ns) {
+            worker.slice.asked();
+            return;
+        }
+        self.ticker.note_contention(worker.id);
+        if !self.ticker.is_ticking() {
+            self.ticker_tick();
         }
     }
 
@@ -310,16 +332,9 @@ impl Scheduler {
         }
         if attention & ATTEND_QUEUE != 0 {
             let idle = self.idle.load(Ordering::Relaxed) != 0;
-            let armed = worker.armed.load(Ordering::Relaxed);
-            if armed > 0 {
-                worker.armed.store(armed - 1, Ordering::Relaxed);
-            } else if self.platform.kick_after(worker.id, if idle { TICK_NS } else { SLICE_NS }) {
-                worker.armed.store(ENTRIES_PER_SLICE, Ordering::Relaxed);
-            } else {
-                self.ticker.note_contention(worker.id);
-                if !self.ticker.is_ticking() {
-                    self.ticker_tick();
-                }
+            if worker.slice.needed(self.old_slice) {
+                let waiting = u64::from(attention & ATTEND_QUEUE);
+                self.begin_slice(worker, if idle { TICK_NS } else { SLICE_NS.max(ROUND_NS / (1 + waiting)) });
             }
             if idle {
                 let now = monotonic_ns();

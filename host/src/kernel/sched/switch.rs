@@ -131,6 +131,7 @@ impl Scheduler {
         let Some(worker) = self.this() else { return };
         let next = self.next_task(worker);
         let now = counter::read();
+        self.begin_turn(worker, now);
         task.entity.end(now);
         let to = match next {
             // SAFETY: a queued task exists until it has run to its end.
@@ -151,14 +152,24 @@ impl Scheduler {
 
     /// From the idle loop: runs `next` until the worker has nothing to run.
     pub(super) fn enter(&self, worker: &Worker, next: NonNull<Task>) {
+        let now = counter::read();
+        self.begin_turn(worker, now);
         // SAFETY: as in `leave`.
-        let to = unsafe { next.as_ref() }.entity.begin(counter::read());
+        let to = unsafe { next.as_ref() }.entity.begin(now);
         worker.busy.store(true, Ordering::Relaxed);
         worker.left_how.store(Left::Nothing as u32, Ordering::Relaxed);
         add_own(&worker.switches, 1);
         // SAFETY: as in `leave`; `idle_sp` is this worker's own.
         unsafe { switch_stacks(worker.idle_sp.as_ptr(), to) };
         self.finish();
+    }
+
+    /// Another task runs on `worker` from `now` on.
+    #[inline]
+    fn begin_turn(&self, worker: &Worker, now: u64) {
+        if worker.slice.switched(now) {
+            self.platform.cancel_kick(worker.id);
+        }
     }
 
     /// Completes a switch, on the stack that was switched to.

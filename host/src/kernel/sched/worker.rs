@@ -8,6 +8,7 @@
 //! *after* it has been taken out, so that whoever reads 0 knows that there is nothing; who reads more may find nothing
 //! and looks again.
 
+use super::slice::Slice;
 use crate::kernel::Task;
 use crate::sync::Lock;
 use core::ptr::{NonNull, null_mut};
@@ -57,8 +58,8 @@ pub struct Worker {
     pub(super) left_how: AtomicU32,
     /// Task switches so far; the ticker compares them.
     pub(super) switches: AtomicU64,
-    /// Entries into user code before the platform is asked for a time slice again; 0 when none runs.
-    pub(super) armed: AtomicU32,
+    /// What the platform has been told of time slices.
+    pub(super) slice: Slice,
     /// Whether a task runs (as opposed to the idle loop).
     pub(super) busy: AtomicBool,
 }
@@ -73,7 +74,7 @@ impl Worker {
             fifo_len: AtomicUsize::new(0),
             streak: AtomicU32::new(0),
             since: AtomicU64::new(0),
-            armed: AtomicU32::new(0),
+            slice: Slice::default(),
             sleeping: AtomicU32::new(0),
             idle_sp: AtomicU64::new(0),
             left: AtomicPtr::new(null_mut()),

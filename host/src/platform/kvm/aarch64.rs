@@ -30,7 +30,9 @@ mod counter;
 mod deliver;
 mod emulate;
 
-pub(super) use deliver::{acknowledge_kick, bind_kick, install_kick, interrupted, kick, kick_after};
+pub(super) use deliver::{
+    acknowledge_kick, bind_kick, cancel_kick, install_kick, interrupted, kick, kick_after,
+};
 pub(super) use emulate::IdRegisters;
 pub(super) use entry::enter_guest;
 pub(super) use pagetables::Aarch64 as Format;
@@ -92,10 +94,7 @@ pub(super) fn check(kvm: &Kvm) -> Result<Features, Error> {
             return Err(Error::Missing(name));
         }
     }
-    // Only on request: a slice is wall-clock time, and where an emulator makes 4 ms of it the length of one fork, tasks that
-    // take turns by themselves were interrupted twice a turn. The ticker interrupts none of those.
-    let wanted = std::env::var_os("PILLBOX_TIMER_SLICES").is_some();
-    let told = wanted && kvm.check_extension_raw(KVM_CAP_ARM_USER_IRQ.into()) > 0;
+    let told = kvm.check_extension_raw(KVM_CAP_ARM_USER_IRQ.into()) > 0;
     let hertz = clock::frequency().filter(|_| told).unwrap_or(0);
     let timer_rate = ((u128::from(hertz) << 32) / 1_000_000_000) as u64;
     Ok(Features { ipa_bits: ipa_bits.min(IPA_BITS), timer_rate, id: IdRegisters::read() })

@@ -198,6 +198,10 @@ impl Platform for Kvm {
         arch::kick_after(self.shared.machine.features(), ns)
     }
 
+    fn cancel_kick(&self, _: usize) {
+        arch::cancel_kick();
+    }
+
     fn stats(&self) -> Vec<(&'static str, u64)> {
         self.shared.counters.list()
     }

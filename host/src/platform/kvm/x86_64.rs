@@ -29,7 +29,7 @@ mod deliver;
 mod exception;
 
 pub(super) use deliver::{
-    acknowledge_kick, bind_kick, handle_exit, install_kick, interrupted, kick, kick_after,
+    acknowledge_kick, bind_kick, cancel_kick, handle_exit, install_kick, interrupted, kick, kick_after,
 };
 pub(super) use entry::{enter_guest, in_guest};
 pub(super) use exception::{exception, page_fault_info};

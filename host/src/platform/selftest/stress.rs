@@ -256,8 +256,8 @@ impl Storm {
             }
         };
         self.over.store(true, SeqCst);
-        // The worker may be in user code again.
-        while result.is_ok() && self.engine.load(SeqCst) < 2 {
+        // The worker may be in user code again, or still: a lost kick is to be told of, not waited for.
+        while self.engine.load(SeqCst) < 2 {
             platform.kick(0);
             core::hint::spin_loop();
         }

@@ -3,7 +3,7 @@
 use super::super::WorkerState;
 use super::super::machine::Machine;
 use super::super::vcpu::Worker;
-use super::{Features, enter_if_worker};
+use super::{Features, enter_if_worker, in_guest};
 use crate::hostsys;
 use kvm_bindings::{KVM_ARM_DEV_EL1_VTIMER, kvm_irq_level, kvm_run};
 use ring0_aarch64::timer;
@@ -32,6 +32,14 @@ pub(in crate::platform::kvm) fn kick_after(features: &Features, ns: u64) -> bool
         unsafe { timer::arm((u128::from(ns) * u128::from(features.timer_rate) >> 32) as u64) };
     }
     armed
+}
+
+/// Has the virtual timer interrupt nobody, if the caller can tell it: KVM owns it outside the guest.
+pub(in crate::platform::kvm) fn cancel_kick() {
+    if in_guest() {
+        // SAFETY: at EL1.
+        unsafe { timer::disarm() };
+    }
 }
 
 /// A kick has arrived: the line is a level, and would stop every further entry. So is the timer's.

@@ -73,5 +73,8 @@ pub(in crate::platform::kvm) fn kick_after(_: &Features, _: u64) -> bool {
     false
 }
 
+/// No timer, nothing to take back.
+pub(in crate::platform::kvm) fn cancel_kick() {}
+
 /// The interrupt was consumed by being taken.
 pub(in crate::platform::kvm) fn acknowledge_kick(_: &Machine, _: usize) {}
