@@ -30,9 +30,7 @@ mod counter;
 mod deliver;
 mod emulate;
 
-pub(super) use deliver::{
-    acknowledge_kick, bind_kick, cancel_kick, install_kick, interrupted, kick, kick_after,
-};
+pub(super) use deliver::{acknowledge_kick, cancel_kick, interrupted, kick_after, kick_request};
 pub(super) use emulate::IdRegisters;
 pub(super) use entry::enter_guest;
 pub(super) use pagetables::Aarch64 as Format;
@@ -89,6 +87,7 @@ pub(super) fn check(kvm: &Kvm) -> Result<Features, Error> {
         (ipa_bits >= PHYSICAL_BITS, "39 bits of guest-physical address space"),
         (kvm.check_extension(Cap::OneReg), "KVM_CAP_ONE_REG"),
         (kvm.check_extension(Cap::UserMemory), "KVM_CAP_USER_MEMORY"),
+        (kvm.check_extension(Cap::ImmediateExit), "KVM_CAP_IMMEDIATE_EXIT"),
     ] {
         if !have {
             return Err(Error::Missing(name));

@@ -1,9 +1,13 @@
-//! Kicks on x86_64: one real-time signal per kick, whose handler only asks KVM for an interrupt window.
+//! Kicks: one real-time signal per kick, whose handler only sets a flag in the run page.
 //!
-//! The flag it sets is read inside KVM_RUN, so there is no window in which a kick is lost: set before KVM_RUN it makes the
-//! next entry stop at the first instruction with interrupts open, which is the first user instruction; set during
-//! KVM_RUN the signal has interrupted it and the loop looks again.
+//! KVM reads that flag inside KVM_RUN ([`arch::kick_request`] says which it is), so there is no window in which a kick is
+//! lost: set before, KVM_RUN returns as soon as the kick can be delivered; set during KVM_RUN the signal has interrupted
+//! it and the loop looks again. What reaches the guest is an interrupt, and the worker's own thread raises it, between
+//! two calls of KVM_RUN. On arm64 any thread could (KVM_IRQ_LINE), but a kick was lost that way now and then: the
+//! line is a bit of the vCPU's HCR_EL2, other bits of which KVM changes without an atomic operation whenever
+//! the vCPU's thread gets a CPU (`vcpu_set_wfx_traps` in Linux 6.1).
 
+use super::arch;
 use crate::hostsys::{process, syscall};
 use core::cell::Cell;
 use kvm_bindings::kvm_run;
@@ -35,7 +39,7 @@ extern "C" fn on_kick(_: i32) {
     let run = RUN.with(Cell::get);
     if !run.is_null() {
         // SAFETY: `bind` vouches for the pointer; KVM reads the byte, so the store must really happen.
-        unsafe { (&raw mut (*run).request_interrupt_window).write_volatile(1) };
+        unsafe { arch::kick_request(run).write_volatile(1) };
     }
 }
 
@@ -49,6 +53,19 @@ pub(super) fn bind(run: *mut kvm_run) {
         libc::sigaddset(&mut set, signal());
         let how = if run.is_null() { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
         libc::pthread_sigmask(how, &set, core::ptr::null_mut());
+    }
+}
+
+/// Takes a request of the handler's, if there is one.
+pub(super) fn take(run: *mut kvm_run) -> bool {
+    let request = arch::kick_request(run);
+    // SAFETY: the calling worker's run page. It is cleared before the caller acts on it: one that comes in between is kept.
+    unsafe {
+        let requested = request.read_volatile() != 0;
+        if requested {
+            request.write_volatile(0);
+        }
+        requested
     }
 }
 

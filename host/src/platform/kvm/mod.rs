@@ -29,6 +29,8 @@ use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
 #[expect(unsafe_code, reason = "reads linker symbols and program headers")]
 mod image;
+#[expect(unsafe_code, reason = "signal handler and its thread-local")]
+mod kick;
 #[expect(unsafe_code, reason = "gives memory to the VM")]
 mod machine;
 mod space;
@@ -37,9 +39,6 @@ mod tables;
 #[expect(unsafe_code, reason = "runs the guest and resumes contexts")]
 mod vcpu;
 
-#[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "signal handler and its thread-local")]
-mod kick;
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "vCPU set-up and entry code")]
 mod x86_64;
@@ -115,9 +114,12 @@ impl Shared {
 
     fn kick(&self, worker: usize) {
         let Some(state) = self.workers.get(worker) else { return };
-        if state.tid.load(Ordering::Acquire) != 0 {
-            vcpu::count(&self.counters.kicks);
-            arch::kick(&self.machine, worker, state);
+        match state.tid.load(Ordering::Acquire) {
+            0 => {}
+            tid => {
+                vcpu::count(&self.counters.kicks);
+                kick::send(tid);
+            }
         }
     }
 }
@@ -144,7 +146,7 @@ impl Kvm {
         crate::arena::region::advise_huge_frames();
         let pool = tables::Pool::new();
         let kernel = image::build(&pool).map_err(|_| Error::OutOfTables)?;
-        arch::install_kick();
+        kick::install();
         Ok(Kvm {
             shared: Arc::new(Shared {
                 machine,

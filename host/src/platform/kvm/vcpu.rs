@@ -7,7 +7,7 @@
 use super::super::{Context, FaultInfo, SignalInfo, Trap};
 use super::machine::Error;
 use super::space::Space;
-use super::{Shared, arch};
+use super::{Shared, arch, kick};
 use crate::abi::{Errno, Result};
 use crate::arch::{FpState, UserRegs};
 use crate::arena::stack::KernelStack;
@@ -156,13 +156,13 @@ pub(super) fn run_worker(shared: &Arc<Shared>, id: usize, body: &mut dyn FnMut()
     let pointer = &raw mut *worker;
     local::set_platform(pointer as usize);
     shared.workers[id].tid.store(process::thread_id(), Ordering::Release);
-    arch::bind_kick(run);
+    kick::bind(run);
     // SAFETY: the block is initialised and this thread's; the stack is fresh; `worker` outlives the loop.
     unsafe {
         (*cpu).context_sp = crate::arch::prepare_stack(stack.top(), context_main, pointer as usize);
         host_loop(pointer);
     }
-    arch::bind_kick(core::ptr::null_mut());
+    kick::bind(core::ptr::null_mut());
     shared.workers[id].tid.store(0, Ordering::Release);
     shared.workers[id].loading.store(0, Ordering::SeqCst);
     shared.workers[id].loaded.store(0, Ordering::SeqCst);
@@ -271,7 +271,6 @@ pub(super) fn is_kernel_code(worker: &Worker, ip: u64, sp: u64) -> bool {
     is_code && (STACKS_BASE..=STACKS_END).contains(&sp)
 }
 
-#[cfg(target_arch = "x86_64")]
 pub(super) fn counters(worker: &Worker) -> &Counters {
     &worker.shared.counters
 }

@@ -28,9 +28,7 @@ use std::os::fd::AsRawFd;
 mod deliver;
 mod exception;
 
-pub(super) use deliver::{
-    acknowledge_kick, bind_kick, cancel_kick, handle_exit, install_kick, interrupted, kick, kick_after,
-};
+pub(super) use deliver::{acknowledge_kick, cancel_kick, handle_exit, interrupted, kick_after, kick_request};
 pub(super) use entry::{enter_guest, in_guest};
 pub(super) use exception::{exception, page_fault_info};
 pub(super) use pagetables::X86_64 as Format;

@@ -1,8 +1,9 @@
-//! A kick's way into the guest: the vCPU's interrupt line, which a thread raises or the VM's own timer.
+//! A kick's way into the guest: the vCPU's interrupt line, which a signal to the worker's thread or the VM's own timer
+//! has it raise.
 
-use super::super::WorkerState;
+use super::super::kick;
 use super::super::machine::Machine;
-use super::super::vcpu::Worker;
+use super::super::vcpu::{self, Worker, count};
 use super::{Features, enter_if_worker, in_guest};
 use crate::hostsys;
 use kvm_bindings::{KVM_ARM_DEV_EL1_VTIMER, kvm_irq_level, kvm_run};
@@ -12,16 +13,11 @@ use std::os::fd::AsRawFd;
 /// KVM_IRQ_LINE: `_IOW(KVMIO, 0x61, struct kvm_irq_level)`.
 const KVM_IRQ_LINE: u64 = 0x4008_ae61;
 
-/// Kicks a worker: raises the vCPU's interrupt line, which opens with its next entry into user code.
-pub(in crate::platform::kvm) fn kick(machine: &Machine, id: usize, _: &WorkerState) {
-    set_line(machine, id, true);
+/// Where a kick is requested: KVM_RUN returns at once.
+pub(in crate::platform::kvm) fn kick_request(run: *mut kvm_run) -> *mut u8 {
+    // SAFETY: a place in KVM's page, not a reference.
+    unsafe { &raw mut (*run).immediate_exit }
 }
-
-/// Kicks need no preparation.
-pub(in crate::platform::kvm) fn install_kick() {}
-
-/// Kicks are aimed at vCPUs, not at threads.
-pub(in crate::platform::kvm) fn bind_kick(_: *mut kvm_run) {}
 
 /// Has the virtual timer interrupt user code.
 pub(in crate::platform::kvm) fn kick_after(features: &Features, ns: u64) -> bool {
@@ -60,13 +56,17 @@ fn set_line(machine: &Machine, id: usize, level: bool) {
     let _no_such_vcpu = unsafe { hostsys::syscall(libc::SYS_ioctl, args) };
 }
 
-/// KVM_RUN returned early: the virtual timer's line may have risen, which is the vCPU's interrupt if it is anything's.
-/// Says whether it has.
+/// KVM_RUN returned early, because of a kick or because the virtual timer's line has risen: either raises the vCPU's.
+/// Says whether it was the timer's.
 pub(in crate::platform::kvm) fn interrupted(worker: &mut Worker) -> bool {
+    let kicked = kick::take(worker.run);
     // SAFETY: KVM filled the page; on arm64 the union has this and nothing else.
     let lines = unsafe { (*worker.run).s.regs.device_irq_level };
     let risen = lines & u64::from(KVM_ARM_DEV_EL1_VTIMER) != 0;
-    if risen {
+    if kicked {
+        count(&vcpu::counters(worker).injected);
+    }
+    if kicked || risen {
         let (machine, id) = worker.place();
         set_line(machine, id, true);
     }

@@ -1,30 +1,20 @@
 //! A kick's way into the guest: a signal to the worker's thread, then an interrupt once user code can take it.
 
+use super::super::kick;
 use super::super::machine::Machine;
 use super::super::vcpu::{self, Worker, count};
-use super::super::{WorkerState, kick};
 use super::Features;
 use crate::hostsys;
-use core::sync::atomic::Ordering;
 use kvm_bindings::{KVM_EXIT_IRQ_WINDOW_OPEN, kvm_run};
 use ring0_x86_64::trap;
 
 /// KVM_INTERRUPT: `_IOW(KVMIO, 0x86, struct kvm_interrupt)`.
 const KVM_INTERRUPT: u64 = 0x4004_ae86;
 
-/// Kicks a worker: signals its thread.
-pub(in crate::platform::kvm) fn kick(_: &Machine, _: usize, worker: &WorkerState) {
-    kick::send(worker.tid.load(Ordering::Acquire));
-}
-
-/// Installs the handler, once per process.
-pub(in crate::platform::kvm) fn install_kick() {
-    kick::install();
-}
-
-/// Names the calling worker's run page to the handler.
-pub(in crate::platform::kvm) fn bind_kick(run: *mut kvm_run) {
-    kick::bind(run);
+/// Where a kick is requested: KVM_RUN returns once user code can take an interrupt.
+pub(in crate::platform::kvm) fn kick_request(run: *mut kvm_run) -> *mut u8 {
+    // SAFETY: a place in KVM's page, not a reference.
+    unsafe { &raw mut (*run).request_interrupt_window }
 }
 
 /// A signal interrupted KVM_RUN: if it was a kick and the guest can take an interrupt now, inject it at once.
@@ -46,13 +36,10 @@ pub(in crate::platform::kvm) fn interrupted(worker: &mut Worker) -> bool {
 /// The guest is in user code with interrupts open: deliver the kick.
 fn inject_kick(worker: &mut Worker) {
     let interrupt = u32::from(trap::KICK);
-    // SAFETY: the request is cleared before the injection, so a kick that arrives in between is not lost; the ioctl reads
-    // one word.
-    let result = unsafe {
-        (&raw mut (*worker.run).request_interrupt_window).write_volatile(0);
-        let args = [worker.fd() as u64, KVM_INTERRUPT, &raw const interrupt as u64, 0, 0, 0];
-        hostsys::syscall(libc::SYS_ioctl, args)
-    };
+    kick::take(worker.run);
+    let args = [worker.fd() as u64, KVM_INTERRUPT, &raw const interrupt as u64, 0, 0, 0];
+    // SAFETY: the ioctl reads one word.
+    let result = unsafe { hostsys::syscall(libc::SYS_ioctl, args) };
     if result.is_ok() {
         count(&vcpu::counters(worker).injected);
     }
