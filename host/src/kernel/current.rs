@@ -41,8 +41,6 @@ pub struct Current {
     cred: Arc<Cred>,
     /// Where to write 0 and wake a futex at exit (set_tid_address).
     pub clear_child_tid: u64,
-    /// set_robust_list.
-    pub robust_list: u64,
     /// sigaltstack.
     pub altstack: AltStack,
     /// Blocked signals to go back to once a signal has been delivered (sigsuspend, ppoll).
@@ -89,7 +87,6 @@ impl Current {
             fs: resources.fs,
             cred: resources.cred,
             clear_child_tid: 0,
-            robust_list: 0,
             altstack: AltStack::NONE,
             saved_mask: None,
             restart: None,

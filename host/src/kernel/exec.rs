@@ -41,6 +41,8 @@ impl Current {
         self.take_leaders_place();
         // The last moment at which the old memory can be written.
         self.release_robust_list();
+        self.release_pi();
+        self.task.pi_dead.store(false, Ordering::SeqCst);
         self.clear_tid();
         if let Some(done) = self.vfork_done.take() {
             self.set_mm(program.mm);

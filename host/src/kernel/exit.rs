@@ -12,6 +12,7 @@ impl Current {
     /// Takes the task out of its process and tells whoever waits for either.
     pub(super) fn finish(&mut self, status: WaitStatus) {
         self.release_robust_list();
+        self.release_pi();
         self.clear_tid();
         if let Some(done) = self.vfork_done.take() {
             done.complete();

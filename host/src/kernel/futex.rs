@@ -4,6 +4,7 @@
 //! which may fault it in (no park). Waiters are told apart by reference; requeueing moves them between buckets, so
 //! that a waiter that gives up looks where it is now.
 
+use super::pi::{OWNER_DIED, PiFutexes, TID_MASK, WAITERS};
 use super::{Current, Task};
 use crate::abi::{Errno, Result};
 use crate::mm::{FutexKey, Mm};
@@ -14,18 +15,13 @@ use std::sync::Arc;
 const BUCKETS: usize = 256;
 /// FUTEX_BITSET_MATCH_ANY.
 pub const ANY: u32 = u32::MAX;
-/// In a robust or PI word: somebody waits.
-const WAITERS: u32 = 0x8000_0000;
-/// In a robust or PI word: the owner died.
-const OWNER_DIED: u32 = 0x4000_0000;
-/// In a robust or PI word: the owner's tid.
-const TID_MASK: u32 = 0x3fff_ffff;
 /// Longest robust list that is followed.
 const ROBUST_LIMIT: usize = 2048;
 
 /// Everybody who waits on a word.
 pub struct Futexes {
     buckets: Box<[Lock<Vec<Entry>>]>,
+    pub(super) pi: PiFutexes,
 }
 
 struct Entry {
@@ -45,7 +41,7 @@ pub(super) struct Waiting {
 
 impl Futexes {
     pub(super) fn new() -> Self {
-        Futexes { buckets: (0..BUCKETS).map(|_| Lock::default()).collect() }
+        Futexes { buckets: (0..BUCKETS).map(|_| Lock::default()).collect(), pi: PiFutexes::default() }
     }
 
     #[inline]
@@ -62,12 +58,15 @@ impl Futexes {
     /// Wakes up to `count` waiters whose bits meet `bitset`.
     ///
     /// # Errors
-    /// EFAULT, EINVAL.
+    /// EFAULT; EINVAL without bits, and where they wait for a lock that only its owner may hand over.
     pub fn wake(&self, mm: &Mm, addr: u64, shared: bool, count: usize, bitset: u32) -> Result<u64> {
         if bitset == 0 {
             return Err(Errno::EINVAL);
         }
         let key = mm.futex_key(addr, shared)?;
+        if self.pi.has(&key) {
+            return Err(Errno::EINVAL);
+        }
         let mut bucket = self.buckets[Self::index(&key)].lock();
         Ok(wake_in(&mut bucket, &key, count, bitset))
     }
@@ -241,7 +240,7 @@ impl Current {
 
     /// Frees the locks on the robust list (set_robust_list(2)), at exit and exec.
     pub(super) fn release_robust_list(&mut self) {
-        let head = core::mem::take(&mut self.robust_list);
+        let head = self.task.robust_list.swap(0, Ordering::Relaxed);
         if head == 0 {
             return;
         }
@@ -250,26 +249,28 @@ impl Current {
         let (Some(first), Some(offset), Some(pending)) = (read(head), read(head + 8), read(head + 16)) else {
             return;
         };
-        let mut entry = first & !1;
+        // Bit 0 of a pointer says that the lock is one with priority inheritance.
+        let mut entry = first;
         for _ in 0..ROBUST_LIMIT {
-            if entry == head {
+            if entry & !1 == head {
                 break;
             }
-            let next = read(entry);
-            if entry != pending & !1 {
-                self.release_robust(&mm, entry.wrapping_add(offset), false);
+            let next = read(entry & !1);
+            if entry & !1 != pending & !1 {
+                self.release_robust(&mm, (entry & !1).wrapping_add(offset), entry & 1 != 0, false);
             }
             let Some(next) = next else { break };
-            entry = next & !1;
+            entry = next;
         }
         if pending & !1 != 0 {
-            self.release_robust(&mm, (pending & !1).wrapping_add(offset), true);
+            self.release_robust(&mm, (pending & !1).wrapping_add(offset), pending & 1 != 0, true);
         }
     }
 
-    fn release_robust(&self, mm: &Mm, addr: u64, pending: bool) {
+    /// Says in a lock's word that its owner died. Who waits for one with priority inheritance is woken by `release_pi`.
+    fn release_robust(&self, mm: &Mm, addr: u64, inherits: bool, pending: bool) {
         let Ok(mut value) = mm.load_u32(addr) else { return };
-        if pending && value == 0 {
+        if pending && !inherits && value == 0 {
             // Unlocked, but the thread died before it could wake anybody.
             let _ = self.kernel.futexes.wake(mm, addr, true, 1, ANY);
             return;
@@ -277,7 +278,7 @@ impl Current {
         while value & TID_MASK == self.task.tid() as u32 {
             match mm.cmpxchg_u32(addr, value, value & WAITERS | OWNER_DIED) {
                 Ok(old) if old == value => {
-                    if value & WAITERS != 0 {
+                    if !inherits && value & WAITERS != 0 {
                         let _ = self.kernel.futexes.wake(mm, addr, true, 1, ANY);
                     }
                     return;

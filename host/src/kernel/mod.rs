@@ -36,6 +36,7 @@ mod jobs;
 pub mod limits;
 mod lost;
 mod panic;
+mod pi;
 pub mod poller;
 mod run;
 #[expect(unsafe_code, reason = "switches stacks")]

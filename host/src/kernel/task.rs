@@ -4,7 +4,7 @@ use super::group::ThreadGroup;
 use super::sched::{Entity, Scheduler};
 use super::seccomp::{Confinement, Mode};
 use super::signal::{Pending, SigSet};
-use crate::cred::Cred;
+use crate::cred::{Caps, Cred, Ids};
 use crate::mm::Mm;
 use crate::sync::{Lock, Wake};
 use crate::vfs::{FdTable, FsContext};
@@ -107,6 +107,10 @@ pub struct Task {
     pub(super) faults: [AtomicU64; 2],
     /// Timer slack (prctl), ns.
     pub timer_slack: AtomicU64,
+    /// set_robust_list(2).
+    pub robust_list: AtomicU64,
+    /// It has handed over its priority-inheritance locks for the last time.
+    pub(super) pi_dead: AtomicBool,
     /// Its calls take the longer path: they are screened, counted or printed. Set once and for all.
     pub(crate) watched: AtomicBool,
     /// Order: after `group.state`.
@@ -140,6 +144,8 @@ impl Task {
             parent_death_signal: AtomicI32::new(0),
             faults: [AtomicU64::new(0), AtomicU64::new(0)],
             timer_slack: AtomicU64::new(50_000),
+            robust_list: AtomicU64::new(0),
+            pi_dead: AtomicBool::new(false),
             watched: AtomicBool::new(confinement.mode != Mode::Off),
             confinement: Lock::new(confinement),
         })
@@ -227,6 +233,14 @@ impl Task {
     /// Its credentials.
     pub fn cred(&self) -> Arc<Cred> {
         self.resources.lock().cred.clone()
+    }
+
+    /// Whether `cred` may look into it: ptrace_may_access, PTRACE_MODE_READ_REALCREDS.
+    pub fn may_be_read_by(&self, cred: &Cred) -> bool {
+        let own = self.cred();
+        let same = |ids: &Ids, id: u32| ids.real == id && ids.effective == id && ids.saved == id;
+        let open = self.group.dumpable.load(Ordering::Relaxed) == 1;
+        open && same(&own.uid, cred.uid.real) && same(&own.gid, cred.gid.real) || cred.has(Caps::SYS_PTRACE)
     }
 
     /// Its name, up to the zero byte.

@@ -28,6 +28,8 @@ mod garbage;
 mod hostile;
 mod limits;
 mod memory;
+#[expect(unsafe_code, reason = "the C library's mutexes are under test")]
+mod locks;
 mod misc;
 mod names;
 mod pipes;
@@ -64,6 +66,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("threads", threads::CASES),
     ("time", time::CASES),
     ("limits", limits::CASES),
+    ("locks", locks::CASES),
     ("credentials", credentials::CASES),
     ("seccomp", seccomp::CASES),
     ("misc", misc::CASES),

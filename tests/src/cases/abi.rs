@@ -20,6 +20,7 @@ const FAMILIES: &[&str] = &[
     "events",
     "sockets",
     "threads",
+    "locks",
     "time",
     "limits",
     "credentials",
