@@ -73,6 +73,28 @@ unsafe fn store<const AT: usize>(value: usize) {
     }
 }
 
+/// Instructions that find the words' address, in a register of the caller's.
+#[cfg(target_arch = "aarch64")]
+macro_rules! find_local {
+    ($register:literal) => {
+        concat!(
+            "mrs ",
+            $register,
+            ", tpidr_el0\n",
+            "add ",
+            $register,
+            ", ",
+            $register,
+            ", #:tprel_hi12:pillbox_local, lsl #12\n",
+            "add ",
+            $register,
+            ", ",
+            $register,
+            ", #:tprel_lo12_nc:pillbox_local",
+        )
+    };
+}
+
 #[cfg(target_arch = "aarch64")]
 #[inline(always)]
 fn load<const AT: usize>() -> usize {
@@ -80,9 +102,7 @@ fn load<const AT: usize>() -> usize {
     // SAFETY: as on x86_64.
     unsafe {
         asm!(
-            "mrs {value}, tpidr_el0",
-            "add {value}, {value}, #:tprel_hi12:pillbox_local, lsl #12",
-            "add {value}, {value}, #:tprel_lo12_nc:pillbox_local",
+            find_local!("{value}"),
             "ldr {value}, [{value}, #{at}]",
             value = out(reg) value, at = const AT, options(readonly, nostack, preserves_flags)
         );
@@ -98,11 +118,9 @@ unsafe fn store<const AT: usize>(value: usize) {
     // SAFETY: the caller's.
     unsafe {
         asm!(
-            "mrs {at_}, tpidr_el0",
-            "add {at_}, {at_}, #:tprel_hi12:pillbox_local, lsl #12",
-            "add {at_}, {at_}, #:tprel_lo12_nc:pillbox_local",
-            "str {value}, [{at_}, #{at}]",
-            at_ = out(reg) _, value = in(reg) value, at = const AT, options(nostack, preserves_flags)
+            find_local!("{address}"),
+            "str {value}, [{address}, #{at}]",
+            address = out(reg) _, value = in(reg) value, at = const AT, options(nostack, preserves_flags)
         );
     }
 }

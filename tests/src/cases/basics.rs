@@ -1,6 +1,6 @@
 //! Shells, pipes, statuses, and the checks that the micro-benchmarks make of their own results.
 
-use super::{Case, Place, gives};
+use super::{Case, Place, case, gives, succeeds};
 
 const PIPELINE: &str = "for i in 1 2 3; do echo $i; done | sort -r | head -1; exit 7";
 
@@ -28,15 +28,10 @@ pub fn small(place: &Place) -> Vec<Case> {
     {
         let mb = place.program("mb");
         let step = place.sandboxed(&[mb.as_str(), "--n", "50", operation]);
-        cases.push(Case {
-            name: format!("mb {operation} gets right results"),
-            steps: vec![step],
-            check: Box::new(|outcomes| match outcomes {
-                [got] if got.status == 0 && !got.stdout.is_empty() => Ok(()),
-                [got] => Err(format!("status {}: {}", got.status, String::from_utf8_lossy(&got.stderr))),
-                _ => Err("not run".to_owned()),
-            }),
-        });
+        cases.push(case(&format!("mb {operation} gets right results"), step, |got| {
+            succeeds(got)?;
+            if got.stdout.is_empty() { Err("it says nothing".to_owned()) } else { Ok(()) }
+        }));
     }
     cases.extend(super::abi(place));
     cases

@@ -102,25 +102,42 @@ impl Place {
 /// A case that holds if `step` writes exactly `stdout` and returns `status`.
 fn gives(name: &str, step: Step, stdout: &str, status: i32) -> Case {
     let want = Outcome { stdout: stdout.as_bytes().to_vec(), stderr: Vec::new(), status };
+    case(name, step, move |got| differs(&want, got))
+}
+
+/// A case that holds if `check` finds nothing wrong with what `step` did. If it does, what the step complained of is told.
+fn case(name: &str, step: Step, check: impl Fn(&Outcome) -> Result<(), String> + 'static) -> Case {
     Case {
         name: name.to_owned(),
         steps: vec![step],
         check: Box::new(move |outcomes| match outcomes {
-            [got] => same(&want, got),
+            [got] => check(got).map_err(|why| format!("{why}; its errors:\n    {}", errors(got))),
             _ => Err("not run".to_owned()),
         }),
     }
 }
 
+/// The first lines that a step wrote on standard error.
+fn errors(got: &Outcome) -> String {
+    String::from_utf8_lossy(&got.stderr).lines().take(8).collect::<Vec<_>>().join("\n    ")
+}
+
+/// Nothing but success is right.
+fn succeeds(got: &Outcome) -> Result<(), String> {
+    if got.status == 0 { Ok(()) } else { Err(format!("status {}", got.status)) }
+}
+
 /// Compares status and standard output; the text of errors may differ.
 pub(crate) fn same(want: &Outcome, got: &Outcome) -> Result<(), String> {
+    differs(want, got).map_err(|why| format!("{why}; its errors:\n    {}", errors(got)))
+}
+
+fn differs(want: &Outcome, got: &Outcome) -> Result<(), String> {
     if (want.status, &want.stdout) == (got.status, &got.stdout) {
         return Ok(());
     }
     let difference = first_difference(&want.stdout, &got.stdout);
-    let stderr = String::from_utf8_lossy(&got.stderr);
-    let stderr = stderr.lines().take(8).collect::<Vec<_>>().join("\n    ");
-    Err(format!("status {} instead of {}; {difference}; its errors:\n    {stderr}", got.status, want.status))
+    Err(format!("status {} instead of {}; {difference}", got.status, want.status))
 }
 
 fn first_difference(want: &[u8], got: &[u8]) -> String {

@@ -1,31 +1,12 @@
 //! Sandboxes seen from outside: idle ones, killed ones, and machines whose /dev/kvm is none.
 
-use super::{Case, Place, TIMEOUT};
+use super::{Case, Place, TIMEOUT, case, succeeds};
 use crate::guest::{Outcome, Step};
 
 /// How long an idle sandbox is watched, in seconds.
 const WATCHED: &str = "10";
 /// `pillbox doctor` ends within this many milliseconds.
 const DOCTOR: u64 = 3000;
-
-fn case(name: &str, step: Step, check: impl Fn(&Outcome) -> Result<(), String> + 'static) -> Case {
-    Case {
-        name: name.to_owned(),
-        steps: vec![step],
-        check: Box::new(move |outcomes| match outcomes {
-            [got] => check(got).map_err(|why| format!("{why}; its errors: {}", errors(got))),
-            _ => Err("not run".to_owned()),
-        }),
-    }
-}
-
-fn errors(got: &Outcome) -> String {
-    String::from_utf8_lossy(&got.stderr).trim().replace('\n', " | ")
-}
-
-fn succeeds(got: &Outcome) -> Result<(), String> {
-    if got.status == 0 { Ok(()) } else { Err(format!("status {}", got.status)) }
-}
 
 /// `probe` on a whole `pillbox do`.
 fn probe(place: &Place, how: &[&str], command: &[&str]) -> Step {
