@@ -73,6 +73,10 @@ pub mod securebits {
     pub const NO_SETUID_FIXUP: u32 = 4;
     /// Keep permitted capabilities when all uids leave 0.
     pub const KEEP_CAPS: u32 = 16;
+    /// Nothing may be added to the ambient set.
+    pub const NO_CAP_AMBIENT_RAISE: u32 = 64;
+    /// The locks: each is the bit above what it locks.
+    pub const LOCKS: u32 = 0xaa;
     /// Everything that can be set.
     pub const ALL: u32 = 0xff;
 }

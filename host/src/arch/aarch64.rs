@@ -5,6 +5,8 @@ pub use ring0_aarch64::{fp::FpState, regs::UserRegs};
 
 /// `uname -m`.
 pub const MACHINE: &str = "aarch64";
+/// What programs that ask for a 32-bit machine (PER_LINUX32) are told; none where there is no such machine in it.
+pub const MACHINE_32: Option<&str> = None;
 /// Whether clone(2) takes the thread pointer before the child's tid address.
 pub const CLONE_BACKWARDS: bool = true;
 /// `AUDIT_ARCH_*`: which architecture's numbers system calls have, for filters over them.

@@ -165,7 +165,7 @@ impl Pipe {
     /// Both ends of a new pipe; `flags` as pipe2(2).
     pub fn pair(flags: u32) -> (Arc<File>, Arc<File>) {
         let pipe = Pipe::new();
-        let status = flags & (c::O_NONBLOCK | c::O_DIRECT);
+        let status = flags & c::O_NONBLOCK;
         (
             File::anon(pipe.end(true, false, false), c::O_RDONLY | status),
             File::anon(pipe.end(false, true, false), c::O_WRONLY | status),

@@ -11,6 +11,7 @@ mod table;
 pub use table::{PtyTable, root};
 
 use crate::abi::{Errno, Result};
+use crate::cred::Caps;
 use crate::kernel::Kernel;
 use crate::kernel::signal::{SIGWINCH, SigInfo};
 use crate::mm::{IoDst, IoSrc};
@@ -25,6 +26,8 @@ use std::sync::{Arc, Weak};
 const IN: u32 = c::POLLIN | c::POLLRDNORM;
 const OUT: u32 = c::POLLOUT | c::POLLWRNORM;
 
+/// tcflow(3): output goes on.
+const TCOON: u64 = 1;
 /// Major number of slaves.
 pub const SLAVE_MAJOR: u32 = 136;
 
@@ -35,6 +38,8 @@ struct State {
     /// A slave was open once: the master sees a hang-up when the last one goes.
     used: bool,
     locked: bool,
+    /// Nobody else may open it (TIOCEXCL).
+    exclusive: bool,
     window: [u8; 8],
 }
 
@@ -161,7 +166,18 @@ impl Pty {
             }
             i::TIOCOUTQ => mm.write_val(arg, &(self.state.lock().line.output() as i32))?,
             i::TCFLSH => self.state.lock().line.flush(arg != 1, arg != 0),
-            i::TCSBRK | i::TCSBRKP | i::TCXONC | i::TIOCEXCL | i::TIOCNXCL | i::TIOCPKT => {}
+            // There is no line to break, and what was written is the other side's at once.
+            i::TCSBRK | i::TCSBRKP => {}
+            // The master's own is never opened again.
+            i::TIOCEXCL | i::TIOCNXCL if master => {}
+            i::TIOCEXCL => self.state.lock().exclusive = true,
+            i::TIOCNXCL => self.state.lock().exclusive = false,
+            i::TIOCGEXCL => mm.write_val(arg, &i32::from(self.state.lock().exclusive))?,
+            // Output is never stopped, so that it can only be told to go on.
+            i::TCXONC if arg == TCOON => {}
+            // The master reads without packets, and stays with that.
+            i::TIOCPKT if master && mm.read_val::<i32>(arg)? == 0 => {}
+            i::TIOCGPKT if master => mm.write_val(arg, &0i32)?,
             _ => return Err(Errno::ENOTTY),
         }
         Ok(0)
@@ -254,12 +270,17 @@ impl Slave {
     /// Opens the slave side.
     ///
     /// # Errors
-    /// EIO while the master keeps it locked or is gone.
+    /// EIO while the master keeps it locked or is gone; EBUSY while somebody has it for itself.
     pub fn open(pty: &Arc<Pty>, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        let opener = pty.kernel().and_then(|kernel| kernel.task(how.caller.pid));
+        let administrator = opener.is_some_and(|task| task.cred().has(Caps::SYS_ADMIN));
         {
             let mut state = pty.state.lock();
             if state.locked || state.masters == 0 {
                 return Err(Errno::EIO);
+            }
+            if state.exclusive && !administrator {
+                return Err(Errno::EBUSY);
             }
             state.slaves += 1;
             state.used = true;
@@ -340,7 +361,10 @@ impl FileOps for Slave {
 
 impl Drop for Slave {
     fn drop(&mut self) {
-        self.0.state.lock().slaves -= 1;
+        let mut state = self.0.state.lock();
+        state.slaves -= 1;
+        state.exclusive &= state.slaves > 0;
+        drop(state);
         self.0.master.notify(!0);
     }
 }

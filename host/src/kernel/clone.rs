@@ -6,23 +6,25 @@ use super::seccomp::Confinement;
 use super::signal::{Actions, NSIG, SIGCHLD, SigSet};
 use super::task::{Resources, SchedPolicy, comm_of, work};
 use super::tree::Node;
-use super::{Current, Init, Kernel, Task, ThreadGroup};
+use super::{Current, Init, Kernel, Task, ThreadGroup, limits};
 use crate::abi::{Errno, Result};
 use crate::arch::{FpState, Registers, UserRegs};
+use crate::cred::Caps;
 use crate::sync::{LockGuard, WaitQueue};
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-/// Flags that ask for a namespace or cgroup of the child's own: there is one of each.
-const UNSUPPORTED: CloneFlags = CloneFlags::NEWNS
+/// Flags that ask for namespaces: there is one of each.
+pub const NAMESPACES: CloneFlags = CloneFlags::NEWNS
     .union(CloneFlags::NEWCGROUP)
     .union(CloneFlags::NEWUTS)
     .union(CloneFlags::NEWIPC)
     .union(CloneFlags::NEWUSER)
     .union(CloneFlags::NEWPID)
     .union(CloneFlags::NEWNET)
-    .union(CloneFlags::NEWTIME)
-    .union(CloneFlags::INTO_CGROUP);
+    .union(CloneFlags::NEWTIME);
+/// Those, and a cgroup of the child's own.
+const UNSUPPORTED: CloneFlags = NAMESPACES.union(CloneFlags::INTO_CGROUP);
 
 /// What clone3(2) takes; the other calls are special cases.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +85,7 @@ impl Current {
 
         let kernel = self.kernel.clone();
         let mut tree = kernel.tree.lock();
+        self.check_process_limit(&tree)?;
         let tid = tree.allocate()?;
         let parent_state = group.state.lock();
         // A signal that came first is handled first: a fork must not outrun the end of its process.
@@ -95,8 +98,8 @@ impl Current {
         } else {
             let limits = *group.limits.lock();
             let new = ThreadGroup::new(tid, self.actions_for(&parent_state, flags), limits);
-            *new.exe.lock() = group.exe.lock().clone();
-            new.personality.store(group.personality.load(Ordering::Relaxed), Ordering::Relaxed);
+            new.inherit(&group);
+            kernel.watch_cpu_limit(&new);
             new
         };
         let policy = inherited(&self.task.policy.lock());
@@ -109,6 +112,9 @@ impl Current {
             policy,
             self.task.confinement(),
         );
+        let slack = self.task.timer_slack.load(Ordering::Relaxed);
+        child.timer_slack.store(slack, Ordering::Relaxed);
+        child.default_slack.store(slack, Ordering::Relaxed);
         let mut current = Current::new(child.clone(), kernel.clone(), regs, self.fp.clone(), context);
         if flags.contains(CloneFlags::VM) && !flags.contains(CloneFlags::VFORK) {
             // A thread has no alternate stack until it sets one.
@@ -140,6 +146,21 @@ impl Current {
             let _ = self.wait_killable(&[(&vfork.queue, !0)], &mut done);
         }
         Ok(tid)
+    }
+
+    /// RLIMIT_NPROC: how many tasks a user may have. It does not count for root.
+    fn check_process_limit(&self, tree: &super::Tree) -> Result<()> {
+        let cred = self.cred();
+        if cred.uid.real == 0 || cred.has(Caps::SYS_RESOURCE) || cred.has(Caps::SYS_ADMIN) {
+            return Ok(());
+        }
+        let limit = self.limit(limits::NPROC);
+        // Counted only where there could be so many: most have no use for it.
+        if (tree.task_count() as u64) < limit {
+            return Ok(());
+        }
+        let own = tree.tasks().filter(|task| task.cred().uid.real == cred.uid.real).count();
+        if own as u64 >= limit { Err(Errno::EAGAIN) } else { Ok(()) }
     }
 
     fn actions_for(&self, state: &GroupState, flags: CloneFlags) -> Actions {
@@ -197,6 +218,8 @@ fn check(args: &CloneArgs) -> Result<()> {
     if flags.intersects(UNSUPPORTED)
         || needs(CloneFlags::THREAD, CloneFlags::SIGHAND)
         || needs(CloneFlags::SIGHAND, CloneFlags::VM)
+        // Handlers belong to a process here; processes that share them went out with LinuxThreads.
+        || needs(CloneFlags::SIGHAND, CloneFlags::THREAD)
         || flags.contains(CloneFlags::SIGHAND | CloneFlags::CLEAR_SIGHAND)
         || !(0..=NSIG).contains(&args.exit_signal)
     {
@@ -207,7 +230,8 @@ fn check(args: &CloneArgs) -> Result<()> {
 
 fn inherited(policy: &SchedPolicy) -> SchedPolicy {
     if policy.reset_on_fork {
-        SchedPolicy { policy: 0, priority: 0, nice: policy.nice.max(0), reset_on_fork: false, ..*policy }
+        // A real-time policy would go, too; there are none.
+        SchedPolicy { nice: policy.nice.max(0), reset_on_fork: false, ..*policy }
     } else {
         *policy
     }
@@ -243,7 +267,7 @@ pub(super) fn spawn_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>> 
     };
     let cpus = kernel.sched.worker_count() as u32;
     let affinity = if cpus >= 64 { u64::MAX } else { (1 << cpus) - 1 };
-    let policy = SchedPolicy { policy: 0, priority: 0, nice: 0, reset_on_fork: false, affinity };
+    let policy = SchedPolicy { policy: 0, nice: 0, reset_on_fork: false, affinity, io_priority: 0 };
     let task = Task::new(
         tid,
         group.clone(),

@@ -141,8 +141,16 @@ impl Current {
         self.cred.clone()
     }
 
-    /// Replaces its credentials.
+    /// Replaces its credentials. Who it is to others changes with them: nobody may look into it any more, and no parent
+    /// signals it from its grave (commit_creds).
     pub fn set_cred(&mut self, cred: Cred) {
+        let old = &self.cred;
+        let same = |a: &crate::cred::Ids, b: &crate::cred::Ids| a.effective == b.effective && a.fs == b.fs;
+        if !same(&old.uid, &cred.uid) || !same(&old.gid, &cred.gid) || !old.permitted.contains(cred.permitted)
+        {
+            self.task.group.dumpable.store(0, Ordering::Relaxed);
+            self.task.set_parent_death_signal(0);
+        }
         let cred = Arc::new(cred);
         self.task.resources.lock().cred = cred.clone();
         self.cred = cred;

@@ -3,7 +3,7 @@
 use super::futex::ANY;
 use super::signal::AltStack;
 use super::task::{comm_of, work};
-use super::{Current, WaitStatus};
+use super::{Current, WaitStatus, personality};
 use crate::abi::{Errno, Result};
 use crate::arch::{FpState, Registers, UserRegs, sigframe};
 use crate::cred::Cred;
@@ -72,9 +72,14 @@ impl Current {
         self.altstack = AltStack::NONE;
         self.restart = None;
         self.task.resources.lock().comm = comm_of(&program.comm);
+        let raised = program.cred.uid.effective != program.cred.uid.real
+            || program.cred.gid.effective != program.cred.gid.real;
         self.set_cred(program.cred);
-        *self.task.group.exe.lock() = program.exe;
-        self.task.group.dumpable.store(1, Ordering::Relaxed);
+        let group = &self.task.group;
+        *group.exe.lock() = program.exe;
+        group.dumpable.store(u64::from(!raised), Ordering::Relaxed);
+        group.membarriers.store(0, Ordering::Relaxed);
+        group.personality.fetch_and(!personality::kept_off(raised), Ordering::Relaxed);
         self.regs = UserRegs::start(program.ip, program.sp);
         self.context.drop_fp();
         *self.fp = FpState::initial();

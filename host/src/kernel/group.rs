@@ -134,6 +134,10 @@ pub struct ThreadGroup {
     pub dumpable: AtomicU64,
     /// personality(2).
     pub personality: AtomicU32,
+    /// prctl(PR_SET_THP_DISABLE): kept for PR_GET_THP_DISABLE. No page is huge here, whoever asks.
+    pub no_huge_pages: AtomicBool,
+    /// What the process has registered for with membarrier(2), as MEMBARRIER_CMD_REGISTER_* bits.
+    pub membarriers: AtomicU32,
 }
 
 impl ThreadGroup {
@@ -160,7 +164,20 @@ impl ThreadGroup {
             dead: AtomicBool::new(false),
             dumpable: AtomicU64::new(1),
             personality: AtomicU32::new(0),
+            no_huge_pages: AtomicBool::new(false),
+            membarriers: AtomicU32::new(0),
         })
+    }
+
+    /// Takes over what a child process has from its parent.
+    pub(super) fn inherit(&self, parent: &ThreadGroup) {
+        *self.exe.lock() = parent.exe.lock().clone();
+        self.dumpable.store(parent.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.no_huge_pages.store(parent.no_huge_pages.load(Ordering::Relaxed), Ordering::Relaxed);
+        for (to, from) in [(&self.personality, &parent.personality), (&self.membarriers, &parent.membarriers)]
+        {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 
     /// Its live threads, oldest first.

@@ -4,6 +4,8 @@ use crate::abi::{Errno, Result};
 
 /// No limit.
 pub const INFINITY: u64 = u64::MAX;
+/// `RLIMIT_CPU`.
+pub const CPU: u32 = 0;
 /// `RLIMIT_STACK`.
 pub const STACK: u32 = 3;
 /// `RLIMIT_DATA`.

@@ -36,6 +36,7 @@ mod jobs;
 pub mod limits;
 mod lost;
 mod panic;
+pub mod personality;
 mod pi;
 pub mod poller;
 mod run;
@@ -48,7 +49,7 @@ pub mod timers;
 pub mod tree;
 mod wait;
 
-pub use clone::CloneArgs;
+pub use clone::{CloneArgs, NAMESPACES};
 pub use clone_flags::CloneFlags;
 pub use current::{Current, Restart};
 pub use exec::Program;

@@ -68,14 +68,14 @@ pub(super) struct Resources {
 pub struct SchedPolicy {
     /// `SCHED_*`.
     pub policy: u32,
-    /// Real-time priority.
-    pub priority: i32,
     /// Nice value.
     pub nice: i32,
     /// SCHED_RESET_ON_FORK.
     pub reset_on_fork: bool,
     /// CPUs allowed, one bit each.
     pub affinity: u64,
+    /// ioprio_set(2): class and level, 0 for none. There is no I/O scheduler to use it.
+    pub io_priority: u16,
 }
 
 /// One thread of a program.
@@ -105,8 +105,10 @@ pub struct Task {
     pub(super) parent_death_signal: AtomicI32,
     /// Page faults served (minor, major).
     pub(super) faults: [AtomicU64; 2],
-    /// Timer slack (prctl), ns.
+    /// Timer slack (prctl), ns: how late timers may be. They never use it.
     pub timer_slack: AtomicU64,
+    /// What PR_SET_TIMERSLACK goes back to.
+    pub default_slack: AtomicU64,
     /// set_robust_list(2).
     pub robust_list: AtomicU64,
     /// It has handed over its priority-inheritance locks for the last time.
@@ -144,6 +146,7 @@ impl Task {
             parent_death_signal: AtomicI32::new(0),
             faults: [AtomicU64::new(0), AtomicU64::new(0)],
             timer_slack: AtomicU64::new(50_000),
+            default_slack: AtomicU64::new(50_000),
             robust_list: AtomicU64::new(0),
             pi_dead: AtomicBool::new(false),
             watched: AtomicBool::new(confinement.mode != Mode::Off),

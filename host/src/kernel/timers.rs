@@ -1,18 +1,26 @@
 //! Interval timers and POSIX timers.
 //!
 //! Both are entries in the scheduler's queue that send a signal and arm themselves again. Overruns are counted, not
-//! queued. CPU-time timers run on the wall clock: they fire no later than Linux's would in a program that does
-//! not wait, and early in one that does.
+//! queued. So is RLIMIT_CPU, which nobody sees as a timer.
+//!
+//! Nothing counts down CPU time. A timer of that kind looks at the clock when it could be time at the earliest, and again
+//! when the rest could have passed; less and less often while the clock stands still, so that a program that waits is left
+//! alone. It is late by [`LATEST`] at most. All CPU time counts as user time.
 
+use super::limits::{CPU, INFINITY};
 use super::sched::{Action, Expire, TimerId};
-use super::signal::{Fields, SIGALRM, SIGPROF, SIGVTALRM, SigInfo, code};
+use super::signal::{Fields, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU, SigInfo, code};
 use super::{Current, Kernel, Task, ThreadGroup};
 use crate::abi::{Errno, Result};
 use crate::sync::Lock;
-use crate::time::monotonic_ns;
+use crate::time::{NSEC_PER_SEC, monotonic_ns, realtime_offset_ns};
 use core::sync::atomic::{AtomicI32, Ordering};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
+
+/// How soon, and how late, a CPU-time clock is looked at again, ns.
+const SOONEST: u64 = 200_000;
+const LATEST: u64 = 50_000_000;
 
 /// Most POSIX timers in a process.
 const MAX_TIMERS: usize = 4096;
@@ -22,6 +30,7 @@ const MAX_TIMERS: usize = 4096;
 pub(super) struct ProcessTimers {
     interval: [Option<Arc<Timer>>; 3],
     posix: BTreeMap<i32, Arc<Timer>>,
+    cpu_limit: Option<Arc<Timer>>,
     next_id: i32,
 }
 
@@ -30,7 +39,53 @@ pub(super) struct ProcessTimers {
 enum Target {
     Process(SigInfo),
     Thread(Weak<Task>, SigInfo),
+    /// The process, which has used up RLIMIT_CPU.
+    CpuLimit,
     Nobody,
+}
+
+/// What a timer goes by.
+#[derive(Clone)]
+pub enum TimerClock {
+    /// Time that passes, in CLOCK_MONOTONIC ns.
+    Wall,
+    /// The same, but moments are CLOCK_REALTIME's.
+    Realtime,
+    /// CPU time of a process.
+    Process(Weak<ThreadGroup>),
+    /// CPU time of a thread.
+    Thread(Weak<Task>),
+}
+
+impl TimerClock {
+    /// What it shows; a clock whose owner is gone stands still.
+    pub fn now(&self) -> u64 {
+        match self {
+            TimerClock::Wall | TimerClock::Realtime => monotonic_ns(),
+            TimerClock::Process(group) => group.upgrade().map_or(0, |group| group.usage().cpu_ns),
+            TimerClock::Thread(task) => task.upgrade().map_or(0, |task| task.cpu_ns()),
+        }
+    }
+
+    /// How long it takes at least to show `left` more.
+    pub fn soonest(&self, left: u64, workers: usize) -> u64 {
+        match self {
+            TimerClock::Wall | TimerClock::Realtime => left,
+            TimerClock::Process(_) => (left / workers.max(1) as u64).max(SOONEST),
+            TimerClock::Thread(_) => left.max(SOONEST),
+        }
+    }
+}
+
+/// When a timer is to fire.
+#[derive(Clone, Copy, Debug)]
+pub enum When {
+    /// Not at all.
+    Never,
+    /// So many ns from now.
+    After(u64),
+    /// When its clock shows that.
+    At(u64),
 }
 
 /// One timer.
@@ -38,7 +93,7 @@ struct Timer {
     kernel: Weak<Kernel>,
     group: Weak<ThreadGroup>,
     target: Target,
-    clock: i32,
+    clock: TimerClock,
     state: Lock<Armed>,
     overrun: AtomicI32,
     me: Weak<Timer>,
@@ -47,8 +102,13 @@ struct Timer {
 #[derive(Default)]
 struct Armed {
     id: Option<TimerId>,
+    /// In its clock's ns.
     deadline: u64,
     interval: u64,
+    /// For CPU time: when the clock is looked at next, in CLOCK_MONOTONIC ns; what it showed, and for how long it has.
+    check: u64,
+    seen: u64,
+    still: u64,
 }
 
 /// Time until a timer fires (0: disarmed) and its interval, ns.
@@ -72,7 +132,7 @@ pub enum Notify {
 }
 
 impl Timer {
-    fn new(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, target: Target, clock: i32) -> Arc<Self> {
+    fn new(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, target: Target, clock: TimerClock) -> Arc<Self> {
         Arc::new_cyclic(|me| Timer {
             kernel: Arc::downgrade(kernel),
             group: Arc::downgrade(group),
@@ -84,54 +144,89 @@ impl Timer {
         })
     }
 
-    /// Arms it (deadline in CLOCK_MONOTONIC ns) or disarms it; returns what was left.
-    fn set(&self, deadline: Option<u64>, interval: u64) -> TimerValue {
+    /// Arms or disarms it; returns what was left.
+    fn set(&self, when: When, interval: u64) -> TimerValue {
         let Some(kernel) = self.kernel.upgrade() else { return TimerValue::default() };
+        let now = self.clock.now();
         let mut state = self.state.lock();
-        let old = state.remaining();
+        let old = state.remaining(now);
         if let Some(id) = state.id.take() {
             kernel.sched.cancel_timer(id);
         }
         self.overrun.store(0, Ordering::Relaxed);
-        if let (Some(deadline), Some(me)) = (deadline, self.me.upgrade()) {
-            (state.deadline, state.interval) = (deadline, interval);
-            state.id = Some(kernel.sched.add_timer(deadline, Action::Expire(me)));
-        }
+        let deadline = match when {
+            When::Never => return old,
+            When::After(ns) => now.saturating_add(ns),
+            When::At(at) if matches!(self.clock, TimerClock::Realtime) => {
+                at.saturating_sub(realtime_offset_ns())
+            }
+            When::At(at) => at,
+        };
+        (state.deadline, state.interval, state.seen, state.still) = (deadline, interval, now, 0);
+        self.arm(&kernel, &mut state, now);
         old
+    }
+
+    /// Enters it in the scheduler's queue; its clock shows `now`.
+    fn arm(&self, kernel: &Kernel, state: &mut Armed, now: u64) {
+        let Some(me) = self.me.upgrade() else { return };
+        state.check = match self.clock {
+            TimerClock::Wall | TimerClock::Realtime => state.deadline,
+            _ => {
+                let left = state.deadline.saturating_sub(now);
+                let delay = self.clock.soonest(left, kernel.sched.worker_count()).max(state.still);
+                monotonic_ns().saturating_add(delay)
+            }
+        };
+        state.id = Some(kernel.sched.add_timer(state.check, Action::Expire(me)));
+    }
+
+    fn remaining(&self) -> TimerValue {
+        let now = self.clock.now();
+        self.state.lock().remaining(now)
     }
 }
 
 impl Armed {
-    fn remaining(&self) -> TimerValue {
+    fn remaining(&self, now: u64) -> TimerValue {
         match self.id {
             // An armed timer never shows as disarmed, however little is left.
-            Some(_) => TimerValue {
-                value: self.deadline.saturating_sub(monotonic_ns()).max(1),
-                interval: self.interval,
-            },
+            Some(_) => {
+                TimerValue { value: self.deadline.saturating_sub(now).max(1), interval: self.interval }
+            }
             None => TimerValue::default(),
         }
     }
 }
 
 impl Expire for Timer {
-    fn expire(&self, now: u64) {
+    fn expire(&self, wall: u64) {
         let Some(kernel) = self.kernel.upgrade() else { return };
+        let now = match self.clock {
+            TimerClock::Wall | TimerClock::Realtime => wall,
+            _ => self.clock.now(),
+        };
         {
             let mut state = self.state.lock();
-            if state.id.is_none() || state.deadline > now {
+            if state.id.is_none() || state.check > wall {
                 return;
             }
             state.id = None;
-            if let (1.., Some(me)) = (state.interval, self.me.upgrade()) {
-                let missed = (now - state.deadline) / state.interval;
+            if state.deadline > now {
+                // The longer a clock stands still, the longer it is left alone.
+                let still = if state.seen == now { (state.still * 2).clamp(SOONEST, LATEST) } else { 0 };
+                (state.seen, state.still) = (now, still);
+                return self.arm(&kernel, &mut state, now);
+            }
+            if let Some(missed) = (now - state.deadline).checked_div(state.interval) {
                 self.overrun.store(i32::try_from(missed).unwrap_or(i32::MAX), Ordering::Relaxed);
                 state.deadline += (missed + 1) * state.interval;
-                state.id = Some(kernel.sched.add_timer(state.deadline, Action::Expire(me)));
+                self.arm(&kernel, &mut state, now);
             }
         }
         match &self.target {
             Target::Nobody => {}
+            Target::CpuLimit => self.cpu_limit_reached(&kernel, now),
             Target::Process(info) => {
                 if let Some(group) = self.group.upgrade() {
                     let _ = kernel.signal_group(&group, self.with_overrun(*info));
@@ -153,6 +248,45 @@ impl Timer {
         }
         info
     }
+
+    /// SIGXCPU once a second from the soft limit on, SIGKILL at the hard one (setrlimit(2)).
+    fn cpu_limit_reached(&self, kernel: &Kernel, used: u64) {
+        let Some(group) = self.group.upgrade() else { return };
+        let limit = {
+            let mut limits = group.limits.lock();
+            let Ok(mut limit) = limits.of(CPU) else { return };
+            let seconds = used / NSEC_PER_SEC;
+            if seconds < limit.hard {
+                // As Linux does it, for all to see.
+                limit.soft = (seconds + 1).min(limit.hard);
+                let _ = limits.set(CPU, limit, false);
+            }
+            limit
+        };
+        let signo = if used / NSEC_PER_SEC >= limit.hard { SIGKILL } else { SIGXCPU };
+        let _ = kernel.signal_group(&group, SigInfo::kernel(signo));
+        if signo == SIGXCPU {
+            self.set(When::At(limit.soft.saturating_mul(NSEC_PER_SEC)), 0);
+        }
+    }
+}
+
+impl Kernel {
+    /// Watches over a process's RLIMIT_CPU, which has been set or inherited.
+    pub fn watch_cpu_limit(self: &Arc<Self>, group: &Arc<ThreadGroup>) {
+        let soft = group.limits.lock().soft(CPU);
+        let timer = {
+            let mut timers = group.timers.lock();
+            if soft == INFINITY && timers.cpu_limit.is_none() {
+                return;
+            }
+            let clock = || TimerClock::Process(Arc::downgrade(group));
+            timers.cpu_limit.get_or_insert_with(|| Timer::new(self, group, Target::CpuLimit, clock())).clone()
+        };
+        // A limit of 0 means one second.
+        let at = When::At(soft.max(1).saturating_mul(NSEC_PER_SEC));
+        timer.set(if soft == INFINITY { When::Never } else { at }, 0);
+    }
 }
 
 impl Current {
@@ -171,12 +305,15 @@ impl Current {
                 _ => {}
             }
             slot.get_or_insert_with(|| {
-                Timer::new(&self.kernel, &group, Target::Process(SigInfo::kernel(signo)), 0)
+                let clock = match signo {
+                    SIGALRM => TimerClock::Wall,
+                    _ => TimerClock::Process(Arc::downgrade(&group)),
+                };
+                Timer::new(&self.kernel, &group, Target::Process(SigInfo::kernel(signo)), clock)
             })
             .clone()
         };
-        let deadline = (new.value != 0).then(|| monotonic_ns().saturating_add(new.value));
-        Ok(timer.set(deadline, new.interval))
+        Ok(timer.set(if new.value == 0 { When::Never } else { When::After(new.value) }, new.interval))
     }
 
     /// getitimer(2).
@@ -186,14 +323,14 @@ impl Current {
     pub fn interval_timer(&self, which: usize) -> Result<TimerValue> {
         let timers = self.task.group.timers.lock();
         let timer = timers.interval.get(which).ok_or(Errno::EINVAL)?;
-        Ok(timer.as_ref().map_or_else(TimerValue::default, |timer| timer.state.lock().remaining()))
+        Ok(timer.as_ref().map_or_else(TimerValue::default, |timer| timer.remaining()))
     }
 
     /// timer_create(2).
     ///
     /// # Errors
     /// EINVAL, EAGAIN.
-    pub fn create_timer(&mut self, clock: i32, notify: Option<Notify>) -> Result<i32> {
+    pub fn create_timer(&mut self, clock: TimerClock, notify: Option<Notify>) -> Result<i32> {
         let group = self.task.group.clone();
         let threads = group.threads();
         let mut timers = group.timers.lock();
@@ -224,20 +361,12 @@ impl Current {
         self.task.group.timers.lock().posix.get(&id).cloned().ok_or(Errno::EINVAL)
     }
 
-    /// The clock a POSIX timer was created for.
+    /// timer_settime(2).
     ///
     /// # Errors
     /// EINVAL.
-    pub fn timer_clock(&self, id: i32) -> Result<i32> {
-        Ok(self.posix_timer(id)?.clock)
-    }
-
-    /// timer_settime(2); the deadline is CLOCK_MONOTONIC ns, none disarms.
-    ///
-    /// # Errors
-    /// EINVAL.
-    pub fn set_timer(&mut self, id: i32, deadline: Option<u64>, interval: u64) -> Result<TimerValue> {
-        Ok(self.posix_timer(id)?.set(deadline, interval))
+    pub fn set_timer(&mut self, id: i32, when: When, interval: u64) -> Result<TimerValue> {
+        Ok(self.posix_timer(id)?.set(when, interval))
     }
 
     /// timer_gettime(2).
@@ -245,9 +374,7 @@ impl Current {
     /// # Errors
     /// EINVAL.
     pub fn timer_value(&self, id: i32) -> Result<TimerValue> {
-        let timer = self.posix_timer(id)?;
-        let value = timer.state.lock().remaining();
-        Ok(value)
+        Ok(self.posix_timer(id)?.remaining())
     }
 
     /// timer_getoverrun(2).
@@ -264,7 +391,7 @@ impl Current {
     /// EINVAL.
     pub fn delete_timer(&mut self, id: i32) -> Result<()> {
         let timer = self.task.group.timers.lock().posix.remove(&id).ok_or(Errno::EINVAL)?;
-        timer.set(None, 0);
+        timer.set(When::Never, 0);
         Ok(())
     }
 
@@ -272,16 +399,16 @@ impl Current {
     pub(super) fn delete_posix_timers(&mut self) {
         let timers = core::mem::take(&mut self.task.group.timers.lock().posix);
         for timer in timers.values() {
-            timer.set(None, 0);
+            timer.set(When::Never, 0);
         }
     }
 
     /// At the end of the process.
     pub(super) fn delete_all_timers(&mut self) {
         self.delete_posix_timers();
-        let timers = core::mem::take(&mut self.task.group.timers.lock().interval);
-        for timer in timers.iter().flatten() {
-            timer.set(None, 0);
+        let timers = core::mem::take(&mut *self.task.group.timers.lock());
+        for timer in timers.interval.iter().chain([&timers.cpu_limit]).flatten() {
+            timer.set(When::Never, 0);
         }
     }
 }

@@ -179,6 +179,11 @@ impl Tree {
         self.tasks.len()
     }
 
+    /// The live threads themselves.
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.values()
+    }
+
     /// The last id given out (`/proc/loadavg`).
     pub fn last_id(&self) -> i32 {
         self.last_id

@@ -14,8 +14,13 @@ pub enum Advice {
     Nothing,
     /// WILLNEED: load pages.
     WillNeed,
-    /// DONTNEED, and FREE, which may free at once: private pages read as zero (or as the file) again.
-    DontNeed,
+    /// DONTNEED: private pages read as zero (or as the file) again. DONTNEED_LOCKED does it to locked pages, too.
+    DontNeed {
+        /// Of locked memory.
+        locked: bool,
+    },
+    /// FREE: as DONTNEED, but of memory without a file only. It may free at once, and does.
+    Free,
     /// REMOVE: punch a hole in the shared object.
     Remove,
     /// POPULATE_READ / POPULATE_WRITE.
@@ -24,6 +29,15 @@ pub enum Advice {
     Set(VmFlags),
     /// Clears them (DOFORK, DODUMP, KEEPONFORK).
     Clear(VmFlags),
+}
+
+/// How memory is locked.
+#[derive(Clone, Copy, Debug)]
+pub struct Locking {
+    /// Pages come by themselves, later.
+    pub on_fault: bool,
+    /// RLIMIT_MEMLOCK does not count (CAP_IPC_LOCK).
+    pub unlimited: bool,
 }
 
 impl Mm {
@@ -45,7 +59,14 @@ impl Mm {
         let hole = self.edit(|state, deferred| {
             let hole = !state.vmas.covers(start, end);
             match advice {
-                Advice::DontNeed => self.forget_pages(state, start, end, deferred)?,
+                Advice::DontNeed { locked } => self.forget_pages(state, start, end, locked, deferred)?,
+                Advice::Free => {
+                    let anon = |vma: &Vma| vma.is_private() && matches!(vma.backing, Backing::Anon);
+                    if !state.vmas.overlapping(start, end).all(anon) {
+                        return Err(Errno::EINVAL);
+                    }
+                    self.forget_pages(state, start, end, false, deferred)?;
+                }
                 Advice::Set(flags) => {
                     let anon = |vma: &Vma| vma.is_private() && matches!(vma.backing, Backing::Anon);
                     if flags.contains(VmFlags::WIPE_ON_FORK) && !state.vmas.overlapping(start, end).all(anon)
@@ -78,8 +99,15 @@ impl Mm {
     }
 
     /// Drops the pages of a range; the areas stay.
-    fn forget_pages(&self, state: &mut State, start: u64, end: u64, deferred: &mut Deferred) -> Result<()> {
-        if state.vmas.overlapping(start, end).any(|vma| vma.flags.contains(VmFlags::LOCKED)) {
+    fn forget_pages(
+        &self,
+        state: &mut State,
+        start: u64,
+        end: u64,
+        locked: bool,
+        deferred: &mut Deferred,
+    ) -> Result<()> {
+        if !locked && state.vmas.overlapping(start, end).any(|vma| vma.flags.contains(VmFlags::LOCKED)) {
             return Err(Errno::EINVAL);
         }
         let pieces: Vec<(u64, u64, bool)> = state
@@ -144,11 +172,12 @@ impl Mm {
         Ok(())
     }
 
-    /// mlock and munlock: marks the range; locking populates it (`on_fault`: later, by itself).
+    /// mlock and (without `how`) munlock: marks the range; locking populates it.
     ///
     /// # Errors
     /// As mlock(2).
-    pub fn mlock(&self, addr: u64, len: u64, lock: bool, on_fault: bool) -> Result<()> {
+    pub fn mlock(&self, addr: u64, len: u64, how: Option<Locking>) -> Result<()> {
+        let lock = how.is_some();
         let start = super::page_down(addr);
         let end = addr.checked_add(len).and_then(page_up).ok_or(Errno::EINVAL)?;
         if start == end {
@@ -165,9 +194,9 @@ impl Mm {
                 .filter(|vma| vma.flags.contains(VmFlags::LOCKED) != lock)
                 .map(|vma| vma.end.min(end) - vma.start.max(start))
                 .sum();
-            if lock {
+            if let Some(how) = how {
                 let limit = self.limits.memlock.load(Ordering::Relaxed);
-                if state.locked + fresh > limit {
+                if !how.unlimited && state.locked + fresh > limit {
                     return Err(if limit == 0 { Errno::EPERM } else { Errno::ENOMEM });
                 }
                 state.locked += fresh;
@@ -183,20 +212,42 @@ impl Mm {
             state.vmas.update(start, end, |vma| vma.flags.set(VmFlags::LOCKED, lock));
             if state.vmas.covers(start, end) { Ok(()) } else { Err(Errno::ENOMEM) }
         })?;
-        if !on_fault {
+        if how.is_some_and(|how| !how.on_fault) {
             areas.into_iter().for_each(|(start, end, prot)| self.populate(start, end, prot));
         }
         Ok(())
     }
 
-    /// mlockall and munlockall.
+    /// Whether `len` more bytes may be mapped, locked as `asked` for or by mlockall(MCL_FUTURE).
     ///
     /// # Errors
-    /// ENOMEM above the limit.
-    pub fn mlock_all(&self, current: bool, future: bool, lock: bool, on_fault: bool) -> Result<()> {
+    /// EPERM without leave to lock anything, EAGAIN above the limit.
+    pub fn may_map_locked(&self, len: u64, asked: bool) -> Result<()> {
+        let limit = self.limits.memlock.load(Ordering::Relaxed);
+        let state = self.state.lock();
+        if asked && limit == 0 {
+            return Err(Errno::EPERM);
+        }
+        let counts = asked || state.lock_future;
+        if counts && state.locked.saturating_add(len) > limit { Err(Errno::EAGAIN) } else { Ok(()) }
+    }
+
+    /// mlockall and (without `how`) munlockall.
+    ///
+    /// # Errors
+    /// ENOMEM above the limit, EPERM where it is 0.
+    pub fn mlock_all(&self, current: bool, future: bool, how: Option<Locking>) -> Result<()> {
+        let lock = how.is_some();
+        let limit = match how {
+            Some(how) if !how.unlimited => self.limits.memlock.load(Ordering::Relaxed),
+            _ => u64::MAX,
+        };
         let ranges: Vec<(u64, u64, Prot)> = {
             let mut state = self.state.lock();
-            if lock && current && state.total > self.limits.memlock.load(Ordering::Relaxed) {
+            if limit == 0 {
+                return Err(Errno::EPERM);
+            }
+            if current && state.total > limit {
                 return Err(Errno::ENOMEM);
             }
             state.lock_future = lock && future;
@@ -207,7 +258,7 @@ impl Mm {
             state.vmas.update(0, u64::MAX, |vma| vma.flags.set(VmFlags::LOCKED, lock));
             state.vmas.iter().map(|vma| (vma.start, vma.end, vma.prot)).collect()
         };
-        if lock && !on_fault {
+        if how.is_some_and(|how| !how.on_fault) {
             ranges.into_iter().for_each(|(start, end, prot)| self.populate(start, end, prot));
         }
         Ok(())

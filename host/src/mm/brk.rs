@@ -36,6 +36,7 @@ impl Mm {
                 if next.is_some_and(|next| next.start < new_end + super::PAGE_SIZE)
                     || reserved_in(old_end, new_end).is_some()
                     || self.check_limits(state, &vma, 0).is_err()
+                    || self.check_locked(state, &vma).is_err()
                 {
                     return Ok(current);
                 }

@@ -204,12 +204,14 @@ impl Mm {
                 return Err(Errno::ENOMEM);
             }
         }
-        if vma.flags.contains(VmFlags::LOCKED)
-            && state.locked.saturating_add(len) > self.limits.memlock.load(Ordering::Relaxed)
-        {
-            return Err(Errno::EAGAIN);
-        }
         Ok(())
+    }
+
+    /// Whether RLIMIT_MEMLOCK allows an area to grow to that. (What is mapped anew the caller has looked at.)
+    pub(super) fn check_locked(&self, state: &State, vma: &Vma) -> Result<()> {
+        let limit = self.limits.memlock.load(Ordering::Relaxed);
+        let locked = vma.flags.contains(VmFlags::LOCKED);
+        if locked && state.locked.saturating_add(vma.len()) > limit { Err(Errno::EAGAIN) } else { Ok(()) }
     }
 
     /// Unmaps the range.

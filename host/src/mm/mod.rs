@@ -56,7 +56,7 @@ mod tests;
 mod usermem;
 pub mod vma;
 
-pub use advise::Advice;
+pub use advise::{Advice, Locking};
 pub use fault::FaultSignal;
 pub use futexkey::FutexKey;
 pub use io::{IoDst, IoSrc, Iovec, Pinned};

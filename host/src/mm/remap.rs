@@ -132,6 +132,7 @@ impl Mm {
         if new_len > old_len {
             let grown = Vma { start: 0, end: new_len - old_len, ..vma.clone() };
             self.check_limits(state, &grown, 0)?;
+            self.check_locked(state, &grown)?;
         }
         Ok(vma.clone())
     }

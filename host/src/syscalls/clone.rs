@@ -111,8 +111,18 @@ pub(super) fn clone3(cur: &mut Current, args: &Args) -> Result<u64> {
 /// Only what is shared between threads can be unshared: there is one namespace of each kind.
 pub(super) fn unshare(cur: &mut Current, args: &Args) -> Result<u64> {
     let flags = CloneFlags::from_bits(args.addr(0)).ok_or(Errno::EINVAL)?;
-    if !(CloneFlags::FS | CloneFlags::FILES | CloneFlags::SYSVSEM).contains(flags) {
+    let namespaces = crate::kernel::NAMESPACES;
+    let threads = CloneFlags::THREAD | CloneFlags::SIGHAND | CloneFlags::VM;
+    let known = CloneFlags::FS | CloneFlags::FILES | CloneFlags::SYSVSEM | threads | namespaces;
+    if !known.contains(flags) {
+        return Err(Errno::EINVAL);
+    }
+    if flags.intersects(namespaces) {
         return Err(Errno::EPERM);
+    }
+    // A process cannot be taken apart. One that is a single thread shares none of this.
+    if flags.intersects(threads) && cur.task.group.threads().len() > 1 {
+        return Err(Errno::EINVAL);
     }
     if flags.contains(CloneFlags::FS) {
         let own = cur.fs().fork();

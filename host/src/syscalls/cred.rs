@@ -229,6 +229,9 @@ pub(super) fn prctl(cur: &mut Current, args: &Args) -> Result<u64> {
         }
         p::PR_GET_DUMPABLE => Ok(cur.task.group.dumpable.load(Ordering::Relaxed)),
         p::PR_SET_KEEPCAPS if arg2 <= 1 => change(cur, |cred| {
+            if cred.securebits & securebits::KEEP_CAPS << 1 != 0 {
+                return Err(Errno::EPERM);
+            }
             cred.securebits =
                 cred.securebits & !securebits::KEEP_CAPS | (arg2 as u32 * securebits::KEEP_CAPS);
             Ok(0)
@@ -245,18 +248,23 @@ pub(super) fn prctl(cur: &mut Current, args: &Args) -> Result<u64> {
         p::PR_GET_SECCOMP => Ok(cur.task.confinement().mode as u64),
         p::PR_CAPBSET_READ => Ok(u64::from(cur.cred().bounding.contains(capability(arg2)?))),
         p::PR_CAPBSET_DROP => {
+            if !cur.cred().has(Caps::SETPCAP) {
+                return Err(Errno::EPERM);
+            }
             let cap = capability(arg2)?;
             change(cur, |cred| {
-                if !cred.has(Caps::SETPCAP) {
-                    return Err(Errno::EPERM);
-                }
                 cred.bounding -= cap;
                 Ok(0)
             })
         }
-        p::PR_CAP_AMBIENT => ambient(cur, arg2 as u32, arg3),
+        p::PR_CAP_AMBIENT if arg4 != 0 || arg5 != 0 => Err(Errno::EINVAL),
+        p::PR_CAP_AMBIENT => ambient(cur, arg2, arg3),
         p::PR_SET_SECUREBITS => change(cur, |cred| {
-            if !cred.has(Caps::SETPCAP) || arg2 & !u64::from(securebits::ALL) != 0 {
+            // Each bit has a lock behind it. What is locked stays, and so does the lock.
+            let (old, new) = (u64::from(cred.securebits), arg2);
+            let locks = old & u64::from(securebits::LOCKS);
+            let kept = locks & !new == 0 && locks >> 1 & (old ^ new) == 0;
+            if !cred.has(Caps::SETPCAP) || !kept || new & !u64::from(securebits::ALL) != 0 {
                 return Err(Errno::EPERM);
             }
             cred.securebits = arg2 as u32;
@@ -273,14 +281,19 @@ pub(super) fn prctl(cur: &mut Current, args: &Args) -> Result<u64> {
             Ok(0)
         }
         p::PR_SET_TIMERSLACK => {
-            let slack = if arg2 == 0 { 50_000 } else { arg2 };
+            let default = cur.task.default_slack.load(Ordering::Relaxed);
+            let slack = if arg2 == 0 { default } else { arg2 };
             cur.task.timer_slack.store(slack, Ordering::Relaxed);
             Ok(0)
         }
         p::PR_GET_TIMERSLACK => Ok(cur.task.timer_slack.load(Ordering::Relaxed)),
-        // Names of anonymous memory, and who may trace: accepted, without effect.
-        p::PR_SET_VMA | p::PR_SET_PTRACER | p::PR_SET_THP_DISABLE => Ok(0),
-        p::PR_GET_THP_DISABLE => Ok(0),
+        p::PR_SET_THP_DISABLE if arg3 == 0 && arg4 == 0 && arg5 == 0 => {
+            cur.task.group.no_huge_pages.store(arg2 != 0, Ordering::Relaxed);
+            Ok(0)
+        }
+        p::PR_GET_THP_DISABLE if arg2 == 0 && arg3 == 0 && arg4 == 0 && arg5 == 0 => {
+            Ok(cur.task.group.no_huge_pages.load(Ordering::Relaxed).into())
+        }
         p::PR_GET_TID_ADDRESS => {
             cur.mm().write_val(arg2, &cur.clear_child_tid)?;
             Ok(0)
@@ -290,13 +303,18 @@ pub(super) fn prctl(cur: &mut Current, args: &Args) -> Result<u64> {
             Err(Errno::EINVAL)
         }
         READ_HOST => cur.kernel.read_host().map(|sum| u64::from(sum >> 1)).ok_or(Errno::EINVAL),
+        // Among them names for anonymous memory (CONFIG_ANON_VMA_NAME) and who may trace (Yama).
         _ => Err(Errno::EINVAL),
     }
 }
 
-fn ambient(cur: &mut Current, operation: u32, number: u64) -> Result<u64> {
+fn ambient(cur: &mut Current, operation: u64, number: u64) -> Result<u64> {
     use linux_raw_sys::prctl as p;
+    let operation = u32::try_from(operation).map_err(|_| Errno::EINVAL)?;
     if operation == p::PR_CAP_AMBIENT_CLEAR_ALL {
+        if number != 0 {
+            return Err(Errno::EINVAL);
+        }
         return change(cur, |cred| {
             cred.ambient = Caps::empty();
             Ok(0)
@@ -306,7 +324,8 @@ fn ambient(cur: &mut Current, operation: u32, number: u64) -> Result<u64> {
     match operation {
         p::PR_CAP_AMBIENT_IS_SET => Ok(u64::from(cur.cred().ambient.contains(cap))),
         p::PR_CAP_AMBIENT_RAISE => change(cur, |cred| {
-            if !(cred.permitted & cred.inheritable).contains(cap) {
+            let forbidden = cred.securebits & securebits::NO_CAP_AMBIENT_RAISE != 0;
+            if forbidden || !(cred.permitted & cred.inheritable).contains(cap) {
                 return Err(Errno::EPERM);
             }
             cred.ambient |= cap;

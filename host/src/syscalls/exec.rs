@@ -3,6 +3,7 @@
 use super::Args;
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
+use crate::kernel::personality::ADDR_NO_RANDOMIZE;
 use crate::kernel::{Current, Program};
 use crate::loader::args::read_vector;
 use crate::loader::{ExecRequest, Ids, load};
@@ -76,7 +77,7 @@ fn exec(cur: &mut Current, dirfd: i32, path: u64, vectors: [u64; 2], flags: i32)
         },
         secure: new_cred.uid.effective != new_cred.uid.real || new_cred.gid.effective != new_cred.gid.real,
         limits: mm.limits(),
-        randomize: true,
+        randomize: cur.task.group.personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE == 0,
         random: &mut |bytes| kernel.random(bytes),
         open: &mut |name| mappable(&lookup.open_program(None, name, Resolve::FOLLOW)?),
     };

@@ -6,7 +6,7 @@ use crate::abi::{Errno, Result};
 use crate::fs::layer::Node;
 use crate::fs::pipe::PipeEnd;
 use crate::kernel::Current;
-use crate::vfs::{File, Flock, RangeLock, is_cloexec};
+use crate::vfs::{File, Flock, RangeLock, is_cloexec, owner};
 use linux_raw_sys::general as c;
 use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -81,19 +81,19 @@ pub(super) fn fcntl(cur: &mut Current, args: &Args) -> Result<u64> {
         _ => {}
     }
     match command {
-        c::F_SETFL => {
-            file.set_flags(args.uint(2));
-            Ok(0)
-        }
+        c::F_SETFL => set_flags(cur, &file, args.uint(2)),
         c::F_GETLK | F_OFD_GETLK => get_lock(cur, &file, arg, command == F_OFD_GETLK),
         c::F_SETLK | c::F_SETLKW => set_lock(cur, &file, arg, command == c::F_SETLKW, false),
         F_OFD_SETLK | F_OFD_SETLKW => set_lock(cur, &file, arg, command == F_OFD_SETLKW, true),
         c::F_GETOWN => Ok(file.owner.load(std::sync::atomic::Ordering::Relaxed) as u64),
         c::F_SETOWN => {
+            may_own(cur, args.int(2))?;
             file.owner.store(args.int(2), std::sync::atomic::Ordering::Relaxed);
             Ok(0)
         }
-        c::F_SETSIG | c::F_GETSIG => Ok(0),
+        // No file sends a signal of its own, so that there is none to choose: 0 is SIGIO, as from the start.
+        c::F_GETSIG => Ok(0),
+        c::F_SETSIG if arg == 0 => Ok(0),
         c::F_SETPIPE_SZ => {
             Ok(file.downcast::<PipeEnd>().ok_or(Errno::EBADF)?.set_capacity(args.uint(2) as usize)? as u64)
         }
@@ -107,9 +107,38 @@ pub(super) fn fcntl(cur: &mut Current, args: &Args) -> Result<u64> {
             node(&file)?.add_seals(args.uint(2))?;
             Ok(0)
         }
+        // Nobody has one, as F_SETLEASE is refused.
         c::F_GETLEASE => Ok(c::F_UNLCK.into()),
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// F_SETFL: flags that promise something must be kept.
+fn set_flags(cur: &Current, file: &Arc<File>, flags: u32) -> Result<u64> {
+    let added = flags & !file.flags();
+    if added & c::O_NOATIME != 0
+        && let Some(inode) = file.inode()
+    {
+        owner(&cur.cred(), inode.meta())?;
+    }
+    // Packets in a pipe, and signals by what is none: not here.
+    if (added & c::O_DIRECT != 0 && !file.positioned()) || added & c::FASYNC != 0 {
+        return Err(Errno::EINVAL);
+    }
+    file.set_flags(flags);
+    Ok(0)
+}
+
+/// F_SETOWN names a process, a process group or nobody.
+fn may_own(cur: &Current, id: i32) -> Result<()> {
+    let tree = cur.kernel.tree.lock();
+    let found = match id {
+        i32::MIN => return Err(Errno::EINVAL),
+        0 => true,
+        1.. => tree.task(id).is_some(),
+        _ => tree.process_group(-id).next().is_some(),
+    };
+    if found { Ok(()) } else { Err(Errno::ESRCH) }
 }
 
 fn node(file: &Arc<File>) -> Result<&Node> {

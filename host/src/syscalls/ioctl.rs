@@ -16,11 +16,15 @@ pub(super) fn ioctl(cur: &mut Current, args: &Args) -> Result<u64> {
     match request {
         i::FIOCLEX => fds.set_cloexec(fd, true)?,
         i::FIONCLEX => fds.set_cloexec(fd, false)?,
-        i::FIONBIO | i::FIOASYNC => {
+        i::FIONBIO => {
             let on: i32 = cur.mm().read_val(arg)?;
-            let flag = if request == i::FIONBIO { c::O_NONBLOCK } else { c::FASYNC };
-            let flags = file.flags() & !flag | if on != 0 { flag } else { 0 };
-            file.set_flags(flags);
+            file.set_flags(file.flags() & !c::O_NONBLOCK | if on != 0 { c::O_NONBLOCK } else { 0 });
+        }
+        // As of files that cannot send SIGIO: none can.
+        i::FIOASYNC => {
+            if cur.mm().read_val::<i32>(arg)? != 0 {
+                return Err(Errno::ENOTTY);
+            }
         }
         i::FIOQSIZE => {
             let stat = file.stat();

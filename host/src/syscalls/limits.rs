@@ -53,6 +53,9 @@ fn write(cur: &Current, addr: u64, limit: Limit) -> Result<()> {
 /// Sets a limit; those that concern memory are `mm`'s to enforce.
 fn set(cur: &Current, group: &Arc<ThreadGroup>, resource: u32, new: Limit) -> Result<()> {
     group.limits.lock().set(resource, new, cur.cred().has(Caps::SYS_RESOURCE))?;
+    if resource == limits::CPU {
+        cur.kernel.watch_cpu_limit(group);
+    }
     let mm = group.threads().first().and_then(|task| task.mm());
     if let Some(mm) = mm {
         let slot = match resource {

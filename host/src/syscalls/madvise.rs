@@ -10,6 +10,7 @@ use linux_raw_sys::general as c;
 /// madvise(2).
 pub(super) fn madvise(cur: &mut Current, args: &Args) -> Result<u64> {
     let advice = match args.uint(2) {
+        // Hints, whether they are taken or not: there are no huge pages, nothing is swapped, equal pages are not merged.
         c::MADV_NORMAL
         | c::MADV_RANDOM
         | c::MADV_SEQUENTIAL
@@ -18,10 +19,11 @@ pub(super) fn madvise(cur: &mut Current, args: &Args) -> Result<u64> {
         | c::MADV_MERGEABLE
         | c::MADV_UNMERGEABLE
         | c::MADV_COLD
-        | c::MADV_PAGEOUT
-        | c::MADV_COLLAPSE => Advice::Nothing,
+        | c::MADV_PAGEOUT => Advice::Nothing,
         c::MADV_WILLNEED => Advice::WillNeed,
-        c::MADV_DONTNEED | c::MADV_FREE | c::MADV_DONTNEED_LOCKED => Advice::DontNeed,
+        c::MADV_DONTNEED => Advice::DontNeed { locked: false },
+        c::MADV_DONTNEED_LOCKED => Advice::DontNeed { locked: true },
+        c::MADV_FREE => Advice::Free,
         c::MADV_REMOVE => Advice::Remove,
         c::MADV_POPULATE_READ => Advice::Populate(Access::Read),
         c::MADV_POPULATE_WRITE => Advice::Populate(Access::Write),
@@ -31,6 +33,7 @@ pub(super) fn madvise(cur: &mut Current, args: &Args) -> Result<u64> {
         c::MADV_DODUMP => Advice::Clear(VmFlags::DONT_DUMP),
         c::MADV_WIPEONFORK => Advice::Set(VmFlags::WIPE_ON_FORK),
         c::MADV_KEEPONFORK => Advice::Clear(VmFlags::WIPE_ON_FORK),
+        // MADV_COLLAPSE among them, which would promise huge pages.
         _ => return Err(Errno::EINVAL),
     };
     cur.mm().madvise(args.range_start(0), args.addr(1), advice).map(|()| 0)

@@ -1,6 +1,7 @@
 //! Messages on sockets: send and receive, with what goes along.
 
 use super::Args;
+use super::args_time::{timespec, to_timespec};
 use super::names::raise;
 use super::rw::{READABLE, WRITABLE};
 use super::socket::{address, creds, find, of, put_address, raw_address, socket_file};
@@ -10,6 +11,7 @@ use crate::kernel::Current;
 use crate::kernel::signal::SIGPIPE;
 use crate::mm::{IoDst, IoSrc, Iovec, Mm};
 use crate::net::unix::{Creds, Extra, Kind, Received, UnixSocket};
+use crate::time::monotonic_ns;
 use crate::vfs::File;
 use linux_raw_sys::general as c;
 use std::sync::Arc;
@@ -374,10 +376,12 @@ pub(super) fn recvmsg(cur: &mut Current, args: &Args) -> Result<u64> {
     receive_header(cur, &file, args.addr(1), args.uint(2))
 }
 
-/// recvmmsg(2); its timeout is looked at between messages only, as Linux does.
+/// recvmmsg(2); its timeout is looked at between messages only, as on Linux, and what is left of it is told.
 pub(super) fn recvmmsg(cur: &mut Current, args: &Args) -> Result<u64> {
     const MSG_WAITFORONE: u32 = 0x10000;
     let file = socket_file(cur, args.fd(0))?;
+    let timeout = timespec(cur.mm(), args.addr(4))?;
+    let until = timeout.map(|ns| monotonic_ns().saturating_add(ns));
     let mut flags = args.uint(3);
     let mut done = 0;
     for index in 0..u64::from(args.uint(2).min(1024)) {
@@ -391,6 +395,13 @@ pub(super) fn recvmmsg(cur: &mut Current, args: &Args) -> Result<u64> {
         if flags & MSG_WAITFORONE != 0 {
             flags |= MSG_DONTWAIT;
         }
+        if until.is_some_and(|until| monotonic_ns() >= until) {
+            break;
+        }
+    }
+    if let Some(until) = until {
+        let left = until.saturating_sub(monotonic_ns());
+        cur.mm().write_val(args.addr(4), &to_timespec(left))?;
     }
     Ok(done)
 }

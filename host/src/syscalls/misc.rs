@@ -2,8 +2,9 @@
 
 use super::Args;
 use crate::abi::{Errno, Result};
-use crate::arch::{MACHINE, Registers};
+use crate::arch::{MACHINE, MACHINE_32, Registers};
 use crate::cred::Caps;
+use crate::kernel::personality::{PER_LINUX32, PER_MASK, UNAME26};
 use crate::kernel::{Current, Uts};
 use crate::mm::frames;
 use crate::time::monotonic_ns;
@@ -15,6 +16,8 @@ use zerocopy::{Immutable, IntoBytes};
 const UTS_FIELD: usize = 65;
 /// The kernel that programs are told they run on: what they may expect of system calls.
 pub(crate) const RELEASE: &str = "6.12.0";
+/// The same for programs that cannot believe it (UNAME26): 60 more than the minor number.
+const RELEASE_26: &str = "2.6.72";
 /// What `uname -v` says.
 pub(crate) const VERSION: &str = "#1 SMP Pillbox";
 /// Longest host name.
@@ -26,12 +29,18 @@ const NANOSECONDS: u64 = 1_000_000_000;
 /// uname(2)
 pub(super) fn uname(cur: &mut Current, args: &Args) -> Result<u64> {
     let uts = cur.kernel.uts.lock().clone();
+    let personality = cur.task.group.personality.load(Ordering::Relaxed);
+    let release = if personality & UNAME26 != 0 { RELEASE_26 } else { RELEASE };
+    let machine = match MACHINE_32 {
+        Some(machine) if personality & PER_MASK == PER_LINUX32 => machine,
+        _ => MACHINE,
+    };
     let fields: [&[u8]; 6] = [
         b"Linux",
         &uts.hostname,
-        RELEASE.as_bytes(),
+        release.as_bytes(),
         VERSION.as_bytes(),
-        MACHINE.as_bytes(),
+        machine.as_bytes(),
         &uts.domainname,
     ];
     let mut text = [0; 6 * UTS_FIELD];
@@ -137,24 +146,13 @@ pub(super) fn getrandom(cur: &mut Current, args: &Args) -> Result<u64> {
 /// personality(2)
 pub(super) fn personality(cur: &mut Current, args: &Args) -> Result<u64> {
     let old = &cur.task.group.personality;
+    if MACHINE_32.is_none() && args.uint(0) != u32::MAX && args.uint(0) & PER_MASK == PER_LINUX32 {
+        return Err(Errno::EINVAL);
+    }
     Ok(u64::from(match args.uint(0) {
         u32::MAX => old.load(Ordering::Relaxed),
         new => old.swap(new, Ordering::Relaxed),
     }))
-}
-
-/// syslog(2): a kernel log that is always empty, and that only root may look at.
-pub(super) fn syslog(cur: &mut Current, args: &Args) -> Result<u64> {
-    if !cur.cred().has(Caps::SYS_ADMIN) {
-        return Err(Errno::EPERM);
-    }
-    match args.int(0) {
-        // Close and open; console on, off and its level.
-        0 | 1 | 6 | 7 | 8 => Ok(0),
-        // Reading, destructively or not; clearing; the unread size and the buffer's.
-        2..=5 | 9 | 10 => Ok(0),
-        _ => Err(Errno::EINVAL),
-    }
 }
 
 const ARCH_SET_GS: u32 = 0x1001;

@@ -2,9 +2,12 @@
 
 use super::Args;
 use crate::abi::{Errno, Result};
+use crate::cred::Caps;
 use crate::kernel::Current;
-use crate::mm::{MapFlags, MapRequest, PAGE_SIZE, VmFlags};
+use crate::kernel::personality::READ_IMPLIES_EXEC;
+use crate::mm::{Locking, MapFlags, MapRequest, PAGE_SIZE, VmFlags};
 use crate::platform::Prot;
+use core::sync::atomic::Ordering;
 use linux_raw_sys::general as c;
 
 /// MAP_32BIT exists on x86 only; its bit is nothing elsewhere.
@@ -30,7 +33,13 @@ const KNOWN: u32 = c::MAP_SHARED_VALIDATE
     | MAP_32BIT;
 const MAP_TYPE: u32 = 0xf;
 
-fn prot(bits: u32) -> Prot {
+fn prot(cur: &Current, bits: u32) -> Prot {
+    let personality = cur.task.group.personality.load(Ordering::Relaxed);
+    let bits = match personality & READ_IMPLIES_EXEC {
+        0 => bits,
+        _ if bits & c::PROT_READ != 0 => bits | c::PROT_EXEC,
+        _ => bits,
+    };
     let mut prot = Prot::empty();
     prot.set(Prot::READ, bits & c::PROT_READ != 0);
     prot.set(Prot::WRITE, bits & c::PROT_WRITE != 0);
@@ -72,7 +81,7 @@ pub(super) fn mmap(cur: &mut Current, args: &Args) -> Result<u64> {
     how.set(MapFlags::FIXED_NOREPLACE, flags & c::MAP_FIXED_NOREPLACE != 0);
     how.set(MapFlags::POPULATE, flags & c::MAP_POPULATE != 0 && flags & c::MAP_NONBLOCK == 0);
     how.set(MapFlags::LOW, flags & MAP_32BIT != 0);
-    let prot = prot(bits);
+    let prot = prot(cur, bits);
     let object = match file {
         None => None,
         Some(file) => {
@@ -94,6 +103,9 @@ pub(super) fn mmap(cur: &mut Current, args: &Args) -> Result<u64> {
             Some((file.ops().mappable().ok_or(Errno::ENODEV)?, offset))
         }
     };
+    if !cur.cred().has(Caps::IPC_LOCK) {
+        cur.mm().may_map_locked(len, vm.contains(VmFlags::LOCKED))?;
+    }
     cur.mm().mmap(MapRequest { addr, len, prot, flags: how, vm, object })
 }
 
@@ -116,8 +128,11 @@ pub(super) fn pkey_mprotect(cur: &mut Current, args: &Args) -> Result<u64> {
 }
 
 /// pkey_alloc(2): there are no protection keys.
-pub(super) fn pkey_alloc(_: &mut Current, _: &Args) -> Result<u64> {
-    Err(Errno::ENOSPC)
+pub(super) fn pkey_alloc(_: &mut Current, args: &Args) -> Result<u64> {
+    /// PKEY_DISABLE_ACCESS and PKEY_DISABLE_WRITE.
+    const RIGHTS: u64 = 3;
+    let wrong = args.addr(0) != 0 || args.addr(1) & !RIGHTS != 0;
+    Err(if wrong { Errno::EINVAL } else { Errno::ENOSPC })
 }
 
 /// pkey_free(2): there are no protection keys.
@@ -136,9 +151,9 @@ fn protect(cur: &Current, addr: u64, len: u64, bits: u32) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     if bits & c::PROT_GROWSDOWN != 0 {
-        return cur.mm().mprotect_growing(addr, len, prot(bits)).map(|()| 0);
+        return cur.mm().mprotect_growing(addr, len, prot(cur, bits)).map(|()| 0);
     }
-    cur.mm().mprotect(addr, len, prot(bits)).map(|()| 0)
+    cur.mm().mprotect(addr, len, prot(cur, bits)).map(|()| 0)
 }
 
 /// mremap(2).
@@ -153,9 +168,14 @@ pub(super) fn brk(cur: &mut Current, args: &Args) -> Result<u64> {
     Ok(cur.mm().brk(args.addr(0)))
 }
 
+/// How the caller may lock memory.
+fn lock(cur: &Current, on_fault: bool) -> Option<Locking> {
+    Some(Locking { on_fault, unlimited: cur.cred().has(Caps::IPC_LOCK) })
+}
+
 /// mlock(2).
 pub(super) fn mlock(cur: &mut Current, args: &Args) -> Result<u64> {
-    cur.mm().mlock(args.range_start(0), args.addr(1), true, false).map(|()| 0)
+    cur.mm().mlock(args.range_start(0), args.addr(1), lock(cur, false)).map(|()| 0)
 }
 
 /// mlock2(2).
@@ -164,12 +184,12 @@ pub(super) fn mlock2(cur: &mut Current, args: &Args) -> Result<u64> {
     if flags & !c::MLOCK_ONFAULT != 0 {
         return Err(Errno::EINVAL);
     }
-    cur.mm().mlock(args.range_start(0), args.addr(1), true, flags != 0).map(|()| 0)
+    cur.mm().mlock(args.range_start(0), args.addr(1), lock(cur, flags != 0)).map(|()| 0)
 }
 
 /// munlock(2).
 pub(super) fn munlock(cur: &mut Current, args: &Args) -> Result<u64> {
-    cur.mm().mlock(args.range_start(0), args.addr(1), false, false).map(|()| 0)
+    cur.mm().mlock(args.range_start(0), args.addr(1), None).map(|()| 0)
 }
 
 /// mlockall(2).
@@ -180,10 +200,10 @@ pub(super) fn mlockall(cur: &mut Current, args: &Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let has = |bit: u32| flags & bit != 0;
-    cur.mm().mlock_all(has(c::MCL_CURRENT), has(c::MCL_FUTURE), true, has(c::MCL_ONFAULT)).map(|()| 0)
+    cur.mm().mlock_all(has(c::MCL_CURRENT), has(c::MCL_FUTURE), lock(cur, has(c::MCL_ONFAULT))).map(|()| 0)
 }
 
 /// munlockall(2).
 pub(super) fn munlockall(cur: &mut Current, _: &Args) -> Result<u64> {
-    cur.mm().mlock_all(true, false, false, false).map(|()| 0)
+    cur.mm().mlock_all(true, false, None).map(|()| 0)
 }

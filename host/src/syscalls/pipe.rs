@@ -12,6 +12,8 @@ use crate::vfs::{File, Kind, is_cloexec};
 use linux_raw_sys::general as c;
 use std::sync::Arc;
 
+/// SPLICE_F_MOVE, NONBLOCK, MORE and GIFT. All but the second are hints.
+const SPLICE_FLAGS: u32 = 15;
 /// Bytes moved at a time.
 const CHUNK: usize = 64 * 1024;
 
@@ -23,7 +25,8 @@ pub(super) fn pipe(cur: &mut Current, args: &Args) -> Result<u64> {
 /// pipe2(2)
 pub(super) fn pipe2(cur: &mut Current, args: &Args) -> Result<u64> {
     let flags = args.uint(1);
-    only(flags, c::O_CLOEXEC | c::O_NONBLOCK | c::O_DIRECT)?;
+    // Not O_DIRECT, which would keep packets apart (Linux 3.4).
+    only(flags, c::O_CLOEXEC | c::O_NONBLOCK)?;
     make(cur, args.addr(0), flags)
 }
 
@@ -223,7 +226,7 @@ pub(super) fn copy_file_range(cur: &mut Current, args: &Args) -> Result<u64> {
 
 /// splice(2)
 pub(super) fn splice(cur: &mut Current, args: &Args) -> Result<u64> {
-    only(args.uint(5), 15)?;
+    only(args.uint(5), SPLICE_FLAGS)?;
     let fds = cur.fds();
     let (from, to) = (fds.get(args.fd(0))?, fds.get(args.fd(2))?);
     if !from.readable() || !to.writable() {
@@ -256,6 +259,7 @@ pub(super) fn splice(cur: &mut Current, args: &Args) -> Result<u64> {
 
 /// tee(2)
 pub(super) fn tee(cur: &mut Current, args: &Args) -> Result<u64> {
+    only(args.uint(3), SPLICE_FLAGS)?;
     let fds = cur.fds();
     let (from, to) = (fds.get(args.fd(0))?, fds.get(args.fd(1))?);
     if !from.readable() || !to.writable() {
@@ -289,9 +293,15 @@ pub(super) fn tee(cur: &mut Current, args: &Args) -> Result<u64> {
 
 /// vmsplice(2): the bytes are copied, not lent.
 pub(super) fn vmsplice(cur: &mut Current, args: &Args) -> Result<u64> {
+    only(args.uint(3), SPLICE_FLAGS)?;
+    let nowait = args.uint(3) & c::SPLICE_F_NONBLOCK != 0;
     let file = cur.file(args.fd(0))?;
     if file.downcast::<PipeEnd>().is_none() {
         return Err(Errno::EBADF);
     }
-    if file.writable() { super::rw::writev(cur, args) } else { super::rw::readv(cur, args) }
+    if file.writable() {
+        super::rw::write_vector(cur, args, None, nowait)
+    } else {
+        super::rw::read_vector(cur, args, None, nowait)
+    }
 }

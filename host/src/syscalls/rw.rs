@@ -262,14 +262,14 @@ pub(super) fn pwrite64(cur: &mut Current, args: &Args) -> Result<u64> {
     write_from(cur, &file, &mut src, Some(offset), false)
 }
 
-fn read_vector(cur: &mut Current, args: &Args, offset: Option<u64>, nowait: bool) -> Result<u64> {
+pub(super) fn read_vector(cur: &mut Current, args: &Args, offset: Option<u64>, nowait: bool) -> Result<u64> {
     let file = cur.file(args.fd(0))?;
     let mm = cur.mm().clone();
     let iovecs = mm.read_iovecs(args.addr(1), args.addr(2))?;
     read_to(cur, &file, &mut IoDst::user_iovecs(&mm, &iovecs), offset, nowait)
 }
 
-fn write_vector(cur: &mut Current, args: &Args, offset: Option<u64>, nowait: bool) -> Result<u64> {
+pub(super) fn write_vector(cur: &mut Current, args: &Args, offset: Option<u64>, nowait: bool) -> Result<u64> {
     let file = cur.file(args.fd(0))?;
     let mm = cur.mm().clone();
     let iovecs = mm.read_iovecs(args.addr(1), args.addr(2))?;
@@ -315,8 +315,17 @@ pub(super) fn preadv2(cur: &mut Current, args: &Args) -> Result<u64> {
 
 /// pwritev2(2)
 pub(super) fn pwritev2(cur: &mut Current, args: &Args) -> Result<u64> {
-    let (offset, nowait) = second(args, c::RWF_HIPRI | c::RWF_NOWAIT | c::RWF_SYNC | c::RWF_DSYNC)?;
-    write_vector(cur, args, offset, nowait)
+    let sync = c::RWF_SYNC | c::RWF_DSYNC;
+    let (offset, nowait) = second(args, c::RWF_HIPRI | c::RWF_NOWAIT | sync)?;
+    let count = write_vector(cur, args, offset, nowait)?;
+    if args.uint(5) & sync != 0 {
+        match cur.file(args.fd(0))?.ops().sync() {
+            // What has nothing to write back: pipes, sockets.
+            Ok(()) | Err(Errno::EINVAL) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(count)
 }
 
 /// lseek(2)
@@ -386,7 +395,8 @@ pub(super) fn sync_file_range(cur: &mut Current, args: &Args) -> Result<u64> {
     }
 }
 
-/// sync(2)
+/// sync(2). There is nothing to write back: files of the sandbox's own are memory, and what is written to the host's is
+/// the host's at once.
 pub(super) fn sync(_cur: &mut Current, _args: &Args) -> Result<u64> {
     Ok(0)
 }
@@ -397,7 +407,7 @@ pub(super) fn syncfs(cur: &mut Current, args: &Args) -> Result<u64> {
     Ok(0)
 }
 
-/// readahead(2), and posix_fadvise(2) alike: advice that changes nothing.
+/// posix_fadvise(2): advice, which Linux need not take either.
 pub(super) fn fadvise64(cur: &mut Current, args: &Args) -> Result<u64> {
     let file = cur.file(args.fd(0))?;
     if args.uint(3) > 5 || args.long(2) < 0 {
@@ -409,7 +419,7 @@ pub(super) fn fadvise64(cur: &mut Current, args: &Args) -> Result<u64> {
     }
 }
 
-/// readahead(2)
+/// readahead(2): advice, too.
 pub(super) fn readahead(cur: &mut Current, args: &Args) -> Result<u64> {
     let file = cur.file(args.fd(0))?;
     if !file.readable() {

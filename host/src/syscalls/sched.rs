@@ -1,12 +1,17 @@
 //! Who a task is to the scheduler and to others: ids, process groups, policies, affinity.
 
 use super::Args;
+use super::args_time::to_timespec;
 use crate::abi::{Errno, Result};
 use crate::cred::Caps;
+use crate::kernel::sched::TIME_SLICE_NS;
 use crate::kernel::task::SchedPolicy;
 use crate::kernel::{Current, Task};
+use core::sync::atomic::Ordering;
+use linux_raw_sys::general::{RLIMIT_NICE, SCHED_FLAG_KEEP_PARAMS, SCHED_FLAG_KEEP_POLICY};
 use std::sync::Arc;
 
+const SCHED_OTHER: u32 = 0;
 const SCHED_FIFO: u32 = 1;
 const SCHED_RR: u32 = 2;
 const SCHED_BATCH: u32 = 3;
@@ -113,42 +118,74 @@ pub(super) fn sched_setaffinity(cur: &mut Current, args: &Args) -> Result<u64> {
     Ok(0)
 }
 
+/// Policies that can be had. Real-time ones are given to nobody, as in a control group without real-time bandwidth
+/// (CONFIG_RT_GROUP_SCHED): nothing here could keep what they promise.
 fn valid(policy: u32, priority: i32) -> Result<()> {
-    let real_time = matches!(policy, SCHED_FIFO | SCHED_RR);
-    let ok = match policy {
-        0 | SCHED_BATCH | SCHED_IDLE => priority == 0,
-        _ => real_time && (1..=99).contains(&priority),
-    };
-    if ok { Ok(()) } else { Err(Errno::EINVAL) }
+    match policy {
+        SCHED_OTHER | SCHED_BATCH | SCHED_IDLE if priority == 0 => Ok(()),
+        SCHED_FIFO | SCHED_RR if (1..=99).contains(&priority) => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
-fn set_policy(cur: &Current, pid: i32, change: impl FnOnce(SchedPolicy) -> SchedPolicy) -> Result<u64> {
+/// Whether the caller may make `task` as nice as that: nicer always, less nice down to RLIMIT_NICE.
+fn may_be_nice(cur: &Current, task: &Task, nice: i32) -> bool {
+    let limit = task.group.limits.lock().soft(RLIMIT_NICE);
+    nice >= task.policy.lock().nice || (20 - nice) as u64 <= limit || cur.cred().has(Caps::SYS_NICE)
+}
+
+fn set_policy(
+    cur: &Current,
+    pid: i32,
+    priority: i32,
+    change: impl FnOnce(SchedPolicy) -> SchedPolicy,
+) -> Result<u64> {
     let task = target(cur, pid)?;
-    let new = change(*task.policy.lock());
-    valid(new.policy, new.priority)?;
+    let old = *task.policy.lock();
+    let new = change(old);
+    let verdict = valid(new.policy, priority);
+    if verdict == Err(Errno::EINVAL) {
+        return Err(Errno::EINVAL);
+    }
     may_change(cur, &task)?;
-    if matches!(new.policy, SCHED_FIFO | SCHED_RR) && !cur.cred().has(Caps::SYS_NICE) {
+    let nicer = may_be_nice(cur, &task, new.nice)
+        && (old.policy != SCHED_IDLE || new.policy == SCHED_IDLE || may_be_nice(cur, &task, old.nice));
+    let privileged = cur.cred().has(Caps::SYS_NICE);
+    if !nicer || (old.reset_on_fork && !new.reset_on_fork && !privileged) {
         return Err(Errno::EPERM);
     }
+    verdict?;
     *task.policy.lock() = new;
     Ok(0)
 }
 
-pub(super) fn sched_setparam(cur: &mut Current, args: &Args) -> Result<u64> {
-    let priority = cur.mm().read_val::<i32>(args.addr(1))?;
-    set_policy(cur, args.int(0), |old| SchedPolicy { priority, ..old })
+/// `struct sched_param`.
+fn priority(cur: &Current, addr: u64) -> Result<i32> {
+    if addr == 0 { Err(Errno::EINVAL) } else { cur.mm().read_val(addr) }
 }
 
+pub(super) fn sched_setparam(cur: &mut Current, args: &Args) -> Result<u64> {
+    let priority = priority(cur, args.addr(1))?;
+    set_policy(cur, args.int(0), priority, |old| old)
+}
+
+/// Always 0: what policies other than the real-time ones have.
 pub(super) fn sched_getparam(cur: &mut Current, args: &Args) -> Result<u64> {
-    let priority = target(cur, args.int(0))?.policy.lock().priority;
-    cur.mm().write_val(args.addr(1), &priority)?;
+    if args.addr(1) == 0 {
+        return Err(Errno::EINVAL);
+    }
+    target(cur, args.int(0))?;
+    cur.mm().write_val(args.addr(1), &0i32)?;
     Ok(0)
 }
 
 pub(super) fn sched_setscheduler(cur: &mut Current, args: &Args) -> Result<u64> {
-    let priority = cur.mm().read_val::<i32>(args.addr(2))?;
+    if args.int(1) < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let priority = priority(cur, args.addr(2))?;
     let (policy, reset) = (args.uint(1) & !SCHED_RESET_ON_FORK, args.uint(1) & SCHED_RESET_ON_FORK != 0);
-    set_policy(cur, args.int(0), |old| SchedPolicy { policy, priority, reset_on_fork: reset, ..old })
+    set_policy(cur, args.int(0), priority, |old| SchedPolicy { policy, reset_on_fork: reset, ..old })
 }
 
 pub(super) fn sched_getscheduler(cur: &mut Current, args: &Args) -> Result<u64> {
@@ -158,35 +195,55 @@ pub(super) fn sched_getscheduler(cur: &mut Current, args: &Args) -> Result<u64> 
 
 /// `struct sched_attr`, first version.
 const SCHED_ATTR_SIZE: u32 = 48;
+/// Largest structure looked at.
+const SCHED_ATTR_MAX: u32 = 4096;
 
 pub(super) fn sched_getattr(cur: &mut Current, args: &Args) -> Result<u64> {
-    if args.uint(2) < SCHED_ATTR_SIZE || args.uint(3) != 0 {
+    let size = args.uint(2);
+    if args.addr(1) == 0 || !(SCHED_ATTR_SIZE..=SCHED_ATTR_MAX).contains(&size) || args.uint(3) != 0 {
         return Err(Errno::EINVAL);
     }
     let policy = *target(cur, args.int(0))?.policy.lock();
     let mut words = [0u64; 6];
     words[0] = u64::from(SCHED_ATTR_SIZE) | u64::from(policy.policy) << 32;
     words[1] = u64::from(policy.reset_on_fork);
-    words[2] = u64::from(policy.nice as u32) | (policy.priority as u64) << 32;
+    words[2] = u64::from(policy.nice as u32);
     cur.mm().write_val(args.addr(1), &words)?;
     Ok(0)
 }
 
 pub(super) fn sched_setattr(cur: &mut Current, args: &Args) -> Result<u64> {
-    let words = cur.mm().read_val::<[u64; 6]>(args.addr(1))?;
-    let size = words[0] as u32;
-    if size != 0 && size < SCHED_ATTR_SIZE || args.uint(2) != 0 {
+    const RESET_ON_FORK: u64 = 1;
+    const KEEP_POLICY: u64 = SCHED_FLAG_KEEP_POLICY as u64;
+    const KEEP_PARAMS: u64 = SCHED_FLAG_KEEP_PARAMS as u64;
+    if args.addr(1) == 0 || args.uint(2) != 0 {
         return Err(Errno::EINVAL);
     }
-    let (policy, nice) = ((words[0] >> 32) as u32, words[2] as i32);
-    let new = SchedPolicy {
-        policy,
-        priority: (words[2] >> 32) as i32,
-        nice,
-        reset_on_fork: words[1] & 1 != 0,
-        affinity: 0,
+    let size = match cur.mm().read_val::<u32>(args.addr(1))? {
+        0 => SCHED_ATTR_SIZE,
+        size => size,
     };
-    set_policy(cur, args.int(0), |old| SchedPolicy { affinity: old.affinity, ..new })
+    let known = (SCHED_ATTR_SIZE..=SCHED_ATTR_MAX).contains(&size);
+    let rest = if known { (size - SCHED_ATTR_SIZE) as usize } else { 0 };
+    let more: Vec<u8> = cur.mm().read_vec(args.addr(1) + u64::from(SCHED_ATTR_SIZE), rest)?;
+    if !known || more.iter().any(|byte| *byte != 0) {
+        // So that a program learns what is known here.
+        cur.mm().write_val(args.addr(1), &SCHED_ATTR_SIZE)?;
+        return Err(Errno::E2BIG);
+    }
+    let words = cur.mm().read_val::<[u64; 6]>(args.addr(1))?;
+    let (policy, flags) = ((words[0] >> 32) as u32, words[1]);
+    let (nice, priority) = ((words[2] as i32).clamp(-20, 19), (words[2] >> 32) as i32);
+    if (policy as i32) < 0 || flags & !(RESET_ON_FORK | KEEP_POLICY | KEEP_PARAMS) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (keep_policy, keep_params) = (flags & KEEP_POLICY != 0, flags & KEEP_PARAMS != 0);
+    set_policy(cur, args.int(0), if keep_params { 0 } else { priority }, |old| SchedPolicy {
+        policy: if keep_policy { old.policy } else { policy },
+        nice: if keep_params { old.nice } else { nice },
+        reset_on_fork: flags & RESET_ON_FORK != 0,
+        ..old
+    })
 }
 
 pub(super) fn sched_get_priority_max(_cur: &mut Current, args: &Args) -> Result<u64> {
@@ -206,9 +263,8 @@ fn priority_limit(policy: u32, real_time: u64) -> Result<u64> {
 }
 
 pub(super) fn sched_rr_get_interval(cur: &mut Current, args: &Args) -> Result<u64> {
-    let policy = target(cur, args.int(0))?.policy.lock().policy;
-    let interval = if policy == SCHED_FIFO { 0 } else { 4_000_000i64 };
-    cur.mm().write_val(args.addr(1), &[0, interval])?;
+    target(cur, args.int(0))?;
+    cur.mm().write_val(args.addr(1), &to_timespec(TIME_SLICE_NS))?;
     Ok(0)
 }
 
@@ -244,22 +300,69 @@ pub(super) fn getpriority(cur: &mut Current, args: &Args) -> Result<u64> {
 
 pub(super) fn setpriority(cur: &mut Current, args: &Args) -> Result<u64> {
     let nice = args.int(2).clamp(-20, 19);
+    let mut result = Ok(0);
     for task in by_priority_target(cur, args.int(0), args.int(1))? {
-        may_change(cur, &task)?;
-        if nice < task.policy.lock().nice && !cur.cred().has(Caps::SYS_NICE) {
-            return Err(Errno::EACCES);
+        if may_change(cur, &task).is_err() {
+            result = Err(Errno::EPERM);
+        } else if !may_be_nice(cur, &task, nice) {
+            result = Err(Errno::EACCES);
+        } else {
+            task.policy.lock().nice = nice;
         }
-        task.policy.lock().nice = nice;
     }
-    Ok(0)
+    result
 }
 
-/// Best effort, level 4: what everybody has.
-pub(super) fn ioprio_get(_cur: &mut Current, _args: &Args) -> Result<u64> {
-    Ok(2 << 13 | 4)
+/// Classes of I/O priorities are above 13 bits of level (linux/ioprio.h).
+const IOPRIO_SHIFT: u32 = 13;
+const IOPRIO_REAL_TIME: u32 = 1;
+const IOPRIO_BEST_EFFORT: u32 = 2;
+const IOPRIO_IDLE: u32 = 3;
+/// Levels in a class.
+const IOPRIO_LEVELS: u32 = 8;
+
+/// The tasks that an I/O priority is about: `IOPRIO_WHO_*` are one more than `PRIO_*`.
+fn by_io_target(cur: &Current, args: &Args) -> Result<Vec<Arc<Task>>> {
+    by_priority_target(cur, args.int(0).wrapping_sub(1), args.int(1))
 }
 
-pub(super) fn ioprio_set(_cur: &mut Current, _args: &Args) -> Result<u64> {
+/// A thread's own answer is what was set; among several, the best of what counts for them.
+pub(super) fn ioprio_get(cur: &mut Current, args: &Args) -> Result<u64> {
+    let tasks = by_io_target(cur, args)?;
+    let raw = |task: &Arc<Task>| u64::from(task.policy.lock().io_priority);
+    if args.int(0) - 1 == PRIO_PROCESS {
+        return tasks.first().map(raw).ok_or(Errno::ESRCH);
+    }
+    let effective = |task: &Arc<Task>| match raw(task) {
+        0 => {
+            let nice = task.policy.lock().nice;
+            u64::from(IOPRIO_BEST_EFFORT << IOPRIO_SHIFT | ((nice + 20) / 5) as u32)
+        }
+        set => set,
+    };
+    tasks.iter().map(effective).min().ok_or(Errno::ESRCH)
+}
+
+/// Kept, inherited and shown. There is no I/O scheduler that would look at it, as on most fast disks.
+pub(super) fn ioprio_set(cur: &mut Current, args: &Args) -> Result<u64> {
+    let (class, level) = (args.uint(2) >> IOPRIO_SHIFT, args.uint(2) & ((1 << IOPRIO_SHIFT) - 1));
+    match class {
+        IOPRIO_REAL_TIME if !cur.cred().has(Caps::SYS_NICE) && !cur.cred().has(Caps::SYS_ADMIN) => {
+            return Err(Errno::EPERM);
+        }
+        IOPRIO_REAL_TIME | IOPRIO_BEST_EFFORT if level < IOPRIO_LEVELS => {}
+        IOPRIO_IDLE => {}
+        0 if level == 0 => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    let own = cur.cred();
+    for task in by_io_target(cur, args)? {
+        let theirs = task.cred().uid.real;
+        if theirs != own.uid.effective && theirs != own.uid.real && !own.has(Caps::SYS_NICE) {
+            return Err(Errno::EPERM);
+        }
+        task.policy.lock().io_priority = args.uint(2) as u16;
+    }
     Ok(0)
 }
 
@@ -280,9 +383,17 @@ pub(super) fn membarrier(cur: &mut Current, args: &Args) -> Result<u64> {
     if args.uint(1) != 0 {
         return Err(Errno::EINVAL);
     }
+    let registered = &cur.task.group.membarriers;
     match args.int(0) {
         QUERY => Ok(ALL as u64),
-        REGISTER_GLOBAL_EXPEDITED | REGISTER_PRIVATE_EXPEDITED => Ok(0),
+        kind @ (REGISTER_GLOBAL_EXPEDITED | REGISTER_PRIVATE_EXPEDITED) => {
+            registered.fetch_or(kind as u32, Ordering::Relaxed);
+            Ok(0)
+        }
+        PRIVATE_EXPEDITED if registered.load(Ordering::Relaxed) & REGISTER_PRIVATE_EXPEDITED as u32 == 0 => {
+            Err(Errno::EPERM)
+        }
+        // Every CPU, whoever has registered for barriers of all processes.
         GLOBAL | GLOBAL_EXPEDITED | PRIVATE_EXPEDITED => {
             cur.kernel.sched.barrier();
             Ok(0)

@@ -1,10 +1,12 @@
 //! Clocks and sleeping.
 
 use super::Args;
-use super::args_time::{timespec, to_timespec, to_timeval};
+use super::args_time::{timespec, timeval, to_timespec, to_timeval};
 use crate::abi::{Errno, Result};
 use crate::kernel::Current;
+use crate::kernel::timers::TimerClock;
 use crate::time::{CLOCK_TICKS, NSEC_PER_SEC, monotonic_ns, realtime_ns, realtime_offset_ns};
+use std::sync::Arc;
 
 const CLOCK_REALTIME: i32 = 0;
 const CLOCK_MONOTONIC: i32 = 1;
@@ -31,20 +33,48 @@ pub(super) fn read(cur: &Current, clock: i32) -> Result<u64> {
         | CLOCK_BOOTTIME_ALARM => monotonic_ns(),
         CLOCK_PROCESS_CPUTIME_ID => cur.task.group.usage().cpu_ns,
         CLOCK_THREAD_CPUTIME_ID => cur.task.cpu_ns(),
-        ..0 => cpu_clock(cur, clock)?,
+        ..0 => cpu_clock(cur, clock)?.now(),
         _ => return Err(Errno::EINVAL),
     })
 }
 
+/// Whether one can wait for a clock. The ones that wake a sleeping machine need a device that is not here.
+pub(super) fn has_timers(clock: i32) -> bool {
+    !matches!(
+        clock,
+        CLOCK_MONOTONIC_RAW
+            | CLOCK_REALTIME_COARSE
+            | CLOCK_MONOTONIC_COARSE
+            | CLOCK_REALTIME_ALARM
+            | CLOCK_BOOTTIME_ALARM
+    )
+}
+
+/// What a timer for a clock goes by.
+pub(super) fn timer_clock(cur: &Current, clock: i32) -> Result<TimerClock> {
+    let task = &cur.task;
+    Ok(match clock {
+        CLOCK_REALTIME | CLOCK_TAI => TimerClock::Realtime,
+        CLOCK_PROCESS_CPUTIME_ID => TimerClock::Process(Arc::downgrade(&task.group)),
+        CLOCK_THREAD_CPUTIME_ID => TimerClock::Thread(Arc::downgrade(task)),
+        ..0 => cpu_clock(cur, clock)?,
+        _ => TimerClock::Wall,
+    })
+}
+
 /// A process's or thread's CPU clock: `~id << 3`, bit 2 says thread (include/linux/posix-timers.h).
-fn cpu_clock(cur: &Current, clock: i32) -> Result<u64> {
+fn cpu_clock(cur: &Current, clock: i32) -> Result<TimerClock> {
     // The low bits say which time of the process; this one would be a descriptor's clock.
     if clock & 3 == 3 {
         return Err(Errno::EINVAL);
     }
     let id = !(clock >> 3);
     let task = if id == 0 { cur.task.clone() } else { cur.kernel.task(id).ok_or(Errno::EINVAL)? };
-    Ok(if clock & 4 != 0 { task.cpu_ns() } else { task.group.usage().cpu_ns })
+    Ok(if clock & 4 != 0 {
+        TimerClock::Thread(Arc::downgrade(&task))
+    } else {
+        TimerClock::Process(Arc::downgrade(&task.group))
+    })
 }
 
 pub(super) fn clock_gettime(cur: &mut Current, args: &Args) -> Result<u64> {
@@ -66,11 +96,17 @@ pub(super) fn clock_getres(cur: &mut Current, args: &Args) -> Result<u64> {
 
 /// The sandbox's clocks are the host's: nobody inside may set them.
 pub(super) fn clock_settime(cur: &mut Current, args: &Args) -> Result<u64> {
-    read(cur, args.int(0))?;
+    let clock = args.int(0);
+    read(cur, clock)?;
+    if !matches!(clock, ..0 | CLOCK_REALTIME) {
+        return Err(Errno::EINVAL);
+    }
+    timespec(cur.mm(), args.addr(1))?.ok_or(Errno::EFAULT)?;
     Err(Errno::EPERM)
 }
 
-pub(super) fn settimeofday(_cur: &mut Current, _args: &Args) -> Result<u64> {
+pub(super) fn settimeofday(cur: &mut Current, args: &Args) -> Result<u64> {
+    timeval(cur.mm(), args.addr(0))?;
     Err(Errno::EPERM)
 }
 
@@ -111,13 +147,20 @@ pub(super) fn nanosleep(cur: &mut Current, args: &Args) -> Result<u64> {
 pub(super) fn clock_nanosleep(cur: &mut Current, args: &Args) -> Result<u64> {
     const TIMER_ABSTIME: i32 = 1;
     let clock = args.int(0);
-    if clock == CLOCK_THREAD_CPUTIME_ID || matches!(clock, CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE) {
+    if clock == CLOCK_THREAD_CPUTIME_ID || !has_timers(clock) {
         return Err(Errno::EOPNOTSUPP);
     }
     let now = read(cur, clock)?;
     let time = timespec(cur.mm(), args.addr(2))?.ok_or(Errno::EFAULT)?;
-    if args.int(1) & TIMER_ABSTIME == 0 {
+    let cpu_time = matches!(clock, ..0 | CLOCK_PROCESS_CPUTIME_ID);
+    if args.int(1) & TIMER_ABSTIME == 0 && !cpu_time {
         return sleep_until(cur, monotonic_ns().saturating_add(time), args.addr(3));
+    }
+    if cpu_time {
+        let absolute = args.int(1) & TIMER_ABSTIME != 0;
+        let until = if absolute { time } else { now.saturating_add(time) };
+        let remaining = if absolute { 0 } else { args.addr(3) };
+        return sleep_through(cur, timer_clock(cur, clock)?, until, remaining, absolute);
     }
     let deadline = match clock {
         CLOCK_REALTIME | CLOCK_REALTIME_ALARM | CLOCK_TAI => time.saturating_sub(realtime_offset_ns()),
@@ -127,6 +170,34 @@ pub(super) fn clock_nanosleep(cur: &mut Current, args: &Args) -> Result<u64> {
         Err(Errno::ETIMEDOUT) => Ok(0),
         Err(_) => Err(Errno::ERESTARTNOHAND),
         Ok(value) => Ok(value),
+    }
+}
+
+/// Sleeps while others use CPU time.
+fn sleep_through(
+    cur: &mut Current,
+    clock: TimerClock,
+    until: u64,
+    remaining: u64,
+    absolute: bool,
+) -> Result<u64> {
+    loop {
+        let left = until.saturating_sub(clock.now());
+        if left == 0 {
+            return Ok(0);
+        }
+        let next = monotonic_ns().saturating_add(clock.soonest(left, cur.kernel.sched.worker_count()));
+        match cur.wait_on(&[], Some(next), &mut || None::<u64>) {
+            Err(Errno::ETIMEDOUT) => {}
+            _ if absolute => return Err(Errno::ERESTARTNOHAND),
+            _ => {
+                if remaining != 0 {
+                    cur.mm().write_val(remaining, &to_timespec(left))?;
+                }
+                let rest = move |cur: &mut Current| sleep_through(cur, clock, until, remaining, false);
+                return Err(cur.restart_with(Box::new(rest)));
+            }
+        }
     }
 }
 

@@ -5,11 +5,10 @@ use super::args_time::{timespec, timeval, to_timespec, to_timeval};
 use crate::abi::{Errno, Result};
 use crate::kernel::Current;
 use crate::kernel::signal::NSIG;
-use crate::kernel::timers::{Notify, TimerValue};
+use crate::kernel::timers::{Notify, TimerValue, When};
 use crate::mm::Mm;
-use crate::time::{NSEC_PER_SEC, monotonic_ns, realtime_offset_ns};
+use crate::time::NSEC_PER_SEC;
 
-const CLOCK_REALTIME: i32 = 0;
 const CLOCK_MAX: i32 = 11;
 
 fn read_timevals(mm: &Mm, addr: u64) -> Result<TimerValue> {
@@ -79,11 +78,14 @@ pub(super) fn timer_create(cur: &mut Current, args: &Args) -> Result<u64> {
     if clock > CLOCK_MAX || super::time::read(cur, clock).is_err() {
         return Err(Errno::EINVAL);
     }
+    if !super::time::has_timers(clock) {
+        return Err(Errno::EOPNOTSUPP);
+    }
     let notify = match args.addr(1) {
         0 => None,
         addr => Some(read_sigevent(cur.mm(), addr)?),
     };
-    let id = cur.create_timer(clock, notify)?;
+    let id = cur.create_timer(super::time::timer_clock(cur, clock)?, notify)?;
     if let Err(errno) = cur.mm().write_val(args.addr(2), &id) {
         cur.delete_timer(id)?;
         return Err(errno);
@@ -99,14 +101,12 @@ pub(super) fn timer_settime(cur: &mut Current, args: &Args) -> Result<u64> {
     }
     let interval = timespec(cur.mm(), addr)?.unwrap_or(0);
     let value = timespec(cur.mm(), addr.wrapping_add(16))?.unwrap_or(0);
-    let clock = cur.timer_clock(id)?;
-    let deadline = match value {
-        0 => None,
-        _ if args.int(1) & TIMER_ABSTIME == 0 => Some(monotonic_ns().saturating_add(value)),
-        _ if clock == CLOCK_REALTIME => Some(value.saturating_sub(realtime_offset_ns())),
-        _ => Some(value),
+    let when = match value {
+        0 => When::Never,
+        _ if args.int(1) & TIMER_ABSTIME == 0 => When::After(value),
+        _ => When::At(value),
     };
-    let old = cur.set_timer(id, deadline, interval)?;
+    let old = cur.set_timer(id, when, interval)?;
     if args.addr(3) != 0 {
         write_timespecs(cur.mm(), args.addr(3), old)?;
     }

@@ -36,6 +36,11 @@ pub(crate) fn run(words: &[&str]) {
             print!("{}", crate::seccomp::confinement());
         }
         ["ids"] => println!("uid {} effective {}", sys!(libc::SYS_getuid), sys!(libc::SYS_geteuid)),
+        ["personality"] => println!("{:#x}", sys!(libc::SYS_personality, 0xffff_ffff_u32)),
+        ["places"] => {
+            println!("{:#x} {:#x} {:#x}", &raw const words as i64, sys!(libc::SYS_brk, 0), sys::memory(4096));
+        }
+        ["membarrier"] => sys::report("not registered", sys!(libc::SYS_membarrier, 8, 0, 0)),
         ["bug"] => others_survive_a_bug(),
         ["descriptors"] => out_of_descriptors(),
         ["memory"] => out_of_memory(),

@@ -8,6 +8,8 @@ pub(crate) const CASES: &[Case] = &[
     ("limit_file_size", file_size),
     ("limit_memory", memory),
     ("limit_get_set", get_set),
+    ("limit_cpu_time", cpu_time),
+    ("limit_processes", processes),
 ];
 
 fn set(kind: u32, soft: u64, hard: u64) -> i64 {
@@ -104,6 +106,72 @@ fn get_set() {
         report("set", sys!(libc::SYS_prlimit64, pid, libc::RLIMIT_CPU, limit.as_ptr(), 0));
         sys::close(write_end);
         println!("{}", sys::wait(pid));
+        0
+    });
+}
+
+fn cpu_time() {
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+    static TOLD: AtomicU32 = AtomicU32::new(0);
+    extern "C" fn told(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+        TOLD.fetch_add(1, SeqCst);
+    }
+    let work = || -> i32 {
+        loop {
+            std::hint::spin_loop();
+        }
+    };
+    let soft = sys::fork(|| {
+        set(libc::RLIMIT_CORE, 0, 0);
+        set(libc::RLIMIT_CPU, 1, 10);
+        // Inherited: the child is the one that works.
+        let child = sys::fork(work);
+        println!("{}", sys::wait(child));
+        0
+    });
+    println!("{}", sys::wait(soft));
+    let hard = sys::fork(|| {
+        sys::handle(libc::SIGXCPU, told, 0);
+        set(libc::RLIMIT_CPU, 1, 2);
+        let pid = sys::fork(|| {
+            while TOLD.load(SeqCst) == 0 {
+                std::hint::spin_loop();
+            }
+            println!("told, soft limit {}", get(libc::RLIMIT_CPU)[0]);
+            sys::flush();
+            work()
+        });
+        println!("{}", sys::wait(pid));
+        0
+    });
+    println!("{}", sys::wait(hard));
+}
+
+fn processes() {
+    in_child("user", || {
+        // An id of its own, so that nobody else counts.
+        sys!(libc::SYS_setresuid, 54_321, 54_321, 54_321);
+        report("set", set(libc::RLIMIT_NPROC, 2, 2));
+        let (read_end, write_end) = sys::pipe(0);
+        let wait = || {
+            sys::close(write_end);
+            sys::read(read_end, 1);
+            0
+        };
+        let first = sys::fork(wait);
+        // It fails; a child would end at once.
+        let second = sys!(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0);
+        if second == 0 {
+            sys::exit(0);
+        }
+        report("one more", second.min(0));
+        sys::close(write_end);
+        println!("{}", sys::wait(first));
+        0
+    });
+    in_child("root", || {
+        report("set", set(libc::RLIMIT_NPROC, 1, 1));
+        in_child("one more", || 7);
         0
     });
 }

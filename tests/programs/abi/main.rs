@@ -14,6 +14,7 @@ mod sys;
 mod calls;
 mod child;
 mod code;
+mod controls;
 mod credentials;
 mod events;
 #[expect(unsafe_code, reason = "faults are provoked with bad pointers and instructions")]
@@ -27,11 +28,12 @@ mod garbage;
 #[expect(unsafe_code, reason = "signal frames are filled with nonsense")]
 mod hostile;
 mod limits;
-mod memory;
 #[expect(unsafe_code, reason = "the C library's mutexes are under test")]
 mod locks;
+mod memory;
 mod misc;
 mod names;
+mod options;
 mod pipes;
 mod process;
 #[expect(unsafe_code, reason = "every register is loaded and stored by assembly")]
@@ -64,12 +66,14 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("events", events::CASES),
     ("sockets", sockets::CASES),
     ("threads", threads::CASES),
+    ("locks", locks::CASES),
     ("time", time::CASES),
     ("limits", limits::CASES),
-    ("locks", locks::CASES),
     ("credentials", credentials::CASES),
     ("seccomp", seccomp::CASES),
     ("misc", misc::CASES),
+    ("controls", controls::CASES),
+    ("options", options::CASES),
 ];
 
 /// Seconds after which a case that hangs is killed.

@@ -1,7 +1,7 @@
 //! Clocks, sleeping, timers.
 
 use crate::Case;
-use crate::sys::{self, report};
+use crate::sys::{self, in_child, report};
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,12 @@ pub(crate) const CASES: &[Case] = &[
     ("time_cpu", cpu),
     ("time_short_beside_long", short_beside_long),
     ("time_times", times),
+    ("time_of_nobody", settings),
+    ("time_clocks_without_timers", without_timers),
+    ("time_cpu_timers", cpu_timers),
+    ("time_cpu_timer_of_a_thread", cpu_timer_of_a_thread),
+    ("time_sleep_through_work", sleep_through_work),
+    ("time_absolute", absolute),
 ];
 
 fn now(clock: i32) -> (i64, [i64; 2]) {
@@ -163,4 +169,110 @@ fn times() {
     report("getrusage", sys!(libc::SYS_getrusage, 0, usage.as_mut_ptr()));
     report("children", sys!(libc::SYS_getrusage, -1, usage.as_mut_ptr()));
     report("bad", sys!(libc::SYS_getrusage, 5, usage.as_mut_ptr()));
+}
+
+/// As a user, who may not: the arguments are looked at first.
+fn settings() {
+    in_child("user", || {
+        sys!(libc::SYS_setresuid, 1000, 1000, 1000);
+        let (now, bad) = ([0_i64, 0], [0_i64, 2_000_000_000]);
+        for clock in [libc::CLOCK_REALTIME, libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME, 99] {
+            report("set", sys!(libc::SYS_clock_settime, clock, now.as_ptr()));
+        }
+        report("set CPU time", sys!(libc::SYS_clock_settime, 2, now.as_ptr()));
+        report("nowhere", sys!(libc::SYS_clock_settime, 0, 8));
+        report("settimeofday", sys!(libc::SYS_settimeofday, now.as_ptr(), 0));
+        report("bad", sys!(libc::SYS_settimeofday, bad.as_ptr(), 0));
+        report("nowhere", sys!(libc::SYS_settimeofday, 8, 0));
+        0
+    });
+}
+
+fn without_timers() {
+    let (time, mut id) = ([0_i64, 1], -1_i32);
+    for clock in [libc::CLOCK_MONOTONIC_RAW, libc::CLOCK_REALTIME_COARSE, libc::CLOCK_MONOTONIC_COARSE] {
+        report("sleep", sys!(libc::SYS_clock_nanosleep, clock, 0, time.as_ptr(), 0));
+        report("timer", sys!(libc::SYS_timer_create, clock, 0, &raw mut id));
+    }
+}
+
+/// Uses so much CPU time, however busy the machine is.
+fn work(time: Duration) {
+    let used = || {
+        let [sec, ns] = now(libc::CLOCK_THREAD_CPUTIME_ID).1;
+        Duration::new(sec as u64, ns as u32)
+    };
+    let start = used();
+    while used() - start < time {
+        (0..1000).for_each(|_| std::hint::spin_loop());
+    }
+}
+
+fn cpu_timers() {
+    for (which, signal) in [(libc::ITIMER_PROF, libc::SIGPROF), (libc::ITIMER_VIRTUAL, libc::SIGVTALRM)] {
+        sys::handle(signal, ring, libc::SA_RESTART);
+        RUNG.store(0, SeqCst);
+        let arm = |us: i64| sys!(libc::SYS_setitimer, which, [0, us, 0, us].as_ptr(), 0);
+        report("set", arm(40_000));
+        // No CPU time passes in sleep.
+        std::thread::sleep(Duration::from_millis(200));
+        println!("asleep: {}", RUNG.load(SeqCst));
+        let mut left = [0_i64; 4];
+        sys!(libc::SYS_getitimer, which, left.as_mut_ptr());
+        println!("left {} {}", left[2] == 0 && (1..=50_000).contains(&left[3]), left[1]);
+        // Linux counts this time by its ticks, of which a busy machine loses some.
+        (0..80).take_while(|_| RUNG.load(SeqCst) < 3).for_each(|_| work(Duration::from_millis(50)));
+        println!("at work: {}", RUNG.load(SeqCst) >= 3);
+        report("disarm", arm(0));
+    }
+}
+
+fn cpu_timer_of_a_thread() {
+    sys::handle(libc::SIGUSR1, ring, libc::SA_RESTART);
+    let mut event = [0_u64; 8];
+    event[1] = libc::SIGUSR1 as u64;
+    let mut id = -1_i32;
+    report("create", sys!(libc::SYS_timer_create, 3, event.as_ptr(), &raw mut id));
+    RUNG.store(0, SeqCst);
+    let time = [0_i64, 0, 0, 50_000_000];
+    report("set", sys!(libc::SYS_timer_settime, id, 0, time.as_ptr(), 0));
+    std::thread::spawn(|| work(Duration::from_millis(250))).join().expect("a thread");
+    println!("another works: {}", RUNG.load(SeqCst));
+    work(Duration::from_millis(400));
+    println!("it works: {}", RUNG.load(SeqCst));
+    report("delete", sys!(libc::SYS_timer_delete, id));
+}
+
+fn sleep_through_work() {
+    let time = [0_i64, 60_000_000];
+    let worker = std::thread::spawn(|| work(Duration::from_millis(400)));
+    let before = now(libc::CLOCK_PROCESS_CPUTIME_ID).1;
+    report("sleep", sys!(libc::SYS_clock_nanosleep, 2, 0, time.as_ptr(), 0));
+    let after = now(libc::CLOCK_PROCESS_CPUTIME_ID).1;
+    let ns = |time: [i64; 2]| time[0] * 1_000_000_000 + time[1];
+    println!("long enough {}", ns(after) - ns(before) >= 60_000_000);
+    report("until then", sys!(libc::SYS_clock_nanosleep, 2, libc::TIMER_ABSTIME, before.as_ptr(), 0));
+    worker.join().expect("a thread");
+}
+
+fn absolute() {
+    sys::handle(libc::SIGUSR1, ring, libc::SA_RESTART);
+    let mut event = [0_u64; 8];
+    event[1] = libc::SIGUSR1 as u64;
+    for clock in [libc::CLOCK_REALTIME, libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME, libc::CLOCK_TAI] {
+        let mut id = -1_i32;
+        sys!(libc::SYS_timer_create, clock, event.as_ptr(), &raw mut id);
+        RUNG.store(0, SeqCst);
+        let start = Instant::now();
+        let [sec, ns] = now(clock).1;
+        let ns = ns + 100_000_000;
+        let time = [0, 0, sec + ns / 1_000_000_000, ns % 1_000_000_000];
+        report("set", sys!(libc::SYS_timer_settime, id, libc::TIMER_ABSTIME, time.as_ptr(), 0));
+        while RUNG.load(SeqCst) == 0 && start.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let took = start.elapsed();
+        println!("{}", took >= Duration::from_millis(95) && took < Duration::from_secs(3));
+        sys!(libc::SYS_timer_delete, id);
+    }
 }

@@ -26,6 +26,8 @@ const FAMILIES: &[&str] = &[
     "credentials",
     "seccomp",
     "misc",
+    "controls",
+    "options",
 ];
 
 /// One case per family: the program says the same in both worlds.

@@ -17,8 +17,8 @@ const DEVPTS_MAGIC: u64 = 0x1cd1;
 /// Most terminals (kernel.pty.max).
 const MAX: u32 = 4096;
 
-/// A terminal, and user and group of its slave's node.
-type Entry = (Arc<Pty>, u32, u32);
+/// A terminal, and its slave's node: there is one as long as the terminal, so that what chmod(2) does to it stays.
+type Entry = (Arc<Pty>, Arc<Node>);
 
 /// All terminals of a sandbox.
 #[derive(Default)]
@@ -53,13 +53,17 @@ impl PtyTable {
                 slaves: 0,
                 used: false,
                 locked: true,
+                exclusive: false,
                 window: [0; 8],
             }),
             master: WaitQueue::new(),
             slave: WaitQueue::new(),
             table: Arc::downgrade(self),
         });
-        all.insert(index, (pty.clone(), uid, gid));
+        let mut meta = Meta::new(Kind::Char, SLAVE_INO + u64::from(index), 0o620).owned(uid, gid);
+        meta.rdev = makedev(SLAVE_MAJOR, index);
+        let node = Arc::new(Node { meta, table: Arc::downgrade(self), slave: Some(index) });
+        all.insert(index, (pty.clone(), node));
         Ok(Arc::new(Master(pty)))
     }
 
@@ -78,7 +82,7 @@ impl PtyTable {
     /// # Errors
     /// ENXIO if there is none, EIO while it is locked.
     pub fn open_slave(&self, index: u32, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
-        let pty = self.all.lock().get(&index).map(|(pty, _, _)| pty.clone()).ok_or(Errno::ENXIO)?;
+        let pty = self.all.lock().get(&index).map(|(pty, _)| pty.clone()).ok_or(Errno::ENXIO)?;
         Slave::open(&pty, how)
     }
 
@@ -101,7 +105,7 @@ pub fn root(table: &Arc<PtyTable>) -> Arc<Dentry> {
     let root = Root {
         meta: Meta::new(Kind::Dir, next_ino(), 0o755),
         table: table.clone(),
-        ptmx: Arc::new(Node { meta: ptmx, table: table.clone(), slave: None }),
+        ptmx: Arc::new(Node { meta: ptmx, table: Arc::downgrade(table), slave: None }),
     };
     Dentry::root(&Superblock::volatile(makedev(0, 25), "devpts", DEVPTS_MAGIC), Arc::new(root), b"/")
 }
@@ -115,20 +119,12 @@ struct Root {
 /// A device node in /dev/pts: ptmx, or a slave.
 struct Node {
     meta: Meta,
-    table: Arc<PtyTable>,
+    table: Weak<PtyTable>,
     slave: Option<u32>,
 }
 
 /// Inode numbers of slaves.
 const SLAVE_INO: u64 = 1 << 24;
-
-impl Root {
-    fn slave(&self, index: u32, uid: u32, gid: u32) -> Arc<Node> {
-        let mut meta = Meta::new(Kind::Char, SLAVE_INO + u64::from(index), 0o620).owned(uid, gid);
-        meta.rdev = makedev(SLAVE_MAJOR, index);
-        Arc::new(Node { meta, table: self.table.clone(), slave: Some(index) })
-    }
-}
 
 impl Inode for Root {
     fn meta(&self) -> &Meta {
@@ -140,8 +136,8 @@ impl Inode for Root {
         }
         let index = std::str::from_utf8(name).ok().and_then(|name| name.parse::<u32>().ok());
         let Some(index) = index.filter(|index| index.to_string().as_bytes() == name) else { return Ok(None) };
-        let found = self.table.all.lock().get(&index).map(|(_, uid, gid)| (*uid, *gid));
-        Ok(found.map(|(uid, gid)| self.slave(index, uid, gid) as Arc<dyn Inode>))
+        let found = self.table.all.lock().get(&index).map(|(_, node)| node.clone());
+        Ok(found.map(|node| node as Arc<dyn Inode>))
     }
     fn list(&self) -> Result<Arc<[ListEntry]>> {
         let mut all = vec![ListEntry { name: (*b"ptmx").into(), ino: self.ptmx.meta.ino, kind: Kind::Char }];
@@ -167,9 +163,10 @@ impl Inode for Node {
         &self.meta
     }
     fn open(self: Arc<Self>, _path: &Path, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        let table = self.table.upgrade().ok_or(Errno::EIO)?;
         match self.slave {
-            Some(index) => self.table.open_slave(index, how),
-            None => self.table.open_master(how),
+            Some(index) => table.open_slave(index, how),
+            None => table.open_master(how),
         }
     }
     fn can_setattr(&self) -> Result<()> {

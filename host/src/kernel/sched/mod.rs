@@ -47,6 +47,8 @@ const PATIENCE_NS: u64 = 50_000;
 const ROUND_NS: u64 = 20 * NSEC_PER_MSEC;
 /// How old a time slice may be that goes on for the next task.
 const OLD_SLICE_NS: u64 = SLICE_NS / 4;
+/// The time slice of a task for which many wait, ns: what sched_rr_get_interval(2) says.
+pub const TIME_SLICE_NS: u64 = SLICE_NS;
 /// Idle workers are a bit mask.
 const MAX_WORKERS: usize = 64;
 

@@ -3,7 +3,8 @@
 use crate::abi::Errno;
 use crate::mm::testing::{FakePlatform, alone};
 use crate::mm::{
-    Advice, FaultSignal, IoDst, IoSrc, Iovec, Layout, MapFlags, MapRequest, Mm, PAGE_SIZE, VmFlags, frames,
+    Advice, FaultSignal, IoDst, IoSrc, Iovec, Layout, Locking, MapFlags, MapRequest, Mm, PAGE_SIZE, VmFlags,
+    frames,
 };
 use crate::platform::{Access, Platform, Prot};
 use ring0::layout;
@@ -12,6 +13,7 @@ use std::sync::atomic::Ordering;
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
 const BASE: u64 = 0x7f00_0000_0000;
+const LOCKING: Locking = Locking { on_fault: false, unlimited: false };
 
 fn space() -> Arc<Mm> {
     let mm = Mm::new(&FakePlatform::create(true)).unwrap();
@@ -54,7 +56,7 @@ fn windows_cannot_be_made_accessible() {
             assert_eq!(mm.write_val(end - 1, &0u8), Err(Errno::EFAULT));
             let child = mm.fork().unwrap();
             assert_eq!(child.read_val::<u8>(start), Err(Errno::EFAULT));
-            assert_eq!(mm.madvise(addr, len, Advice::DontNeed), Ok(()));
+            assert_eq!(mm.madvise(addr, len, Advice::DontNeed { locked: false }), Ok(()));
             assert_eq!(mm.munmap(addr, len), Ok(()));
         }
         // What grows does not grow into them either.
@@ -138,13 +140,13 @@ fn limits_are_errors() {
     assert_eq!(mm.mprotect(at, 0x5000, RW), Err(Errno::ENOMEM));
     let mm = space();
     mm.limits().memlock.store(0x2000, Ordering::Relaxed);
-    let locked = MapRequest { vm: VmFlags::LOCKED, ..MapRequest::anonymous(0x3000, RW) };
-    assert_eq!(mm.mmap(locked), Err(Errno::EAGAIN));
+    assert_eq!(mm.may_map_locked(0x3000, true), Err(Errno::EAGAIN));
+    assert_eq!((mm.may_map_locked(0x2000, true), mm.may_map_locked(0x3000, false)), (Ok(()), Ok(())));
     let at = mm.mmap(MapRequest::anonymous(0x3000, RW)).unwrap();
-    assert_eq!(mm.mlock(at, 0x3000, true, false), Err(Errno::ENOMEM));
-    assert_eq!(mm.mlock(at, 0x2000, true, false), Ok(()));
+    assert_eq!(mm.mlock(at, 0x3000, Some(LOCKING)), Err(Errno::ENOMEM));
+    assert_eq!(mm.mlock(at, 0x2000, Some(LOCKING)), Ok(()));
     assert_eq!((mm.locked(), mm.resident()), (0x2000, 0x2000));
-    assert_eq!(mm.madvise(at, 0x1000, Advice::DontNeed), Err(Errno::EINVAL));
+    assert_eq!(mm.madvise(at, 0x1000, Advice::DontNeed { locked: false }), Err(Errno::EINVAL));
     mm.munmap(at, 0x3000).unwrap();
     assert_eq!(mm.locked(), 0);
 }
@@ -164,7 +166,7 @@ fn memory_full_is_an_error_for_the_program() {
     }
     let full = mm.handle_fault(at + page * PAGE_SIZE, Access::Write);
     let refused = mm.mmap(MapRequest::anonymous(1 << 40, RW));
-    let freed = mm.madvise(at, PAGE_SIZE, Advice::DontNeed);
+    let freed = mm.madvise(at, PAGE_SIZE, Advice::DontNeed { locked: false });
     let again = mm.write_val(at + page * PAGE_SIZE, &1u8);
     frames::set_limit_bytes(limit);
     assert_eq!(page, 4);

@@ -157,7 +157,7 @@ impl World {
             }
             75..80 => {
                 let expected = (start..start + len).all(|page| model.contains_key(&page));
-                assert_eq!(mm.madvise(addr, bytes, Advice::DontNeed).is_ok(), expected);
+                assert_eq!(mm.madvise(addr, bytes, Advice::DontNeed { locked: false }).is_ok(), expected);
                 for (_, page) in model.range_mut(start..start + len) {
                     page.content = page.origin;
                 }
