@@ -48,13 +48,27 @@ struct Header {
     pad2: u32,
 }
 
-fn deadline(ns: u64) -> Option<u64> {
+pub(super) fn deadline(ns: u64) -> Option<u64> {
     (ns > 0).then(|| crate::time::monotonic_ns().saturating_add(ns))
 }
 
+/// When a read from a socket that starts now gives up (SO_RCVTIMEO).
+pub(super) fn receive_deadline(file: &File) -> Option<u64> {
+    of(file).ok().and_then(|socket| deadline(socket.options.lock().receive_timeout))
+}
+
 /// A timeout set by an option looks like a non-blocking socket (socket(7)).
-fn timed_out(errno: Errno) -> Errno {
+pub(super) fn timed_out(errno: Errno) -> Errno {
     if errno == Errno::ETIMEDOUT { Errno::EAGAIN } else { errno }
+}
+
+/// write(2) on a socket.
+pub(super) fn write(cur: &mut Current, file: &Arc<File>, src: &mut IoSrc<'_>, nowait: bool) -> Result<u64> {
+    if !file.writable() {
+        return Err(Errno::EBADF);
+    }
+    let extra = Extra { creds: creds(cur), ..Extra::default() };
+    send(cur, file, src, None, extra, if nowait { MSG_DONTWAIT } else { 0 })
 }
 
 fn send(
@@ -62,7 +76,7 @@ fn send(
     file: &Arc<File>,
     src: &mut IoSrc<'_>,
     to: Option<Arc<UnixSocket>>,
-    extra: &Extra,
+    mut extra: Extra,
     flags: u32,
 ) -> Result<u64> {
     if flags & MSG_OOB != 0 {
@@ -71,17 +85,15 @@ fn send(
     let socket = of(file)?;
     let nowait = flags & MSG_DONTWAIT != 0 || file.nonblocking();
     let until = deadline(socket.options.lock().send_timeout);
-    let mut extra = extra.clone();
     let mut done = 0;
     loop {
-        let result = match socket.send(src, to.as_ref(), &extra) {
+        let result = match socket.send(src, to.as_ref(), &mut extra) {
             Err(Errno::EAGAIN) if !nowait => {
-                let queue = to.as_ref().map_or(socket.send_queue(), |to| to.send_queue());
-                let mut ready = || match socket.send(src, to.as_ref(), &extra) {
+                let mut ready = || match socket.send(src, to.as_ref(), &mut extra) {
                     Err(Errno::EAGAIN) => None,
                     result => Some(result),
                 };
-                cur.wait_on(&[(queue, WRITABLE)], until, &mut ready)
+                cur.wait_on(&[(socket.queue(), WRITABLE)], until, &mut ready)
                     .map_err(timed_out)
                     .and_then(|result| result)
             }
@@ -90,15 +102,14 @@ fn send(
         match result {
             Ok(count) => {
                 done += count as u64;
-                // Files go with the first byte only.
-                extra.files.clear();
-                if src.remaining() == 0 || socket.kind != Kind::Stream || count == 0 {
+                if src.remaining() == 0 || socket.kind != Kind::Stream || nowait {
                     return Ok(done);
                 }
             }
             Err(_) if done > 0 => return Ok(done),
             Err(Errno::EPIPE) => {
-                if flags & MSG_NOSIGNAL == 0 && socket.kind != Kind::Datagram {
+                // Streams only (unix_stream_sendmsg); messages have no signal, those of connections neither.
+                if flags & MSG_NOSIGNAL == 0 && socket.kind == Kind::Stream {
                     raise(cur, SIGPIPE);
                 }
                 return Err(Errno::EPIPE);
@@ -113,7 +124,7 @@ fn destination(cur: &Current, socket: &UnixSocket, addr: u64, len: u32) -> Resul
         return Ok(None);
     }
     if socket.kind == Kind::Stream {
-        return Err(if socket.peer_creds().is_some() { Errno::EISCONN } else { Errno::EOPNOTSUPP });
+        return Err(if socket.is_connected() { Errno::EISCONN } else { Errno::EOPNOTSUPP });
     }
     if socket.kind == Kind::SeqPacket {
         return Ok(None);
@@ -131,7 +142,7 @@ pub(super) fn sendto(cur: &mut Current, args: &Args) -> Result<u64> {
     let to = destination(cur, of(&file)?, args.addr(4), args.uint(5))?;
     let mm = cur.mm().clone();
     let extra = Extra { creds: creds(cur), ..Extra::default() };
-    send(cur, &file, &mut IoSrc::user(&mm, args.addr(1), args.addr(2)), to, &extra, args.uint(3))
+    send(cur, &file, &mut IoSrc::user(&mm, args.addr(1), args.addr(2)), to, extra, args.uint(3))
 }
 
 fn read_word(bytes: &[u8], at: usize) -> i32 {
@@ -198,7 +209,7 @@ fn send_header(cur: &mut Current, file: &Arc<File>, addr: u64, flags: u32) -> Re
     let iovecs = mm.read_iovecs(header.iov, header.iov_len).map_err(too_long)?;
     let to = destination(cur, of(file)?, header.name, header.name_len)?;
     let extra = control(cur, &header)?;
-    send(cur, file, &mut IoSrc::user_iovecs(&mm, &iovecs), to, &extra, flags)
+    send(cur, file, &mut IoSrc::user_iovecs(&mm, &iovecs), to, extra, flags)
 }
 
 fn too_long(errno: Errno) -> Errno {
@@ -247,7 +258,7 @@ fn receive(cur: &mut Current, file: &Arc<File>, dst: &mut IoDst<'_>, flags: u32)
                     Err(Errno::EAGAIN) => None,
                     result => Some(result),
                 };
-                cur.wait_on(&[(socket.send_queue(), READABLE)], until, &mut ready)
+                cur.wait_on(&[(socket.queue(), READABLE)], until, &mut ready)
                     .map_err(timed_out)
                     .and_then(|result| result)
             }
@@ -280,10 +291,11 @@ pub(super) fn recvfrom(cur: &mut Current, args: &Args) -> Result<u64> {
     let flags = args.uint(3);
     let got = receive(cur, &file, &mut IoDst::user(&mm, args.addr(1), args.addr(2)), flags)?;
     let socket = of(&file)?;
-    if socket.kind == Kind::Datagram {
-        put_address(&mm, got.from.as_deref(), args.addr(4), args.addr(5))?;
-    } else if args.addr(4) != 0 && args.addr(5) != 0 {
-        mm.write_val(args.addr(5), &0u32)?;
+    match &got.from {
+        Some(from) => put_address(&mm, Some(from), args.addr(4), args.addr(5))?,
+        // A sender without a name has no address, not even a family.
+        None if args.addr(4) != 0 => mm.write_val(args.addr(5), &0u32)?,
+        None => {}
     }
     let whole = flags & MSG_TRUNC != 0 && socket.kind != Kind::Stream;
     Ok(if whole { got.full } else { got.count } as u64)
@@ -355,10 +367,7 @@ fn receive_header(cur: &mut Current, file: &Arc<File>, addr: u64, flags: u32) ->
     if !out.is_empty() {
         mm.write(header.control, &out)?;
     }
-    let name = match (&got.from, socket.kind) {
-        (Some(name), Kind::Datagram) => raw_address(Some(name)),
-        _ => Vec::new(),
-    };
+    let name = got.from.as_deref().map_or_else(Vec::new, |name| raw_address(Some(name)));
     if header.name != 0 {
         mm.write(header.name, &name[..name.len().min(header.name_len as usize)])?;
     }

@@ -1,6 +1,7 @@
 //! read, write and their variants; lseek; truncate; sync.
 
 use super::Args;
+use super::message::{receive_deadline, timed_out};
 use super::names::{Names, only, path_arg, raise};
 use crate::abi::{Errno, Result};
 use crate::fs::signalfd::SignalFd;
@@ -91,6 +92,9 @@ fn read_waiting(cur: &mut Current, file: &Arc<File>, addr: u64, len: u64) -> Res
         Err(errno) => return Err(errno),
     }
     let mm = cur.mm().clone();
+    if file.names_writer() && receive_deadline(file).is_some() {
+        return read_slow(cur, file, &mut IoDst::user(&mm, addr, len), None);
+    }
     let mut attempt = || match ops.read(&mut IoDst::user(&mm, addr, len), None) {
         Err(Errno::EAGAIN) => None,
         other => Some(other),
@@ -112,7 +116,8 @@ fn read_slow(cur: &mut Current, file: &Arc<File>, dst: &mut IoDst<'_>, offset: O
             other => Some(other),
         }
     };
-    Ok(cur.wait_on(&[(queue, READABLE)], None, &mut attempt)?? as u64)
+    let until = if file.names_writer() { receive_deadline(file) } else { None };
+    Ok(cur.wait_on(&[(queue, READABLE)], until, &mut attempt).map_err(timed_out)?? as u64)
 }
 
 /// Reads, waiting unless the file or the call says not to.
@@ -143,6 +148,9 @@ pub(super) fn write(cur: &mut Current, args: &Args) -> Result<u64> {
     let (addr, mut len) = buffer(cur, args)?;
     if file.positioned() {
         len = room(cur, &file, None, len as usize)? as u64;
+    } else if file.names_writer() {
+        let mm = cur.mm().clone();
+        return super::message::write(cur, &file, &mut IoSrc::user(&mm, addr, len), false);
     }
     let first = file.write(&mut IoSrc::user(cur.mm(), addr, len));
     match first {
@@ -225,6 +233,9 @@ fn write_from(
     offset: Option<u64>,
     nowait: bool,
 ) -> Result<u64> {
+    if file.names_writer() && offset.is_none() {
+        return super::message::write(cur, file, src, nowait);
+    }
     if !nowait && !file.nonblocking() && file.ops().wait_queue().is_some() {
         return write_slow(cur, file, src, offset, 0);
     }

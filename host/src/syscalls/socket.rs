@@ -1,12 +1,14 @@
 //! Sockets: making, naming, connecting, options. Messages are in [`super::message`].
 
 use super::Args;
+use super::message::{deadline, timed_out};
 use super::names::{Names, only};
 use super::pipe::install_pair;
 use crate::abi::{Errno, Result};
+use crate::cred::Caps;
 use crate::kernel::Current;
 use crate::mm::Mm;
-use crate::net::unix::{Creds, Kind, UnixSocket};
+use crate::net::unix::{BUFFER, Creds, Kind, UnixSocket};
 use crate::sync::Lock;
 use crate::vfs::{Extra, File, Kind as FileKind, Resolve, Want, is_cloexec, may};
 use linux_raw_sys::general as c;
@@ -131,7 +133,8 @@ pub(super) fn bind(cur: &mut Current, args: &Args) -> Result<u64> {
     let socket = of(&file)?;
     let me = socket.arc()?;
     if socket.name().is_some() {
-        return Err(Errno::EINVAL);
+        // To be named by the kernel is no objection.
+        return if name.is_empty() { Ok(0) } else { Err(Errno::EINVAL) };
     }
     let any: Arc<dyn Any + Send + Sync> = me.clone();
     match name.first() {
@@ -179,8 +182,7 @@ pub(super) fn find(cur: &Current, name: &[u8]) -> Result<Arc<UnixSocket>> {
 /// listen(2)
 pub(super) fn listen(cur: &mut Current, args: &Args) -> Result<u64> {
     let file = socket_file(cur, args.fd(0))?;
-    of(&file)?.listen(args.int(1))?;
-    of(&file)?.set_owner(creds(cur));
+    of(&file)?.listen(args.int(1), creds(cur))?;
     Ok(0)
 }
 
@@ -194,7 +196,8 @@ fn do_accept(cur: &mut Current, args: &Args, flags: u32) -> Result<u64> {
                 Err(Errno::EAGAIN) => None,
                 result => Some(result),
             };
-            cur.wait_on(&[(socket.send_queue(), !0)], None, &mut ready)??
+            let until = deadline(socket.options.lock().receive_timeout);
+            cur.wait_on(&[(socket.queue(), !0)], until, &mut ready).map_err(timed_out)??
         }
         result => result?,
     };
@@ -228,14 +231,14 @@ pub(super) fn connect(cur: &mut Current, args: &Args) -> Result<u64> {
     }
     let target = find(cur, &name)?;
     let mine = creds(cur);
-    let listener = target.owner();
-    match socket.connect(&target, mine, listener) {
+    match socket.connect(&target, mine) {
         Err(Errno::EAGAIN) if !file.nonblocking() => {
-            let mut ready = || match socket.connect(&target, mine, listener) {
+            let mut ready = || match socket.connect(&target, mine) {
                 Err(Errno::EAGAIN) => None,
                 result => Some(result),
             };
-            cur.wait_on(&[(target.send_queue(), !0)], None, &mut ready)??;
+            let until = deadline(socket.options.lock().send_timeout);
+            cur.wait_on(&[(target.queue(), !0)], until, &mut ready).map_err(timed_out)??;
         }
         result => result?,
     }
@@ -266,7 +269,7 @@ pub(super) fn shutdown(cur: &mut Current, args: &Args) -> Result<u64> {
         2 => (true, true),
         _ => return Err(Errno::EINVAL),
     };
-    of(&file)?.shutdown(read, write)?;
+    of(&file)?.shutdown(read, write);
     Ok(0)
 }
 
@@ -304,37 +307,57 @@ pub(super) fn setsockopt(cur: &mut Current, args: &Args) -> Result<u64> {
             }
             return Ok(0);
         }
+        n::SO_LINGER => {
+            if len < 8 {
+                return Err(Errno::EINVAL);
+            }
+            let [on, seconds]: [i32; 2] = cur.mm().read_val(addr)?;
+            let mut options = socket.options.lock();
+            // Switched off it keeps the seconds of before.
+            options.linger = (on != 0, if on != 0 { seconds } else { options.linger.1 });
+            return Ok(0);
+        }
         _ => {}
     }
     let value: i32 = cur.mm().read_val(addr)?;
+    let may_force = cur.cred().has(Caps::NET_ADMIN);
     let mut options = socket.options.lock();
     match name {
         n::SO_PASSCRED => options.pass_creds = value != 0,
-        // As Linux: twice what was asked for, which is what getsockopt shows.
-        n::SO_SNDBUF | n::SO_SNDBUFFORCE => {
-            options.send_buffer = (value.max(2304) as u32).min(BUFFER_MAX) * 2
-        }
-        n::SO_RCVBUF | n::SO_RCVBUFFORCE => {
-            options.receive_buffer = (value.max(1152) as u32).min(BUFFER_MAX) * 2
-        }
-        n::SO_REUSEADDR
-        | n::SO_KEEPALIVE
-        | n::SO_REUSEPORT
-        | n::SO_LINGER
-        | n::SO_PRIORITY
-        | n::SO_DONTROUTE
-        | n::SO_OOBINLINE
-        | n::SO_TIMESTAMP_OLD
-        | n::SO_PASSSEC
-        | n::SO_MARK
-        | n::SO_BROADCAST => {}
+        n::SO_SNDBUF => socket.set_send_buffer((value as u32).min(BUFFER)),
+        n::SO_RCVBUF => options.receive_buffer = receive_buffer((value as u32).min(BUFFER)),
+        n::SO_SNDBUFFORCE | n::SO_RCVBUFFORCE if !may_force => return Err(Errno::EPERM),
+        n::SO_SNDBUFFORCE => socket.set_send_buffer(value.max(0) as u32),
+        n::SO_RCVBUFFORCE => options.receive_buffer = receive_buffer(value.max(0) as u32),
+        n::SO_PRIORITY if (0..=6).contains(&value) || may_force => options.priority = value,
+        n::SO_PRIORITY | n::SO_MARK if !may_force => return Err(Errno::EPERM),
+        n::SO_MARK => options.mark = value,
+        name if is_switch(name) && value != 0 => options.switches |= 1 << name,
+        name if is_switch(name) => options.switches &= !(1 << name),
         _ => return Err(Errno::ENOPROTOOPT),
     }
     Ok(0)
 }
 
-/// net.core.wmem_max.
-const BUFFER_MAX: u32 = 212_992;
+/// Options that are kept and shown, and change nothing about a Unix socket.
+fn is_switch(name: u32) -> bool {
+    matches!(
+        name,
+        n::SO_REUSEADDR
+            | n::SO_KEEPALIVE
+            | n::SO_REUSEPORT
+            | n::SO_DONTROUTE
+            | n::SO_OOBINLINE
+            | n::SO_TIMESTAMP_OLD
+            | n::SO_PASSSEC
+            | n::SO_BROADCAST
+    )
+}
+
+/// SO_RCVBUF: twice what is asked for, SOCK_MIN_RCVBUF at least.
+fn receive_buffer(asked: u32) -> u32 {
+    asked.min(i32::MAX as u32 / 2).saturating_mul(2).max(2304)
+}
 
 /// getsockopt(2)
 pub(super) fn getsockopt(cur: &mut Current, args: &Args) -> Result<u64> {
@@ -360,7 +383,10 @@ pub(super) fn getsockopt(cur: &mut Current, args: &Args) -> Result<u64> {
                 .flat_map(|word| word.to_ne_bytes())
                 .collect()
         }
-        n::SO_LINGER => vec![0; 8],
+        n::SO_LINGER => {
+            let (on, seconds) = options.linger;
+            [i32::from(on), seconds].iter().flat_map(|word| word.to_ne_bytes()).collect()
+        }
         name => {
             let value = match name {
                 n::SO_TYPE => match socket.kind {
@@ -371,19 +397,13 @@ pub(super) fn getsockopt(cur: &mut Current, args: &Args) -> Result<u64> {
                 n::SO_DOMAIN => i32::from(AF_UNIX),
                 n::SO_PROTOCOL => 0,
                 n::SO_ERROR => socket.take_error().map_or(0, |errno| errno.0),
-                n::SO_SNDBUF => options.send_buffer as i32,
+                n::SO_SNDBUF => socket.send_buffer() as i32,
                 n::SO_RCVBUF => options.receive_buffer as i32,
                 n::SO_PASSCRED => options.pass_creds.into(),
                 n::SO_ACCEPTCONN => socket.is_listening().into(),
-                n::SO_REUSEADDR
-                | n::SO_KEEPALIVE
-                | n::SO_REUSEPORT
-                | n::SO_PRIORITY
-                | n::SO_BROADCAST
-                | n::SO_OOBINLINE
-                | n::SO_TIMESTAMP_OLD
-                | n::SO_PASSSEC
-                | n::SO_MARK => 0,
+                n::SO_PRIORITY => options.priority,
+                n::SO_MARK => options.mark,
+                name if is_switch(name) => i32::from(options.switches & 1 << name != 0),
                 _ => return Err(Errno::ENOPROTOOPT),
             };
             value.to_ne_bytes().to_vec()

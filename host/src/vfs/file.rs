@@ -85,6 +85,11 @@ pub trait FileOps: Send + Sync {
         true
     }
 
+    /// Whether readers can ask who wrote: writes of programs then go through the socket calls, which say it.
+    fn names_writer(&self) -> bool {
+        false
+    }
+
     /// Events that hold now, as poll(2) bits.
     fn poll(&self) -> u32 {
         c::POLLIN | c::POLLOUT | c::POLLRDNORM | c::POLLWRNORM
@@ -203,6 +208,8 @@ pub struct File {
     positioned: bool,
     /// See [`waits`](Self::waits): what `ops` says, asked once.
     waits: bool,
+    /// [`FileOps::names_writer`].
+    names_writer: bool,
     pos: Lock<u64>,
     path: Option<Path>,
     /// Somebody took a flock or an OFD lock through it.
@@ -226,6 +233,7 @@ impl File {
         Arc::new(File {
             positioned: ops.positioned(),
             waits: ops.wait_queue().is_some() && ops.reads_itself() && !ops.positioned(),
+            names_writer: ops.names_writer(),
             ops,
             flags: AtomicU32::new(flags & !CREATION_FLAGS),
             pos: Lock::new(0),
@@ -425,6 +433,12 @@ impl File {
     #[inline]
     pub fn waits(&self) -> bool {
         self.waits
+    }
+
+    /// Whether a write has to say who writes.
+    #[inline]
+    pub fn names_writer(&self) -> bool {
+        self.names_writer
     }
 
     /// Whether it keeps a position here.

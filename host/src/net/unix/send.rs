@@ -1,0 +1,232 @@
+//! Sending.
+
+use super::charge::{self, Charge};
+use super::{Creds, IN, Kind, Name, Role, State, UnixSocket};
+use crate::abi::{Errno, Result};
+use crate::mm::IoSrc;
+use crate::vfs::File;
+use std::mem::take;
+use std::sync::Arc;
+
+/// Bytes on their way, and what goes with them.
+pub(super) struct Message {
+    pub(super) bytes: Vec<u8>,
+    /// Bytes already read (streams).
+    pub(super) read: usize,
+    pub(super) from: Option<Name>,
+    pub(super) creds: Creds,
+    pub(super) files: Vec<Arc<File>>,
+    _charge: Charge,
+}
+
+impl Message {
+    /// Bytes left to be read.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.read
+    }
+}
+
+/// What is sent along.
+#[derive(Default)]
+pub struct Extra {
+    /// The sender.
+    pub creds: Creds,
+    /// Files: the first message, or part of a stream, takes them.
+    pub files: Vec<Arc<File>>,
+}
+
+impl UnixSocket {
+    /// Sends to `to`, or to the peer. Streams send what fits; messages go whole. What makes EAGAIN pass notifies this
+    /// socket's queue, be it the receiver's doing.
+    ///
+    /// # Errors
+    /// EAGAIN, EPIPE, ENOTCONN, EMSGSIZE, ECONNREFUSED, EPERM, EFAULT.
+    pub fn send(
+        &self,
+        src: &mut IoSrc<'_>,
+        to: Option<&Arc<UnixSocket>>,
+        extra: &mut Extra,
+    ) -> Result<usize> {
+        if self.kind != Kind::Stream {
+            return self.send_message(src, to, extra);
+        }
+        let (peer, from) = self.connection()?;
+        let mut done = 0;
+        while src.remaining() > 0 {
+            match self.send_part(&peer, src, &from, extra) {
+                Ok(count) => done += count,
+                Err(_) if done > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(done)
+    }
+
+    /// The other end of a stream or of a connection for messages, and this socket's name.
+    fn connection(&self) -> Result<(Arc<UnixSocket>, Option<Name>)> {
+        let mut state = self.state.lock();
+        if self.kind == Kind::SeqPacket
+            && let Some(errno) = state.error.take()
+        {
+            return Err(errno);
+        }
+        let Role::Connected { peer } = &state.role else { return Err(Errno::ENOTCONN) };
+        if state.write_shut {
+            return Err(Errno::EPIPE);
+        }
+        Ok((peer.upgrade().ok_or(Errno::EPIPE)?, state.name.clone()))
+    }
+
+    fn send_part(
+        &self,
+        peer: &UnixSocket,
+        src: &mut IoSrc<'_>,
+        from: &Option<Name>,
+        extra: &mut Extra,
+    ) -> Result<usize> {
+        let limit = self.send_buffer();
+        if self.charged() >= limit {
+            return Err(Errno::EAGAIN);
+        }
+        let (len, size) = charge::part(src.remaining(), limit);
+        let bytes = copy(src, len)?;
+        let mut state = peer.state.lock();
+        if state.read_shut {
+            return Err(Errno::EPIPE);
+        }
+        let charge = Charge::new(self, size);
+        let (files, creds) = (take(&mut extra.files), extra.creds);
+        state.queue.push_back(Message { bytes, read: 0, from: from.clone(), creds, files, _charge: charge });
+        drop(state);
+        src.advance(len);
+        peer.wait.notify(IN);
+        Ok(len)
+    }
+
+    fn send_message(
+        &self,
+        src: &mut IoSrc<'_>,
+        to: Option<&Arc<UnixSocket>>,
+        extra: &mut Extra,
+    ) -> Result<usize> {
+        let (target, from) = match to {
+            Some(target) if target.kind != self.kind => return Err(Errno::EPROTOTYPE),
+            Some(target) => (target.clone(), self.unshut_name()?),
+            None if self.kind == Kind::SeqPacket => self.connection()?,
+            None => self.associated()?,
+        };
+        let (len, limit) = (src.remaining(), self.send_buffer());
+        if len > limit as usize - 32 {
+            return Err(Errno::EMSGSIZE);
+        }
+        if self.charged() >= limit {
+            return Err(Errno::EAGAIN);
+        }
+        let bytes = copy(src, len)?;
+        let mut state = target.state.lock();
+        state.takes_from(self)?;
+        // Not before: to take a charge back wakes the sender, who would try again for ever.
+        let charge = Charge::new(self, charge::message(len));
+        let files = take(&mut extra.files);
+        state.queue.push_back(Message { bytes, read: 0, from, creds: extra.creds, files, _charge: charge });
+        drop(state);
+        src.advance(len);
+        target.wait.notify(IN);
+        Ok(len)
+    }
+
+    fn unshut_name(&self) -> Result<Option<Name>> {
+        let state = self.state.lock();
+        if state.write_shut { Err(Errno::EPIPE) } else { Ok(state.name.clone()) }
+    }
+
+    /// Where datagrams without an address go. If that has gone the first sender hears of it, and the association ends.
+    fn associated(&self) -> Result<(Arc<UnixSocket>, Option<Name>)> {
+        let mut state = self.state.lock();
+        let Role::Connected { peer } = &state.role else { return Err(Errno::ENOTCONN) };
+        if state.write_shut {
+            return Err(Errno::EPIPE);
+        }
+        match peer.upgrade() {
+            Some(peer) => Ok((peer, state.name.clone())),
+            None => {
+                state.role = Role::Fresh;
+                state.peer_name = None;
+                let unread = take(&mut state.queue);
+                drop(state);
+                drop(unread);
+                Err(Errno::ECONNREFUSED)
+            }
+        }
+    }
+}
+
+impl State {
+    /// Whether a message from `sender` can be queued here now.
+    fn takes_from(&mut self, sender: &UnixSocket) -> Result<()> {
+        if !self.hears(sender) {
+            return Err(Errno::EPERM);
+        }
+        if self.read_shut {
+            return Err(Errno::EPIPE);
+        }
+        if self.is_full_for(sender) {
+            self.stall(sender);
+            return Err(Errno::EAGAIN);
+        }
+        Ok(())
+    }
+
+    /// Whether too much waits here for one more datagram of `sender`. Between two peers only the sender's buffer counts.
+    pub(super) fn is_full_for(&self, sender: &UnixSocket) -> bool {
+        self.queue.len() > charge::QUEUE && !self.is_peer(sender)
+    }
+
+    /// Notes that `sender` waits for the queue to become shorter.
+    pub(super) fn stall(&mut self, sender: &UnixSocket) {
+        if !self.stalled.iter().any(|known| known.ptr_eq(&sender.me)) {
+            self.stalled.push(sender.me.clone());
+        }
+    }
+}
+
+/// The next `len` bytes, still to be taken off the source: an attempt that has to wait is made again with them.
+fn copy(src: &IoSrc<'_>, len: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    if len > 0 && src.peek().read_bytes(&mut bytes)? < len {
+        return Err(Errno::EFAULT);
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::receive::tests::receive;
+    use super::super::tests::{send, writable};
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_goes_pays_back() {
+        let (a, b) = UnixSocket::pair(Kind::Datagram, Creds::default());
+        send(&a, b"one").unwrap();
+        assert_eq!(a.charged(), 768);
+        drop(b);
+        assert_eq!(a.charged(), 0);
+        assert_eq!(send(&a, b"two"), Err(Errno::ECONNREFUSED));
+        assert_eq!(send(&a, b"two"), Err(Errno::ENOTCONN));
+    }
+
+    #[test]
+    fn a_receiver_with_a_full_queue_stalls_its_senders() {
+        let server = UnixSocket::new(Kind::Datagram);
+        let client = UnixSocket::new(Kind::Datagram);
+        client.connect(&server, Creds::default()).unwrap();
+        let sent = (0..100).take_while(|_| send(&client, b"x").is_ok()).count();
+        assert_eq!(sent, charge::QUEUE + 1);
+        assert!(!writable(&client));
+        let version = client.queue().version();
+        receive(&server, 1).unwrap();
+        assert_ne!(client.queue().version(), version);
+        assert!(writable(&client));
+    }
+}
