@@ -17,6 +17,7 @@ pub fn create(name: &[u8], perm: u32, sealing: bool) -> Result<Arc<File>> {
     }
     dentry.mark_dead();
     let path = Path { mount: Mount::new(0, dentry.clone(), "none", MountFlags::empty()), dentry };
-    let how = OpenHow { flags: c::O_RDWR | c::O_LARGEFILE, ..OpenHow::default() };
-    Ok(File::new(path.dentry.inode.clone().open(&path, &how)?, how.flags, path))
+    // Not opened for writing, as far as execve(2) is concerned: memfds are executed by those who have just written them.
+    let ops = path.dentry.inode.clone().open(&path, &OpenHow::default())?;
+    Ok(File::new(ops, c::O_RDWR | c::O_LARGEFILE, path))
 }

@@ -29,6 +29,7 @@ impl Mm {
             caps: self.caps,
             limits: super::MmLimits::default(),
             state: Lock::default(),
+            claim: Lock::new(self.claim.lock().clone()),
         });
         child.space.space().set_areas(child.this.clone());
         child.limits.copy_from(&self.limits);

@@ -71,6 +71,7 @@ pub use vma::{Backing, VmFlags, Vma};
 use crate::abi::Result;
 use crate::platform::{AddressSpace, Areas, Capabilities, Frame, Platform, Prot};
 use crate::sync::Lock;
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use tables::Tables;
@@ -88,7 +89,11 @@ pub struct Mm {
     caps: Capabilities,
     limits: MmLimits,
     state: Lock<State>,
+    claim: Lock<Option<Claim>>,
 }
+
+/// What an address space keeps alive without knowing what it is; a fork has it, too.
+pub type Claim = Arc<dyn Any + Send + Sync>;
 
 /// What `Mm::state` protects, beside the platform's tables themselves.
 #[derive(Default)]
@@ -143,9 +148,15 @@ impl Mm {
             caps: platform.capabilities(),
             limits: MmLimits::default(),
             state: Lock::default(),
+            claim: Lock::default(),
         });
         mm.space.space().set_areas(mm.this.clone());
         Ok(mm)
+    }
+
+    /// Keeps `claim` as long as it lives: that on the program's file (ETXTBSY).
+    pub fn keep(&self, claim: Claim) {
+        *self.claim.lock() = Some(claim);
     }
 
     /// What the platform runs.

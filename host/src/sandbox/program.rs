@@ -7,7 +7,7 @@ use crate::cred::Cred;
 use crate::kernel::Kernel;
 use crate::loader::{self, ExecError, ExecRequest, Ids, Program};
 use crate::mm::{Mappable, MmLimits};
-use crate::vfs::{Caller, File, FsContext, Lookup, Path, Resolve};
+use crate::vfs::{Caller, Executing, File, FsContext, Lookup, Path, Resolve};
 use std::sync::Arc;
 
 /// Where commands are looked for when the environment has no PATH, as execvp(3) does.
@@ -30,6 +30,7 @@ impl Command<'_> {
         let path = self.find()?;
         let shown = String::from_utf8_lossy(&path).into_owned();
         let file = self.open(&path).map_err(|errno| refused(&shown, errno))?;
+        let mut opened = vec![file.path()];
         let request = ExecRequest {
             platform: &kernel.platform,
             file: mappable(&file).map_err(|errno| refused(&shown, errno))?,
@@ -46,10 +47,20 @@ impl Command<'_> {
             limits: self.limits,
             randomize: true,
             random: &mut |bytes| kernel.random(bytes),
-            open: &mut |path| mappable(self.open(path)?.as_ref()),
+            open: &mut |path| {
+                let file = self.open(path)?;
+                opened.push(file.path());
+                mappable(&file)
+            },
         };
         let program = loader::load(request).map_err(|error| unloadable(&shown, error))?;
-        Ok((program, file.path()))
+        // Behind scripts and their interpreters comes the program, behind that the dynamic linker.
+        let exe = opened.swap_remove(program.depth);
+        // Nobody writes yet.
+        if let Ok(claim) = Executing::claim(&exe.dentry.inode) {
+            program.mm.keep(Arc::new(claim));
+        }
+        Ok((program, exe))
     }
 
     fn lookup(&self) -> Lookup<'_> {

@@ -8,7 +8,7 @@ use crate::kernel::{Current, Program};
 use crate::loader::args::read_vector;
 use crate::loader::{ExecRequest, Ids, load};
 use crate::mm::Mappable;
-use crate::vfs::{Caller, File, Lookup, MountFlags, PATH_MAX, Path, Resolve};
+use crate::vfs::{Caller, Executing, File, Lookup, MountFlags, PATH_MAX, Path, Resolve};
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -53,6 +53,7 @@ fn exec(cur: &mut Current, dirfd: i32, path: u64, vectors: [u64; 2], flags: i32)
         resolve |= Resolve::EMPTY;
     }
     let file = lookup.open_program(base.as_ref(), &name, resolve)?;
+    let mut opened = vec![claim(&file)?];
     let program = mappable(&file)?;
     let new_cred = cred_after(cur, &cred, &file, &program)?;
     // As Linux names what it runs from a descriptor: scripts are found again by it.
@@ -79,12 +80,20 @@ fn exec(cur: &mut Current, dirfd: i32, path: u64, vectors: [u64; 2], flags: i32)
         limits: mm.limits(),
         randomize: cur.task.group.personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE == 0,
         random: &mut |bytes| kernel.random(bytes),
-        open: &mut |name| mappable(&lookup.open_program(None, name, Resolve::FOLLOW)?),
+        open: &mut |name| {
+            let file = lookup.open_program(None, name, Resolve::FOLLOW)?;
+            opened.push(claim(&file)?);
+            mappable(&file)
+        },
     };
     let loaded = load(request).map_err(crate::loader::ExecError::errno)?;
     // Held over the point of no return, the old memory would outlive the program.
     drop(mm);
-    let exe: Path = file.path();
+    // The program itself stays claimed: the last of a chain of scripts and their interpreters. What was opened behind
+    // it is the dynamic linker.
+    let (exe, claim) = opened.swap_remove(loaded.depth);
+    loaded.mm.keep(Arc::new(claim));
+    drop(opened);
     cur.exec(Program {
         mm: loaded.mm,
         ip: loaded.ip,
@@ -94,6 +103,13 @@ fn exec(cur: &mut Current, dirfd: i32, path: u64, vectors: [u64; 2], flags: i32)
         exe: Some(exe),
     })?;
     Ok(0)
+}
+
+/// A program's name, and the claim that nobody writes it.
+fn claim(file: &Arc<File>) -> Result<(Path, Executing)> {
+    let path = file.path();
+    let executing = Executing::claim(&path.dentry.inode)?;
+    Ok((path, executing))
 }
 
 fn mappable(file: &Arc<File>) -> Result<Arc<dyn Mappable>> {

@@ -1,5 +1,6 @@
 //! A file system's objects.
 
+use super::busy::Users;
 use super::{Caller, File, FileOps, LockTable, OpenHow, Path, Stat, Timestamp};
 use crate::abi::{Errno, Result};
 use crate::sync::Lock;
@@ -87,6 +88,8 @@ pub struct Meta {
     pub nlink: AtomicU32,
     /// Times.
     pub times: Lock<Times>,
+    /// Who writes or executes it.
+    pub(super) users: Users,
     /// Advisory locks, once somebody takes one.
     locks: Lock<Option<Arc<LockTable>>>,
 }
@@ -117,6 +120,7 @@ impl Meta {
             gid: AtomicU32::new(0),
             nlink: AtomicU32::new(if kind == Kind::Dir { 2 } else { 1 }),
             times: Lock::new(Times { access: now, modify: now, change: now, birth: now }),
+            users: Users::default(),
             locks: Lock::new(None),
         }
     }

@@ -15,6 +15,7 @@
 //! exist", which is at the same time how a deleted host file stays hidden.
 
 mod abstracts;
+mod busy;
 mod context;
 mod dentry;
 mod dirfile;
@@ -29,6 +30,7 @@ mod stat;
 mod walk;
 
 pub use abstracts::AbstractNames;
+pub use busy::{Executing, Writing};
 pub use context::FsContext;
 pub use dentry::{Dentry, Superblock};
 pub use dirfile::{DirEntry, DirFile};

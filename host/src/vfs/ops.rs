@@ -1,7 +1,7 @@
 //! What programs do with names: open, make, remove, rename, change.
 
 use super::{
-    Caller, DirFile, File, Found, Kind, Lookup, MountFlags, NewNode, Path, Resolve, Timestamp, Want,
+    Caller, DirFile, File, Found, Kind, Lookup, MountFlags, NewNode, Path, Resolve, Timestamp, Want, Writing,
 };
 use super::{Dentry, Meta, file::PathOps, perms};
 use crate::abi::{Errno, Result};
@@ -136,6 +136,7 @@ impl Lookup<'_> {
         }
         let file = open_path(path, &OpenHow { caller: self.caller, ..*how })?;
         if flags & c::O_TRUNC != 0 && meta.kind == Kind::File && check {
+            let _writing = Writing::claim(&path.dentry.inode)?;
             path.dentry.inode.truncate(0)?;
         }
         Ok(file)
@@ -466,6 +467,7 @@ impl Lookup<'_> {
         }
         perms::may(self.cred, meta, Want::WRITE)?;
         path.mount.writable()?;
+        let _writing = Writing::claim(&path.dentry.inode)?;
         path.dentry.inode.truncate(len)
     }
 

@@ -41,12 +41,28 @@ pub(crate) fn run(words: &[&str]) {
             println!("{:#x} {:#x} {:#x}", &raw const words as i64, sys!(libc::SYS_brk, 0), sys::memory(4096));
         }
         ["membarrier"] => sys::report("not registered", sys!(libc::SYS_membarrier, 8, 0, 0)),
+        ["wait"] => until_end_of_input(),
+        ["interpreter"] => {
+            let own = std::fs::read_link(crate::process::SELF).unwrap_or_default();
+            println!("running {:?}", own.file_name().unwrap_or_default());
+            until_end_of_input();
+        }
+        ["wait-forked"] => {
+            sys::fork(|| {
+                until_end_of_input();
+                0
+            });
+        }
         ["bug"] => others_survive_a_bug(),
         ["descriptors"] => out_of_descriptors(),
         ["memory"] => out_of_memory(),
         ["garbage"] => crate::garbage::everywhere(),
         _ => sys::exit(98),
     }
+}
+
+fn until_end_of_input() {
+    while sys::read(0, 16).0 > 0 {}
 }
 
 /// What `pillbox self-test --with-bug` makes of this call: a panic in the kernel. Natively there is no such operation.

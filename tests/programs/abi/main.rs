@@ -10,6 +10,7 @@
 #[expect(unsafe_code, reason = "system calls are the subject of this program")]
 mod sys;
 
+mod busy;
 #[expect(unsafe_code, reason = "read gets pointers to nothing")]
 mod calls;
 mod child;
@@ -61,6 +62,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("machine", windows::MACHINE_CASES),
     ("memory", memory::CASES),
     ("files", files::CASES),
+    ("busy", busy::CASES),
     ("names", names::CASES),
     ("pipes", pipes::CASES),
     ("events", events::CASES),
@@ -91,6 +93,8 @@ fn main() {
             None => unknown(family),
         },
         ["--child", rest @ ..] => child::run(rest),
+        // As the interpreter of a script, which is the other word: scripts give one word of their own.
+        ["--interpreter", _] => child::run(&["interpreter"]),
         names => {
             for name in names {
                 match cases().find(|(n, _)| n == name) {

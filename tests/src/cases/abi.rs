@@ -15,6 +15,7 @@ const FAMILIES: &[&str] = &[
     "windows",
     "memory",
     "files",
+    "busy",
     "names",
     "pipes",
     "events",

@@ -4,7 +4,7 @@ use super::Node;
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc, MapInfo, Mappable, Mm};
 use crate::platform::Frame;
-use crate::vfs::{FileOps, Inode, Ioctl, Path, Whence};
+use crate::vfs::{FileOps, Inode, Ioctl, Path, Whence, Writing};
 use linux_raw_sys::general as c;
 use linux_raw_sys::ioctl::FIONREAD;
 use std::any::Any;
@@ -14,11 +14,13 @@ use std::sync::{Arc, Weak};
 pub(super) struct NodeFile {
     node: Arc<Node>,
     path: Path,
+    /// Kept by mappings, too.
+    writing: Option<Writing>,
 }
 
 impl NodeFile {
-    pub(super) fn new(node: Arc<Node>, path: &Path) -> Self {
-        NodeFile { node, path: path.clone() }
+    pub(super) fn new(node: Arc<Node>, path: &Path, writing: Option<Writing>) -> Self {
+        NodeFile { node, path: path.clone(), writing }
     }
 
     fn content(&self) -> Result<&super::Content> {
@@ -76,7 +78,8 @@ impl FileOps for NodeFile {
     }
 
     fn mappable(&self) -> Option<Arc<dyn Mappable>> {
-        Some(Arc::new(NodeFile { node: self.node.clone(), path: self.path.clone() }))
+        let writing = self.writing.clone();
+        Some(Arc::new(NodeFile { node: self.node.clone(), path: self.path.clone(), writing }))
     }
 
     fn truncate(&self, len: u64) -> Result<()> {

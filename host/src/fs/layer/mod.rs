@@ -25,7 +25,7 @@ use crate::platform::Capabilities;
 use crate::sync::Lock;
 use crate::vfs::{
     Caller, Dentry, DirFile, FileOps, Inode, Kind, ListEntry, Meta, NewNode, OpenHow, Path, Stat, Superblock,
-    Timestamp, makedev,
+    Timestamp, Writing, makedev,
 };
 use content::Content;
 use file::NodeFile;
@@ -342,7 +342,9 @@ impl Inode for Node {
             (Body::Dir { .. }, _) => Ok(DirFile::new(path)),
             (Body::File(content), _) => {
                 content.open()?;
-                Ok(Arc::new(NodeFile::new(self, path)))
+                let writes = matches!(how.flags & c::O_ACCMODE, c::O_WRONLY | c::O_RDWR);
+                let writing = if writes { Some(Writing::claim(&path.dentry.inode)?) } else { None };
+                Ok(Arc::new(NodeFile::new(self, path, writing)))
             }
             (_, Kind::Fifo) => self.share(Pipe::new).ok_or(Errno::ENXIO)?.open_fifo(how),
             (_, Kind::Char) => self.layer.devices.open(self.meta.rdev, path, how),
