@@ -521,15 +521,3 @@ impl Inode for AnonInode {
         self
     }
 }
-
-/// What an O_PATH descriptor does: nothing.
-pub(super) struct PathOps;
-
-impl FileOps for PathOps {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-    fn poll(&self) -> u32 {
-        c::POLLNVAL
-    }
-}

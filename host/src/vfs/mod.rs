@@ -21,6 +21,7 @@ mod dentry;
 mod dirfile;
 mod fdtable;
 mod file;
+mod handle;
 mod inode;
 mod locks;
 mod mount;

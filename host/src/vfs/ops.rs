@@ -3,7 +3,7 @@
 use super::{
     Caller, DirFile, File, Found, Kind, Lookup, MountFlags, NewNode, Path, Resolve, Timestamp, Want, Writing,
 };
-use super::{Dentry, Meta, file::PathOps, perms};
+use super::{Dentry, Meta, handle::PathOps, perms};
 use crate::abi::{Errno, Result};
 use crate::cred::{Caps, Cred};
 use linux_raw_sys::general as c;
