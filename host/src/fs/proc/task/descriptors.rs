@@ -1,0 +1,91 @@
+//! fd and fdinfo: what a process has open.
+
+use super::super::parse_id;
+use super::super::system::lines;
+use super::{Subject, top};
+use crate::fs::pseudo::{DynDir, Symlink, Text};
+use crate::vfs::{File, Inode, Kind, Link, ListEntry};
+use linux_raw_sys::general as c;
+use std::sync::Arc;
+
+/// What readlink(2) says about an open file.
+fn file_name(file: &Arc<File>) -> Vec<u8> {
+    match file.named() {
+        Some(path) => path.display(&top(path)),
+        None => file.ops().describe().into_bytes(),
+    }
+}
+
+fn files(subject: &Subject) -> Vec<(i32, Arc<File>, bool)> {
+    subject.task.as_ref().and_then(|task| task.fds()).map(|fds| fds.all()).unwrap_or_default()
+}
+
+fn fd_entries(subject: &Subject, base: u64, kind: Kind) -> Vec<ListEntry> {
+    files(subject)
+        .iter()
+        .map(|(fd, _, _)| ListEntry {
+            name: fd.to_string().into_bytes().into(),
+            ino: base + ((*fd as u64 + 1) << 40),
+            kind,
+        })
+        .collect()
+}
+
+fn parse_fd(name: &[u8]) -> Option<i32> {
+    if name == b"0" { Some(0) } else { parse_id(name) }
+}
+
+pub(super) fn fd_dir(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<dyn Inode> {
+    let lister = subject.clone();
+    DynDir::new(
+        ino,
+        0o500,
+        uid,
+        gid,
+        move |name| {
+            let Some(fd) = parse_fd(name) else { return Ok(None) };
+            let Some((_, file, _)) = files(&subject).into_iter().find(|(known, _, _)| *known == fd) else {
+                return Ok(None);
+            };
+            let perm = 0o100
+                | if file.readable() && !file.is_path() { 0o400 } else { 0 }
+                | if file.writable() && !file.is_path() { 0o200 } else { 0 };
+            let link = Symlink::new(ino + ((fd as u64 + 1) << 40), move |_| {
+                Ok((Link::File(file.clone()), file_name(&file)))
+            });
+            Ok(Some(link.with(perm, uid, gid)))
+        },
+        move || Ok(fd_entries(&lister, ino, Kind::Symlink)),
+    )
+}
+
+pub(super) fn fdinfo_dir(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<dyn Inode> {
+    let lister = subject.clone();
+    DynDir::new(
+        ino,
+        0o555,
+        uid,
+        gid,
+        move |name| {
+            let Some(fd) = parse_fd(name) else { return Ok(None) };
+            let Some((_, file, cloexec)) = files(&subject).into_iter().find(|(known, _, _)| *known == fd)
+            else {
+                return Ok(None);
+            };
+            let text = Text::new(ino + ((fd as u64 + 1) << 40), move |_| {
+                let flags = file.flags() | if cloexec { c::O_CLOEXEC } else { 0 };
+                let stat = file.stat();
+                let mut text = format!(
+                    "pos:\t{}\nflags:\t0{flags:o}\nmnt_id:\t{}\nino:\t{}\n",
+                    file.position(),
+                    stat.mount_id.max(1),
+                    stat.ino
+                );
+                text.push_str(&file.ops().fdinfo());
+                lines(text)
+            });
+            Ok(Some(text.with(0o400, uid, gid)))
+        },
+        move || Ok(fd_entries(&lister, ino, Kind::File)),
+    )
+}
