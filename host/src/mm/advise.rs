@@ -127,6 +127,7 @@ impl Mm {
 
     /// Takes pages of the range out of the stash.
     pub(super) fn drop_stashed(&self, state: &mut State, start: u64, end: u64, deferred: &mut Deferred) {
+        self.note_peak(state);
         while let Some((&va, &frame)) = state.stash.range(start..end).next() {
             state.stash.remove(&va);
             deferred.frames.push(frame);

@@ -214,7 +214,7 @@ impl Mm {
             let Some(new) = take_fetched(fetched, object, index, true) else {
                 return Ok(Step::Fetch { object: object.clone(), index, write: true });
             };
-            self.map(page, &[new], wanted)?;
+            self.space.replace(page, frame, new, wanted).map_err(FaultSignal::from_errno)?;
             return Ok(Step::Replaced(frame, 1));
         }
         if frames::is_sole(frame) {
@@ -232,7 +232,7 @@ impl Mm {
         if wanted.contains(Prot::EXEC) {
             raw::sync_code(new.0);
         }
-        self.map(page, &[new], wanted)?;
+        self.space.replace(page, frame, new, wanted).map_err(FaultSignal::from_errno)?;
         Ok(Step::Replaced(frame, 1))
     }
 

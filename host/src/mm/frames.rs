@@ -300,6 +300,11 @@ pub fn is_sole(frame: Frame) -> bool {
     raw::count(frame.0).is_some_and(|count| count.load(Ordering::Acquire) == 1)
 }
 
+/// How many references there are to a frame; none for pages of the file window, which nobody counts.
+pub(super) fn references(frame: Frame) -> Option<u32> {
+    raw::count(frame.0).map(|count| count.load(Ordering::Acquire))
+}
+
 /// The frame that unwritten anonymous memory reads from, with a reference for the caller.
 ///
 /// # Errors

@@ -100,4 +100,4 @@ pub(super) fn reserved_in(start: u64, end: u64) -> Option<(u64, u64)> {
 /// Distance that a growing stack keeps from what is below it (Linux's `stack_guard_gap`).
 pub(super) const STACK_GUARD: u64 = 256 * PAGE_SIZE;
 /// Lowest address that programs can ask for (vm.mmap_min_addr).
-pub(super) const MIN_ADDRESS: u64 = 0x1_0000;
+pub const MIN_ADDRESS: u64 = 0x1_0000;

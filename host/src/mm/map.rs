@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Most areas of one space (vm.max_map_count).
-pub(super) const MAX_AREAS: usize = 65530;
+pub const MAX_AREAS: usize = 65530;
 /// Where MAP_32BIT looks.
 const LOW_AREA: (u64, u64) = (0x4000_0000, 0x8000_0000);
 
@@ -286,6 +286,9 @@ pub(super) fn is_data(vma: &Vma) -> bool {
 /// Adds an area to the totals, or takes it off.
 pub(super) fn account(state: &mut State, vma: &Vma, add: bool) {
     let len = vma.len();
+    if !add {
+        state.peak_total = state.peak_total.max(state.total);
+    }
     let apply = |total: &mut u64| *total = if add { *total + len } else { total.saturating_sub(len) };
     apply(&mut state.total);
     if is_data(vma) {

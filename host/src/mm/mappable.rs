@@ -42,6 +42,11 @@ pub trait Mappable: Send + Sync {
         let _ = mm;
     }
 
+    /// Whether there is nothing behind its pages: no file of the host's, only memory.
+    fn is_memory(&self) -> bool {
+        false
+    }
+
     /// What `/proc/PID/maps` says about it.
     fn describe(&self) -> MapInfo {
         MapInfo::default()
@@ -140,6 +145,10 @@ impl Mappable for SharedMemory {
         for (&index, page) in pages.range(first..first + to.len() as u64) {
             to[(index - first) as usize] = Some(page.share());
         }
+    }
+
+    fn is_memory(&self) -> bool {
+        true
     }
 
     fn describe(&self) -> MapInfo {

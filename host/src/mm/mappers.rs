@@ -59,6 +59,7 @@ impl Mm {
     fn forget_object(&self, identity: usize, first: u64, end: u64, what: Forget) {
         let _ = self.edit(|state, deferred| {
             state.forgotten += 1;
+            self.note_peak(state);
             let mut ranges = Vec::new();
             for vma in state.vmas.iter() {
                 let Backing::Object { object, offset } = &vma.backing else { continue };

@@ -11,6 +11,7 @@
 //! | `map`, `protect`, `remap`, `brk`, `advise` | the system calls' work |
 //! | `fork` | copying an address space |
 //! | `tables` | the platform's tables, and what was found there last |
+//! | [`usage`] | what is in memory, and whose |
 //! | `usermem`, [`io`] | copies between the kernel and programs |
 //! | `raw` | the only unsafe code: bytes of frames |
 //!
@@ -53,6 +54,7 @@ mod tables;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod usage;
 mod usermem;
 pub mod vma;
 
@@ -60,8 +62,8 @@ pub use advise::{Advice, Locking};
 pub use fault::FaultSignal;
 pub use futexkey::FutexKey;
 pub use io::{IoDst, IoSrc, Iovec, Pinned};
-pub use layout::{Layout, MmLimits};
-pub use map::{MapFlags, MapRequest};
+pub use layout::{Layout, MIN_ADDRESS, MmLimits};
+pub use map::{MAX_AREAS, MapFlags, MapRequest};
 pub use mappable::{MapInfo, Mappable, SharedMemory};
 pub use mappers::{Forget, Mappers};
 pub use raw::fixup;
@@ -108,6 +110,9 @@ struct State {
     total: u64,
     data: u64,
     locked: u64,
+    /// The most of `total` so far, and of pages in memory, as of the last time that either fell.
+    peak_total: u64,
+    peak_pages: u64,
     /// mlockall(MCL_FUTURE).
     lock_future: bool,
     /// Counts calls of `forget_object`: pages fetched before one may be out of date.
@@ -191,6 +196,7 @@ impl Mm {
 
     /// Takes all pages in the range out of tables and stash.
     fn unmap_pages(&self, state: &mut State, start: u64, end: u64, deferred: &mut Deferred) {
+        self.note_peak(state);
         for (start, end) in self.user_pieces(start, end) {
             let frames = &mut deferred.frames;
             let before = frames.len();
@@ -205,21 +211,36 @@ impl Mm {
         }
     }
 
+    /// Pages in memory.
+    fn resident_pages(&self, state: &State) -> u64 {
+        self.space.pages() + state.stash.len() as u64
+    }
+
+    /// To be called before pages go.
+    fn note_peak(&self, state: &mut State) {
+        state.peak_pages = state.peak_pages.max(self.resident_pages(state));
+    }
+
     /// Bytes that are in memory (`VmRSS`).
     pub fn resident(&self) -> u64 {
+        self.resident_pages(&self.state.lock()) * PAGE_SIZE
+    }
+
+    /// The most that has been in memory (`VmHWM`).
+    pub fn peak_resident(&self) -> u64 {
         let state = self.state.lock();
-        let mut pages = state.stash.len() as u64;
-        for vma in state.vmas.iter().filter(|vma| !vma.prot.is_empty()) {
-            for (start, end) in self.user_pieces(vma.start, vma.end) {
-                self.space.for_each(start, end - start, &mut |_, _, _| pages += 1);
-            }
-        }
-        pages * PAGE_SIZE
+        self.resident_pages(&state).max(state.peak_pages) * PAGE_SIZE
     }
 
     /// Bytes mapped (`VmSize`).
     pub fn total(&self) -> u64 {
         self.state.lock().total
+    }
+
+    /// The most that has been mapped (`VmPeak`).
+    pub fn peak_total(&self) -> u64 {
+        let state = self.state.lock();
+        state.total.max(state.peak_total)
     }
 
     /// Bytes locked (`VmLck`).
@@ -264,7 +285,8 @@ impl Drop for Mm {
             if !vma.prot.is_empty() {
                 for (start, end) in self.user_pieces(vma.start, vma.end) {
                     let frames = &mut deferred.frames;
-                    self.space.unmap(start, end - start, &mut |_, frame| frames.push(frame));
+                    // Nobody asks any more how many there are.
+                    self.space.space().unmap(start, end - start, &mut |_, frame| frames.push(frame));
                 }
             }
         }

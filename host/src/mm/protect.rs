@@ -126,6 +126,7 @@ impl Mm {
     /// go to the stash.
     fn hide(&self, state: &mut State, vma: &Vma, deferred: &mut Deferred) {
         let keep = vma.is_private();
+        self.note_peak(state);
         let (stash, dropped) = (&mut state.stash, &mut deferred.frames);
         self.space.unmap(vma.start, vma.len(), &mut |va, frame| {
             if keep && !frames::is_host_file(frame) && !frames::is_zero(frame) {

@@ -9,7 +9,7 @@
 //! use a page after it was taken out (and its frame possibly given to somebody else), nor write to one that fork or
 //! mprotect has made read-only. Words are atomics for the sake of the type only; the lock orders them.
 
-use super::PAGE_SIZE;
+use super::{PAGE_SIZE, frames};
 use crate::abi::Result;
 use crate::platform::{AddressSpace, Frame, Prot};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -34,12 +34,14 @@ pub(super) struct Tables {
     recent: [Recent; RECENT],
     /// Whether anything is remembered.
     any: AtomicBool,
+    /// Pages mapped, without those that are the frame of zeroes.
+    pages: AtomicU64,
 }
 
 impl Tables {
     /// Those of `space`.
     pub(super) fn new(space: Arc<dyn AddressSpace>) -> Self {
-        Tables { space, recent: Default::default(), any: AtomicBool::new(false) }
+        Tables { space, recent: Default::default(), any: AtomicBool::new(false), pages: AtomicU64::new(0) }
     }
 
     /// The space, for running in it.
@@ -56,16 +58,39 @@ impl Tables {
         }
     }
 
-    /// Locked: see [`AddressSpace::map`].
+    /// Locked: how many pages are in memory by these tables.
+    pub(super) fn pages(&self) -> u64 {
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    /// Locked: see [`AddressSpace::map`]. Nothing is mapped there, or the frame of zeroes.
     pub(super) fn map(&self, va: u64, frames: &[Frame], prot: Prot) -> Result<()> {
         self.forget();
-        self.space.map(va, frames, prot)
+        self.space.map(va, frames, prot)?;
+        let zeroes = frames.iter().filter(|&&frame| frames::is_zero(frame)).count();
+        self.pages.store(self.pages() + (frames.len() - zeroes) as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Locked: puts a frame, whose reference goes to the tables (or is dropped, on failure), in the place of another, whose
+    /// reference comes back.
+    pub(super) fn replace(&self, va: u64, old: Frame, new: Frame, prot: Prot) -> Result<()> {
+        self.forget();
+        self.space.map(va, &[new], prot).inspect_err(|_| frames::put_ref(new))?;
+        let count = |frame| u64::from(!frames::is_zero(frame));
+        self.pages.store(self.pages() + count(new) - count(old), Ordering::Relaxed);
+        Ok(())
     }
 
     /// Locked: see [`AddressSpace::unmap`].
     pub(super) fn unmap(&self, va: u64, len: u64, gone: &mut dyn FnMut(u64, Frame)) {
         self.forget();
-        self.space.unmap(va, len, gone);
+        let mut count = 0;
+        self.space.unmap(va, len, &mut |va, frame| {
+            count += u64::from(!frames::is_zero(frame));
+            gone(va, frame);
+        });
+        self.pages.store(self.pages() - count, Ordering::Relaxed);
     }
 
     /// Locked: see [`AddressSpace::protect`].

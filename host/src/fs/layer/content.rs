@@ -58,6 +58,11 @@ enum Next {
 }
 
 impl Content {
+    /// Whether nothing of it is a host file's.
+    pub fn is_memory(&self) -> bool {
+        self.lower.is_none()
+    }
+
     /// An empty file.
     pub fn empty() -> Self {
         Self::new(None, 0)

@@ -138,6 +138,10 @@ impl Mappable for NodeFile {
         }
     }
 
+    fn is_memory(&self) -> bool {
+        self.node.content().is_none_or(super::Content::is_memory)
+    }
+
     fn describe(&self) -> MapInfo {
         let stat = self.path.stat();
         // Seen from the top of the mounts: /proc/PID/maps of a chrooted task is the exception nobody reads.

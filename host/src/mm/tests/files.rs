@@ -3,6 +3,7 @@
 use crate::abi::{Errno, Result};
 use crate::mm::filecache::FileCache;
 use crate::mm::testing::FakePlatform;
+use crate::mm::usage::FileUsers;
 use crate::mm::{FaultSignal, Layout, MapRequest, Mappable, Mm, VmFlags, frames};
 use crate::platform::{Access, Frame, Prot};
 use std::fs::File;
@@ -110,4 +111,35 @@ fn a_truncated_file_is_an_error_for_the_copy() {
         "no copy to be had"
     );
     assert_eq!(mm.read_val(at + 2 * 4096), Ok(3u8));
+}
+
+#[test]
+fn pages_of_a_file_are_the_files_until_they_are_written() {
+    for cheap in [true, false] {
+        let (file, mm) = host_file(cheap, 16);
+        let rw = Prot::READ | Prot::WRITE;
+        let at = mm.mmap(request(&file, 16 * 4096, rw)).unwrap();
+        assert_eq!(mm.read_val(at), Ok(1u8));
+        let usage = |mm: &Arc<Mm>, all: &[&Arc<Mm>]| {
+            let users = FileUsers::of(all.iter().map(|mm| Arc::clone(mm)));
+            mm.resident_areas(&users)[0].1
+        };
+        let now = usage(&mm, &[&mm]);
+        assert_eq!(
+            (now.file, now.anon, now.private_clean),
+            (16 * 4096, 0, 16 * 4096),
+            "mapped around the fault"
+        );
+        mm.write_val(at + 4096, &9u8).unwrap();
+        let now = usage(&mm, &[&mm]);
+        assert_eq!((now.file, now.anon, now.private_dirty), (15 * 4096, 4096, 4096));
+        assert_eq!(mm.resident(), 16 * 4096);
+        let child = mm.fork().unwrap();
+        assert_eq!(child.read_val(at), Ok(1u8));
+        // Named twice, counted once.
+        let now = usage(&child, &[&mm, &child, &mm]);
+        assert_eq!((now.shared_clean, now.private_clean), (15 * 4096, 0));
+        assert_eq!((now.share(), now.shared_dirty), (8 * 4096, 4096));
+        assert_eq!(child.resident(), child.resident_by_kind().total());
+    }
 }

@@ -3,4 +3,5 @@
 mod basic;
 mod files;
 mod model;
+mod usage;
 mod vmas;

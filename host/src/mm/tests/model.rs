@@ -3,6 +3,7 @@
 
 use crate::abi::Errno;
 use crate::mm::testing::{FakePlatform, alone};
+use crate::mm::usage::{FileUsers, Resident};
 use crate::mm::{Advice, MapFlags, MapRequest, Mappable, Mm, SharedMemory, VmFlags, frames};
 use crate::platform::{Frame, Prot};
 use std::collections::BTreeMap;
@@ -81,6 +82,17 @@ impl World {
                 .ok_or(Errno::EFAULT);
             assert_eq!(got, expected, "process {who} page {page} {:?}", model.get(&page));
         }
+        // What is kept agrees with what is there.
+        let found = mm.resident_by_kind();
+        let areas = mm.resident_areas(&FileUsers::default());
+        let (mut sum, mut split) = (Resident::default(), 0);
+        for (_, area) in areas {
+            sum = sum.plus(area);
+            split += area.shared_clean + area.shared_dirty + area.private_clean + area.private_dirty;
+        }
+        assert_eq!([found.anon, found.file, found.shmem], [sum.anon, sum.file, sum.shmem]);
+        assert_eq!((mm.resident(), split), (found.total(), found.total()), "process {who}");
+        assert!(mm.peak_resident() >= mm.resident() && sum.share() <= sum.total());
     }
 
     fn step(&mut self, random: &mut Random) {
