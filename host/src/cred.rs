@@ -62,6 +62,9 @@ bitflags::bitflags! {
 /// Number of the highest capability.
 pub const CAP_LAST: u32 = 40;
 
+/// Most supplementary groups.
+pub const NGROUPS_MAX: usize = 65536;
+
 /// "Leave unchanged" in set*id(2), and the id that is none.
 pub const NO_ID: u32 = u32::MAX;
 

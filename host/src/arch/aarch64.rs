@@ -23,6 +23,9 @@ pub const fn untagged(addr: u64) -> u64 {
     addr & ((addr << 8) as i64 >> 8) as u64
 }
 
+/// What the host's /proc/cpuinfo calls features whose registers we do not save (by how the names begin).
+pub const HIDDEN_FEATURES: &[&str] = &["sve", "sme", "pac", "mte"];
+
 /// What /proc/PID/maps ends with: nothing.
 pub const OLD_CALLS: &str = "";
 

@@ -11,16 +11,16 @@ pub mod sigframe;
 mod x86_64;
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::{
-    AUDIT_ARCH, CLONE_BACKWARDS, FpState, MACHINE, MACHINE_32, OLD_CALLS, RESTART_SYSCALL, SYSCALL_COLUMN,
-    UserRegs, old_call, prepare_stack, switch_stacks, untagged,
+    AUDIT_ARCH, CLONE_BACKWARDS, FpState, HIDDEN_FEATURES, MACHINE, MACHINE_32, OLD_CALLS, RESTART_SYSCALL,
+    SYSCALL_COLUMN, UserRegs, old_call, prepare_stack, switch_stacks, untagged,
 };
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 #[cfg(target_arch = "aarch64")]
 pub use aarch64::{
-    AUDIT_ARCH, CLONE_BACKWARDS, FpState, MACHINE, MACHINE_32, OLD_CALLS, RESTART_SYSCALL, SYSCALL_COLUMN,
-    UserRegs, old_call, prepare_stack, switch_stacks, untagged,
+    AUDIT_ARCH, CLONE_BACKWARDS, FpState, HIDDEN_FEATURES, MACHINE, MACHINE_32, OLD_CALLS, RESTART_SYSCALL,
+    SYSCALL_COLUMN, UserRegs, old_call, prepare_stack, switch_stacks, untagged,
 };
 
 /// What kernel code needs of user registers, the same on every architecture.

@@ -22,6 +22,11 @@ pub const fn untagged(addr: u64) -> u64 {
     addr
 }
 
+/// What the host's /proc/cpuinfo calls features that programs in a VM of ours do not have (by how the names begin): see
+/// [`ring0_x86_64::features::mask`].
+pub const HIDDEN_FEATURES: &[&str] =
+    &["vmx", "svm", "monitor", "mpx", "pku", "ospke", "la57", "user_shstk", "ibt", "amx_", "xsaves"];
+
 /// What /proc/PID/maps ends with: the page of [`old_call`].
 pub const OLD_CALLS: &str =
     "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n";

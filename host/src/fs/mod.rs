@@ -12,6 +12,7 @@ pub mod host;
 pub mod hostio;
 pub mod layer;
 pub mod memfd;
+mod numbers;
 pub mod pidfd;
 pub mod pipe;
 pub mod proc;

@@ -20,19 +20,27 @@ pub fn next_ino() -> u64 {
 /// Makes the text of a file.
 pub type Make = Box<dyn Fn(Caller) -> Result<Vec<u8>> + Send + Sync>;
 /// Takes what is written to one.
-pub type Store = Box<dyn Fn(&[u8]) -> Result<()> + Send + Sync>;
+pub type Store = Box<dyn Fn(Caller, &[u8]) -> Result<()> + Send + Sync>;
+/// Lets somebody open one, or not.
+pub type Gate = Box<dyn Fn(Caller) -> Result<()> + Send + Sync>;
 
 /// A file whose text is made when it is first read.
 pub struct Text {
     meta: Meta,
     make: Make,
     store: Option<Store>,
+    gate: Option<Gate>,
 }
 
 impl Text {
     /// A read-only one.
     pub fn new(ino: u64, make: impl Fn(Caller) -> Result<Vec<u8>> + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Text { meta: Meta::new(Kind::File, ino, 0o444), make: Box::new(make), store: None })
+        Arc::new(Text {
+            meta: Meta::new(Kind::File, ino, 0o444),
+            make: Box::new(make),
+            store: None,
+            gate: None,
+        })
     }
 
     /// One with a text that never changes.
@@ -45,10 +53,20 @@ impl Text {
     pub fn writable(
         ino: u64,
         make: impl Fn(Caller) -> Result<Vec<u8>> + Send + Sync + 'static,
-        store: impl Fn(&[u8]) -> Result<()> + Send + Sync + 'static,
+        store: impl Fn(Caller, &[u8]) -> Result<()> + Send + Sync + 'static,
     ) -> Arc<Self> {
         let meta = Meta::new(Kind::File, ino, 0o644);
-        Arc::new(Text { meta, make: Box::new(make), store: Some(Box::new(store)) })
+        Arc::new(Text { meta, make: Box::new(make), store: Some(Box::new(store)), gate: None })
+    }
+
+    /// One that only those open whom `gate` lets.
+    pub fn guarded(
+        ino: u64,
+        gate: impl Fn(Caller) -> Result<()> + Send + Sync + 'static,
+        make: impl Fn(Caller) -> Result<Vec<u8>> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let meta = Meta::new(Kind::File, ino, 0o444);
+        Arc::new(Text { meta, make: Box::new(make), store: None, gate: Some(Box::new(gate)) })
     }
 
     /// The same with an owner and permissions.
@@ -65,6 +83,9 @@ impl Inode for Text {
         &self.meta
     }
     fn open(self: Arc<Self>, _path: &Path, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        if let Some(gate) = &self.gate {
+            gate(how.caller)?;
+        }
         Ok(Arc::new(TextFile { inode: self, caller: how.caller, text: Lock::new(None) }))
     }
     fn truncate(&self, _len: u64) -> Result<()> {
@@ -109,10 +130,11 @@ impl FileOps for TextFile {
         }
     }
     fn write(&self, src: &mut IoSrc<'_>, _offset: Option<u64>) -> Result<usize> {
-        let store = self.inode.store.as_ref().ok_or(Errno::EACCES)?;
+        // Root may open what has no permission to be written.
+        let store = self.inode.store.as_ref().ok_or(Errno::EINVAL)?;
         let mut bytes = vec![0; src.remaining().min(4096)];
         let count = src.read_bytes(&mut bytes)?;
-        store(&bytes[..count])?;
+        store(self.caller, &bytes[..count])?;
         Ok(count)
     }
     fn append(&self, src: &mut IoSrc<'_>) -> Result<(usize, u64)> {

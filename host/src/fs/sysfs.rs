@@ -1,5 +1,6 @@
-//! /sys: as much as programs look for (CPU lists, huge page settings).
+//! /sys: as much as programs look for (CPU lists).
 
+use super::numbers::{mask, ranges};
 use super::pseudo::{Dir, Text};
 use crate::kernel::Kernel;
 use crate::vfs::{Dentry, Inode, Superblock, makedev};
@@ -14,36 +15,34 @@ fn fixed(text: &str) -> Arc<dyn Inode> {
 /// The root directory of a new /sys.
 pub fn root(kernel: &Arc<Kernel>) -> Arc<Dentry> {
     let count = kernel.sched.worker_count();
-    let list = if count > 1 { format!("0-{}", count - 1) } else { "0".to_owned() };
+    let all = u64::MAX >> (64 - count);
+    let (list, bits) = (ranges(all), mask(all, count));
     let mut cpus: Vec<(String, Arc<dyn Inode>)> = vec![
         ("online".to_owned(), fixed(&list)),
         ("possible".to_owned(), fixed(&list)),
         ("present".to_owned(), fixed(&list)),
         ("offline".to_owned(), fixed("")),
-        ("kernel_max".to_owned(), fixed("8191")),
+        ("kernel_max".to_owned(), fixed(&(count - 1).to_string())),
     ];
     for cpu in 0..count {
         let id = cpu.to_string();
         let topology = Dir::new(vec![
             ("core_id", fixed(&id)),
             ("physical_package_id", fixed("0")),
+            ("thread_siblings", fixed(&mask(1 << cpu, count))),
             ("thread_siblings_list", fixed(&id)),
+            ("core_siblings", fixed(&bits)),
             ("core_siblings_list", fixed(&list)),
         ]);
         cpus.push((format!("cpu{cpu}"), Dir::new(vec![("topology", topology), ("online", fixed("1"))])));
     }
     let cpus = Dir::new(cpus.iter().map(|(name, inode)| (name.as_str(), inode.clone())).collect());
-    let node0 = Dir::new(vec![("cpulist", fixed(&list)), ("distance", fixed("10"))]);
+    let node0 =
+        Dir::new(vec![("cpulist", fixed(&list)), ("cpumap", fixed(&bits)), ("distance", fixed("10"))]);
     let node = Dir::new(vec![("online", fixed("0")), ("possible", fixed("0")), ("node0", node0)]);
     let system = Dir::new(vec![("cpu", cpus), ("node", node)]);
-    let thp = Dir::new(vec![
-        ("enabled", fixed("always [madvise] never")),
-        ("defrag", fixed("always defer defer+madvise [madvise] never")),
-        ("hpage_pmd_size", fixed("2097152")),
-    ]);
     let root = Dir::new(vec![
         ("devices", Dir::new(vec![("system", system)])),
-        ("kernel", Dir::new(vec![("mm", Dir::new(vec![("transparent_hugepage", thp)]))])),
         ("fs", Dir::new(vec![("cgroup", Dir::new(Vec::new()))])),
         ("class", Dir::new(vec![("net", Dir::new(Vec::new())), ("block", Dir::new(Vec::new()))])),
         ("block", Dir::new(Vec::new())),

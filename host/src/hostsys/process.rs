@@ -25,6 +25,16 @@ pub fn children_cpu_ns() -> u64 {
     ((user_s + system_s) * 1_000_000_000 + (user_us + system_us) * 1000).cast_unsigned()
 }
 
+/// Bytes of memory that the host has.
+pub fn memory_bytes() -> u64 {
+    // struct sysinfo: uptime, three loads, totalram, ..., mem_unit; 112 bytes.
+    let mut info = [0_u64; 14];
+    // SAFETY: the buffer is as long as struct sysinfo.
+    let _ = unsafe { syscall(libc::SYS_sysinfo, [info.as_mut_ptr() as u64, 0, 0, 0, 0, 0]) };
+    let unit = u64::from(info[13] as u32);
+    info[4].saturating_mul(unit)
+}
+
 /// Lets other host threads run.
 pub fn yield_now() {
     // SAFETY: takes no pointers.

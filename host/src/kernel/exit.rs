@@ -17,9 +17,7 @@ impl Current {
         if let Some(done) = self.vfork_done.take() {
             done.complete();
         }
-        // Counting pages takes time: it is done once per process.
-        let last = self.task.group.state.lock().threads.len() == 1;
-        let max_rss = if last { self.mm().resident() / 1024 } else { 0 };
+        let max_rss = self.mm().peak_resident() / 1024;
         // Files and memory go before the parent hears of it: it may look for the effects.
         self.release();
         self.leave_group(status, max_rss);
@@ -34,7 +32,9 @@ impl Current {
             let mut state = group.state.lock();
             state.threads.retain(|other| !Arc::ptr_eq(other, &task));
             let mut dead = group.dead_usage.lock();
-            *dead = dead.plus(task.usage());
+            let usage = task.usage();
+            kernel.totals.ended(usage.cpu_ns);
+            *dead = dead.plus(usage);
             dead.max_rss = dead.max_rss.max(max_rss);
             drop(dead);
             if let Some(execing) = &state.execing {
@@ -82,7 +82,8 @@ impl Kernel {
         let Some(node) = tree.node_mut(id) else { return };
         let usage = group.usage().plus(node.children_usage);
         let resources = last.resources.lock();
-        node.zombie = Some(Zombie { status, usage, uid: resources.cred.uid.real, comm: resources.comm });
+        let (uid, gid) = (resources.cred.uid, resources.cred.gid);
+        node.zombie = Some(Zombie { status, usage, uid, gid, comm: resources.comm });
         drop(resources);
         let children = node.children.clone();
         for child in children {
@@ -120,7 +121,7 @@ impl Kernel {
     /// Sends the exit signal and wakes waiters; reaps the child at once if the parent said that it will not wait.
     fn tell_parent(&self, tree: &mut Tree, id: i32, status: WaitStatus) {
         let Some(node) = tree.node(id) else { return };
-        let (signo, uid) = (node.exit_signal, node.zombie.map_or(0, |zombie| zombie.uid));
+        let (signo, uid) = (node.exit_signal, node.zombie.map_or(0, |zombie| zombie.uid.real));
         let Some(parent) = tree.node(node.parent).map(|parent| parent.group.clone()) else { return };
         let mut reap = false;
         if signo == SIGCHLD {

@@ -1,9 +1,9 @@
 //! A process: the threads that share signals, limits and an exit status.
 
-use super::Task;
 use super::limits::Limits;
 use super::signal::{Actions, Pending};
 use super::timers::ProcessTimers;
+use super::{OomScore, Task};
 use crate::sync::{Lock, WaitQueue};
 use crate::vfs::Path;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -138,6 +138,8 @@ pub struct ThreadGroup {
     pub no_huge_pages: AtomicBool,
     /// What the process has registered for with membarrier(2), as MEMBARRIER_CMD_REGISTER_* bits.
     pub membarriers: AtomicU32,
+    /// `/proc/PID/oom_score_adj`.
+    pub oom_score: Lock<OomScore>,
 }
 
 impl ThreadGroup {
@@ -166,12 +168,14 @@ impl ThreadGroup {
             personality: AtomicU32::new(0),
             no_huge_pages: AtomicBool::new(false),
             membarriers: AtomicU32::new(0),
+            oom_score: Lock::default(),
         })
     }
 
     /// Takes over what a child process has from its parent.
     pub(super) fn inherit(&self, parent: &ThreadGroup) {
         *self.exe.lock() = parent.exe.lock().clone();
+        *self.oom_score.lock() = *parent.oom_score.lock();
         self.dumpable.store(parent.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
         self.no_huge_pages.store(parent.no_huge_pages.load(Ordering::Relaxed), Ordering::Relaxed);
         for (to, from) in [(&self.personality, &parent.personality), (&self.membarriers, &parent.membarriers)]
@@ -197,6 +201,12 @@ impl ThreadGroup {
 
     pub(super) fn set_dead(&self) {
         self.dead.store(true, Ordering::SeqCst);
+    }
+
+    /// Notes how large an address space has become that it lets go of, KiB.
+    pub(super) fn note_max_rss(&self, peak: u64) {
+        let mut dead = self.dead_usage.lock();
+        dead.max_rss = dead.max_rss.max(peak);
     }
 
     /// What all its threads have used, the dead ones included.

@@ -14,6 +14,7 @@
 //! | [`seccomp`] | filters over programs' own calls |
 //! | `clone`, `exec`, `exit`, `wait`, `lost` | a process's life |
 //! | [`limits`], `timers` | resource limits; interval and POSIX timers |
+//! | `load`, `oom` | what all of it has used; who would go first |
 //! | [`poller`] | the one host thread that watches host descriptors and signals |
 //!
 //! # Lock order
@@ -34,7 +35,9 @@ pub mod futex;
 pub mod group;
 mod jobs;
 pub mod limits;
+mod load;
 mod lost;
+mod oom;
 mod panic;
 pub mod personality;
 mod pi;
@@ -54,6 +57,8 @@ pub use clone_flags::CloneFlags;
 pub use current::{Current, Restart};
 pub use exec::Program;
 pub use group::{ThreadGroup, Usage, WaitStatus};
+pub use load::memory;
+pub use oom::OomScore;
 pub use panic::install_hook as install_panic_hook;
 pub use task::{RunState, Task};
 pub use tree::Tree;
@@ -73,6 +78,11 @@ use limits::Limits;
 use poller::Poller;
 use sched::Scheduler;
 use std::sync::{Arc, OnceLock, Weak};
+
+/// The kernel that programs are told they run on: what they may expect of system calls.
+pub const RELEASE: &str = "6.12.0";
+/// What `uname -v` says.
+pub const VERSION: &str = "#1 SMP Pillbox";
 
 /// Names that uname(2) reports.
 #[derive(Clone, Debug)]
@@ -147,6 +157,7 @@ pub struct Kernel {
     random: Random,
     /// CLOCK_MONOTONIC at boot: CLOCK_BOOTTIME and `/proc/uptime` count from here.
     pub boot_ns: u64,
+    totals: load::Totals,
     options: Options,
     poller: OnceLock<Arc<Poller>>,
     /// How init ended. 0 = running; set once.
@@ -170,6 +181,7 @@ impl Kernel {
             uts: Lock::new(uts),
             random: Random::from_host(),
             boot_ns: crate::time::monotonic_ns(),
+            totals: load::Totals::default(),
             options,
             poller: OnceLock::new(),
             ended: Lock::new(None),

@@ -268,6 +268,11 @@ impl Task {
         }
     }
 
+    /// The worker that ran its user code last.
+    pub fn last_worker(&self) -> usize {
+        self.worker.load(Ordering::Relaxed).saturating_sub(1)
+    }
+
     /// CPU time used, ns.
     pub fn cpu_ns(&self) -> u64 {
         let since = self.entity.running_since.load(Ordering::Relaxed);

@@ -6,6 +6,7 @@
 use super::Task;
 use super::group::{ThreadGroup, Usage, WaitStatus};
 use crate::abi::{Errno, Result};
+use crate::cred::Ids;
 use core::sync::atomic::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,8 +53,10 @@ pub struct Zombie {
     pub status: WaitStatus,
     /// What it and its waited-for children used.
     pub usage: Usage,
-    /// Its user, for siginfo.
-    pub uid: u32,
+    /// Its user.
+    pub uid: Ids,
+    /// Its group.
+    pub gid: Ids,
     /// Its name.
     pub comm: [u8; super::task::COMM_LEN],
 }
@@ -75,6 +78,8 @@ pub struct Tree {
     nodes: BTreeMap<i32, Node>,
     sessions: BTreeMap<i32, Session>,
     last_id: i32,
+    /// Ids given out so far.
+    allocated: u64,
     wrapped: bool,
 }
 
@@ -92,6 +97,7 @@ impl Tree {
             }
             let id = self.last_id;
             if !self.wrapped || !self.is_used(id) {
+                self.allocated += 1;
                 return Ok(id);
             }
         }
@@ -172,6 +178,11 @@ impl Tree {
     /// A session's terminal state, if it was ever set.
     pub fn session(&self, sid: i32) -> Option<&Session> {
         self.sessions.get(&sid)
+    }
+
+    /// How many tasks there have been (`processes` in `/proc/stat`).
+    pub fn allocated(&self) -> u64 {
+        self.allocated
     }
 
     /// Live threads.

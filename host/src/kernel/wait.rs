@@ -111,7 +111,7 @@ fn report(tree: &mut Tree, parent: i32, id: i32, options: WaitOptions) -> Option
                 parent.children_usage = parent.children_usage.plus(zombie.usage);
             }
         }
-        let info = child_info(zombie.status, id, zombie.uid);
+        let info = child_info(zombie.status, id, zombie.uid.real);
         return Some(Waited { pid: id, status: zombie.status, info, usage: zombie.usage });
     }
     let usage = Usage::default();

@@ -2,20 +2,28 @@
 
 use super::Args;
 use crate::abi::{Errno, Result};
-use crate::cred::{CAP_LAST, Caps, Cred, securebits};
+use crate::cred::{CAP_LAST, Caps, Cred, NGROUPS_MAX, securebits};
 use crate::kernel::task::COMM_LEN;
 use crate::kernel::{Current, PROVOKE_BUG, READ_HOST};
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
-/// Most supplementary groups (NGROUPS_MAX).
-const NGROUPS_MAX: usize = 65536;
-
 /// Changes the caller's credentials if `change` succeeds.
 fn change<T>(cur: &mut Current, change: impl FnOnce(&mut Cred) -> Result<T>) -> Result<T> {
     let mut new = Cred::clone(&cur.cred());
     let value = change(&mut new)?;
-    if new != *cur.cred() {
+    let old = cur.cred();
+    if new != *old {
+        // What the old user's rights have brought into the process is not for the new one; its parent's signal was for the
+        // old one, too.
+        let ids = |ids: crate::cred::Ids| (ids.effective, ids.fs);
+        if ids(old.uid) != ids(new.uid)
+            || ids(old.gid) != ids(new.gid)
+            || !old.permitted.contains(new.permitted)
+        {
+            cur.task.group.dumpable.store(0, Ordering::Relaxed);
+            cur.task.set_parent_death_signal(0);
+        }
         cur.set_cred(new);
     }
     Ok(value)

@@ -27,7 +27,7 @@ pub(super) fn getrusage(cur: &mut Current, args: &Args) -> Result<u64> {
     const SELF: i32 = 0;
     const CHILDREN: i32 = -1;
     const THREAD: i32 = 1;
-    let resident = cur.mm().resident() / 1024;
+    let peak = cur.mm().peak_resident() / 1024;
     let mut usage = match args.int(0) {
         SELF => cur.task.group.usage(),
         THREAD => cur.task.usage(),
@@ -35,7 +35,9 @@ pub(super) fn getrusage(cur: &mut Current, args: &Args) -> Result<u64> {
         _ => return Err(Errno::EINVAL),
     };
     if args.int(0) != CHILDREN {
-        usage.max_rss = usage.max_rss.max(resident);
+        // Of the program before execve, too.
+        usage.max_rss = cur.task.group.usage().max_rss;
+        usage.max_rss = usage.max_rss.max(peak);
     }
     cur.mm().write(args.addr(1), &rusage_bytes(&usage))?;
     Ok(0)

@@ -5,21 +5,15 @@ use crate::abi::{Errno, Result};
 use crate::arch::{MACHINE, MACHINE_32, Registers};
 use crate::cred::Caps;
 use crate::kernel::personality::{PER_LINUX32, PER_MASK, UNAME26};
-use crate::kernel::{Current, Uts};
-use crate::mm::frames;
-use crate::time::monotonic_ns;
+use crate::kernel::{Current, RELEASE, Uts, VERSION, memory};
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general as c;
 use zerocopy::{Immutable, IntoBytes};
 
 /// Length of a name in `struct new_utsname`, its NUL included.
 const UTS_FIELD: usize = 65;
-/// The kernel that programs are told they run on: what they may expect of system calls.
-pub(crate) const RELEASE: &str = "6.12.0";
-/// The same for programs that cannot believe it (UNAME26): 60 more than the minor number.
+/// The release for programs that cannot believe it (UNAME26): 60 more than the minor number.
 const RELEASE_26: &str = "2.6.72";
-/// What `uname -v` says.
-pub(crate) const VERSION: &str = "#1 SMP Pillbox";
 /// Longest host name.
 const HOST_NAME_MAX: usize = 64;
 /// Bytes of random numbers made at a time.
@@ -97,13 +91,15 @@ struct SysInfo {
 
 /// sysinfo(2)
 pub(super) fn sysinfo(cur: &mut Current, args: &Args) -> Result<u64> {
-    let total = frames::limit_bytes();
+    let (total, free) = memory();
+    // Fixed-point numbers with 16 fraction bits.
+    let loads = cur.kernel.load().map(|load| (load * 65536.0) as u64);
     let info = SysInfo {
         // Rounded up, as Linux does: never 0.
-        uptime: (monotonic_ns() - cur.kernel.boot_ns) / NANOSECONDS + 1,
-        loads: [0; 3],
+        uptime: cur.kernel.uptime_ns() / NANOSECONDS + 1,
+        loads,
         total_ram: total,
-        free_ram: total - frames::used_bytes().min(total),
+        free_ram: free,
         shared_ram: 0,
         buffer_ram: 0,
         total_swap: 0,

@@ -36,6 +36,7 @@ mod misc;
 mod names;
 mod options;
 mod pipes;
+mod proc;
 mod process;
 #[expect(unsafe_code, reason = "every register is loaded and stored by assembly")]
 mod registers;
@@ -73,6 +74,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("limits", limits::CASES),
     ("credentials", credentials::CASES),
     ("seccomp", seccomp::CASES),
+    ("proc", proc::CASES),
     ("misc", misc::CASES),
     ("controls", controls::CASES),
     ("options", options::CASES),

@@ -43,6 +43,7 @@ pub(crate) fn show(result: i64) -> String {
         libc::ENOENT => "ENOENT",
         libc::ESRCH => "ESRCH",
         libc::EINTR => "EINTR",
+        libc::EIO => "EIO",
         libc::ENXIO => "ENXIO",
         libc::E2BIG => "E2BIG",
         libc::ENOEXEC => "ENOEXEC",

@@ -26,6 +26,7 @@ const FAMILIES: &[&str] = &[
     "limits",
     "credentials",
     "seccomp",
+    "proc",
     "misc",
     "controls",
     "options",

@@ -2,6 +2,7 @@
 //!
 //! Entries are looked up every time (the superblock is volatile): processes come and go. Texts follow proc(5).
 
+mod sysctl;
 mod system;
 mod task;
 

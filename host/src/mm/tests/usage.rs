@@ -95,7 +95,7 @@ fn peaks_stay_when_memory_goes() {
         mm.munmap(own, 16 * PAGE_SIZE).unwrap();
         assert_eq!((pages(mm.resident()), pages(mm.peak_resident())), (16, 32));
         assert_eq!((pages(mm.total()), pages(mm.peak_total())), (16, 32));
-        mm.madvise(own + 16 * PAGE_SIZE, 16 * PAGE_SIZE, Advice::DontNeed).unwrap();
+        mm.madvise(own + 16 * PAGE_SIZE, 16 * PAGE_SIZE, Advice::DontNeed { locked: false }).unwrap();
         assert_eq!((mm.resident(), pages(mm.peak_resident())), (0, 32));
         let child = mm.fork().unwrap();
         assert_eq!((child.peak_resident(), pages(child.peak_total())), (0, 16), "a peak is one's own");

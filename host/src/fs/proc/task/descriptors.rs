@@ -50,7 +50,9 @@ pub(super) fn fd_dir(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<dyn 
             let perm = 0o100
                 | if file.readable() && !file.is_path() { 0o400 } else { 0 }
                 | if file.writable() && !file.is_path() { 0o200 } else { 0 };
-            let link = Symlink::new(ino + ((fd as u64 + 1) << 40), move |_| {
+            let looked = subject.clone();
+            let link = Symlink::new(ino + ((fd as u64 + 1) << 40), move |caller| {
+                looked.look(caller)?;
                 Ok((Link::File(file.clone()), file_name(&file)))
             });
             Ok(Some(link.with(perm, uid, gid)))
@@ -72,7 +74,7 @@ pub(super) fn fdinfo_dir(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<
             else {
                 return Ok(None);
             };
-            let text = Text::new(ino + ((fd as u64 + 1) << 40), move |_| {
+            let text = Text::guarded(ino + ((fd as u64 + 1) << 40), subject.clone().gate(), move |_| {
                 let flags = file.flags() | if cloexec { c::O_CLOEXEC } else { 0 };
                 let stat = file.stat();
                 let mut text = format!(
@@ -84,7 +86,7 @@ pub(super) fn fdinfo_dir(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<
                 text.push_str(&file.ops().fdinfo());
                 lines(text)
             });
-            Ok(Some(text.with(0o400, uid, gid)))
+            Ok(Some(text.with(0o444, uid, gid)))
         },
         move || Ok(fd_entries(&lister, ino, Kind::File)),
     )

@@ -2,23 +2,28 @@
 //!
 //! | module | entries |
 //! |---|---|
+//! | `access` | who may look |
 //! | `descriptors` | fd, fdinfo |
-//! | `memory` | maps, smaps, statm |
-//! | `namespaces` | ns, net |
+//! | `memory` | maps, smaps, statm, mem |
+//! | `namespaces` | ns, net, uid_map, gid_map, setgroups |
+//! | `settings` | comm, personality, oom_score_adj and its like |
 //! | `status` | stat, status, limits |
 
+mod access;
 mod descriptors;
 mod memory;
 mod namespaces;
+mod settings;
 mod status;
 
 use super::system::lines;
 use super::{TASK_INO, parse_id};
 use crate::abi::{Errno, Result};
+use crate::cred::Ids;
 use crate::fs::pseudo::{DynDir, Symlink, Text};
 use crate::kernel::{Kernel, Task, ThreadGroup};
-use crate::mm::{Backing, Mm};
-use crate::vfs::{FsContext, Inode, Kind, Link, ListEntry, Path};
+use crate::mm::Mm;
+use crate::vfs::{Caller, FsContext, Inode, Kind, Link, ListEntry, Path};
 use std::sync::Arc;
 
 /// A process or thread, perhaps one that has ended and was not waited for.
@@ -33,42 +38,60 @@ struct Subject {
     thread: bool,
 }
 
-type Make = fn(&Subject) -> Result<String>;
+/// Makes what a file says.
+type Make = fn(&Subject, Caller) -> Result<Vec<u8>>;
+/// Takes what is written to it.
+type Write = fn(&Subject, Caller, &[u8]) -> Result<()>;
 
-/// Files with a text. Order is that of listings.
-const TEXTS: &[(&str, u32, Make)] = &[
-    ("cgroup", 0o444, |_| Ok("0::/\n".to_owned())),
-    ("limits", 0o444, status::limits),
-    ("loginuid", 0o644, |_| Ok("4294967295".to_owned())),
-    ("maps", 0o444, |s| memory::maps(s, false)),
-    ("mountinfo", 0o444, |s| mounts(s, true)),
-    ("mounts", 0o444, |s| mounts(s, false)),
-    ("oom_adj", 0o644, |_| Ok("0\n".to_owned())),
-    ("oom_score", 0o444, |_| Ok("0\n".to_owned())),
-    ("oom_score_adj", 0o644, |_| Ok("0\n".to_owned())),
-    ("personality", 0o400, |_| Ok("00000000\n".to_owned())),
-    ("sessionid", 0o444, |_| Ok("4294967295".to_owned())),
-    ("setgroups", 0o644, |_| Ok("allow\n".to_owned())),
-    ("gid_map", 0o644, |_| Ok("         0          0 4294967295\n".to_owned())),
-    ("smaps", 0o444, |s| memory::maps(s, true)),
-    ("smaps_rollup", 0o444, memory::smaps_rollup),
-    ("stat", 0o444, status::stat),
-    ("statm", 0o444, memory::statm),
-    ("status", 0o444, status::status),
-    ("uid_map", 0o644, |_| Ok("         0          0 4294967295\n".to_owned())),
-    ("wchan", 0o444, |_| Ok("0".to_owned())),
-    ("io", 0o400, |_| {
-        Ok("rchar: 0\nwchar: 0\nsyscr: 0\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n".to_owned())
-    }),
-    ("schedstat", 0o444, |_| Ok("0 0 0\n".to_owned())),
-];
-/// A file: name, mode and what makes its contents.
-type ByteFile = (&'static str, u32, fn(&Subject) -> Result<Vec<u8>>);
+/// A file.
+struct Row {
+    name: &'static str,
+    perm: u32,
+    /// Opening it takes the right to look at the process's memory ([`Subject::may_look`]).
+    private: bool,
+    make: Make,
+    write: Option<Write>,
+}
 
-const BYTES: &[ByteFile] = &[
-    ("auxv", 0o400, |s| Ok(s.mm().map(|mm| mm.layout().auxv).unwrap_or_default())),
-    ("cmdline", 0o444, |s| s.memory(|layout| layout.args)),
-    ("environ", 0o400, |s| s.memory(|layout| layout.env)),
+/// A file that anybody may open whom its permissions let.
+const fn row(name: &'static str, perm: u32, make: Make) -> Row {
+    Row { name, perm, private: false, make, write: None }
+}
+
+/// A file that tells of the process's memory.
+const fn private(name: &'static str, perm: u32, make: Make) -> Row {
+    Row { private: true, ..row(name, perm, make) }
+}
+
+/// A file that can be written.
+const fn writable(name: &'static str, make: Make, write: Write) -> Row {
+    Row { write: Some(write), ..row(name, 0o644, make) }
+}
+
+/// All files but `mem`. Order is that of listings. What there is nothing true to say of is missing, as in a Linux without
+/// that part: task accounting (io), audit (loginuid, sessionid), scheduler statistics (schedstat), symbols (wchan), control
+/// groups (cgroup).
+const FILES: &[Row] = &[
+    private("auxv", 0o400, |s, _| Ok(s.mm().map(|mm| mm.layout().auxv).unwrap_or_default())),
+    row("cmdline", 0o444, |s, _| s.memory(|layout| layout.args)),
+    writable("comm", settings::comm, settings::set_comm),
+    private("environ", 0o400, |s, _| s.memory(|layout| layout.env)),
+    writable("gid_map", |_, _| Ok(namespaces::ID_MAP.into()), |_, _, text| namespaces::write_id_map(text)),
+    row("limits", 0o444, |s, _| lines(status::limits(s)?)),
+    private("maps", 0o444, |s, _| lines(memory::maps(s)?)),
+    row("mountinfo", 0o444, |s, _| mounts(s, true)),
+    row("mounts", 0o444, |s, _| mounts(s, false)),
+    writable("oom_adj", settings::oom_adj, settings::set_oom_adj),
+    row("oom_score", 0o444, settings::oom_score),
+    writable("oom_score_adj", settings::oom_score_adj, settings::set_oom_score_adj),
+    private("personality", 0o400, settings::personality),
+    writable("setgroups", |_, _| Ok(b"allow\n".into()), |_, _, text| namespaces::write_setgroups(text)),
+    private("smaps", 0o444, |s, _| lines(memory::smaps(s)?)),
+    private("smaps_rollup", 0o444, |s, _| lines(memory::smaps_rollup(s)?)),
+    row("stat", 0o444, |s, caller| lines(status::stat(s, caller)?)),
+    row("statm", 0o444, |s, _| lines(memory::statm(s)?)),
+    row("status", 0o444, |s, _| lines(status::status(s)?)),
+    writable("uid_map", |_, _| Ok(namespaces::ID_MAP.into()), |_, _, text| namespaces::write_id_map(text)),
 ];
 const LINKS: [&str; 3] = ["cwd", "exe", "root"];
 const DIRS: [&str; 4] = ["fd", "fdinfo", "ns", "net"];
@@ -110,13 +133,9 @@ fn list(subject: &Subject) -> Vec<ListEntry> {
     for name in LINKS {
         add(name, Kind::Symlink);
     }
-    add("comm", Kind::File);
     add("mem", Kind::File);
-    for (name, _, _) in TEXTS {
-        add(name, Kind::File);
-    }
-    for (name, _, _) in BYTES {
-        add(name, Kind::File);
+    for row in FILES {
+        add(row.name, Kind::File);
     }
     all
 }
@@ -124,55 +143,48 @@ fn list(subject: &Subject) -> Vec<ListEntry> {
 fn find(subject: &Subject, name: &[u8]) -> Option<Arc<dyn Inode>> {
     let name = std::str::from_utf8(name).ok()?;
     let ino = list(subject).iter().find(|entry| &*entry.name == name.as_bytes()).map(|entry| entry.ino)?;
-    let (uid, gid) = subject.owner();
     let own = subject.clone();
-    if let Some((_, perm, make)) = TEXTS.iter().find(|(known, _, _)| *known == name) {
-        let text = if perm & 0o200 != 0 {
-            Text::writable(ino, move |_| lines(make(&own)?), |_| Ok(()))
-        } else {
-            Text::new(ino, move |_| lines(make(&own)?))
-        };
-        return Some(text.with(*perm, uid, gid));
-    }
-    if let Some((_, perm, make)) = BYTES.iter().find(|(known, _, _)| *known == name) {
-        return Some(Text::new(ino, move |_| make(&own)).with(*perm, uid, gid));
+    let owner = subject.owner();
+    // What one's own user may not look at is root's; directories stay as they are.
+    let (uid, gid) = if subject.is_dumpable() { owner } else { (0, 0) };
+    if let Some(row) = FILES.iter().find(|row| row.name == name) {
+        return Some(file(row, ino, own, uid, gid));
     }
     match name {
-        "comm" => {
-            let writer = subject.clone();
-            let text = Text::writable(
-                ino,
-                move |_| {
-                    let mut comm = own.comm();
-                    comm.push(b'\n');
-                    Ok(comm)
-                },
-                move |bytes| {
-                    let name = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-                    writer.task.as_ref().ok_or(Errno::ESRCH)?.set_comm(name);
-                    Ok(())
-                },
-            );
-            Some(text.with(0o644, uid, gid))
+        "mem" => {
+            let gate = Box::new(subject.clone().gate());
+            Some(memory::mem(ino, gate, own, uid, gid))
         }
-        "mem" => Some(Text::new(ino, |_| Err(Errno::EIO)).with(0o600, uid, gid)),
         "cwd" => Some(link(ino, &own, |fs| fs.cwd(), uid, gid)),
         "root" => Some(link(ino, &own, |fs| fs.root(), uid, gid)),
         "exe" => Some(
-            Symlink::new(ino, move |_| {
+            Symlink::new(ino, move |caller| {
+                own.look(caller)?;
                 let path = own.exe().ok_or(Errno::ENOENT)?;
                 let text = path.display(&top(&path));
                 Ok((Link::Jump(path), text))
             })
             .with(0o777, uid, gid),
         ),
-        "fd" => Some(descriptors::fd_dir(ino, own, uid, gid)),
-        "fdinfo" => Some(descriptors::fdinfo_dir(ino, own, uid, gid)),
+        // Linux gives this one to root, too, but lets the process itself in (/dev/stdin). Here the links say no to others.
+        "fd" => Some(descriptors::fd_dir(ino, own, owner.0, owner.1)),
+        "fdinfo" => Some(descriptors::fdinfo_dir(ino, own, owner.0, owner.1)),
         "ns" => Some(namespaces::ns_dir(ino, uid, gid)),
         "net" => Some(namespaces::net_dir(ino)),
-        "task" => Some(task_dir(ino, own, uid, gid)),
+        "task" => Some(task_dir(ino, own, owner.0, owner.1)),
         _ => None,
     }
+}
+
+fn file(row: &'static Row, ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<dyn Inode> {
+    let own = subject.clone();
+    let make = move |caller| (row.make)(&own, caller);
+    let text = match row.write {
+        Some(write) => Text::writable(ino, make, move |caller, text| write(&subject, caller, text)),
+        None if row.private => Text::guarded(ino, subject.gate(), make),
+        None => Text::new(ino, make),
+    };
+    text.with(row.perm, uid, gid)
 }
 
 /// The root of all mounts that `path` is under.
@@ -186,7 +198,8 @@ fn top(path: &Path) -> Path {
 
 fn link(ino: u64, subject: &Subject, place: fn(&FsContext) -> Path, uid: u32, gid: u32) -> Arc<dyn Inode> {
     let subject = subject.clone();
-    Symlink::new(ino, move |_| {
+    Symlink::new(ino, move |caller| {
+        subject.look(caller)?;
         let fs = subject.task.as_ref().and_then(|task| task.fs()).ok_or(Errno::ENOENT)?;
         let path = place(&fs);
         let text = path.display(&top(&path));
@@ -226,11 +239,20 @@ impl Subject {
         TASK_INO * if self.thread { 2 } else { 1 } + ((self.id as u64) << 8) + number
     }
 
-    fn owner(&self) -> (u32, u32) {
-        self.task.as_ref().map_or((0, 0), |task| {
+    /// Its user and group ids.
+    fn ids(&self) -> (Ids, Ids) {
+        if let Some(task) = &self.task {
             let cred = task.cred();
-            (cred.uid.effective, cred.gid.effective)
-        })
+            return (cred.uid, cred.gid);
+        }
+        let tree = self.kernel.tree.lock();
+        let zombie = tree.node(self.group.tgid).and_then(|node| node.zombie.as_ref());
+        zombie.map(|zombie| (zombie.uid, zombie.gid)).unwrap_or_default()
+    }
+
+    fn owner(&self) -> (u32, u32) {
+        let (uid, gid) = self.ids();
+        (uid.effective, gid.effective)
     }
 
     fn mm(&self) -> Option<Arc<Mm>> {
@@ -259,25 +281,10 @@ impl Subject {
         Ok(bytes)
     }
 
-    /// The file that its code is mapped from.
+    /// The file of its program.
     fn exe(&self) -> Option<Path> {
-        let mm = self.mm()?;
-        let code = mm.layout().code.0;
-        let maps = mm.maps();
-        let vma = maps.iter().find(|vma| vma.start <= code && code < vma.end)?;
-        let name = match &vma.backing {
-            Backing::Object { object, .. } => object.describe().path,
-            _ => return None,
-        };
-        let fs = self.task.as_ref()?.fs()?;
-        let cred = crate::cred::Cred::root();
-        let lookup = crate::vfs::Lookup { fs: &fs, cred: &cred, caller: crate::vfs::Caller::default() };
-        lookup.resolve(None, &name, crate::vfs::Resolve::empty()).ok()
-    }
-
-    fn node(&self) -> (i32, i32, i32) {
-        let tree = self.kernel.tree.lock();
-        tree.node(self.group.tgid).map_or((0, 0, 0), |node| (node.parent, node.pgid, node.sid))
+        self.mm()?;
+        self.group.exe.lock().clone()
     }
 
     fn letter(&self) -> char {
@@ -288,7 +295,7 @@ impl Subject {
     }
 }
 
-fn mounts(subject: &Subject, info: bool) -> Result<String> {
+fn mounts(subject: &Subject, info: bool) -> Result<Vec<u8>> {
     let fs = subject.task.as_ref().and_then(|task| task.fs()).ok_or(Errno::EINVAL)?;
-    Ok(String::from_utf8_lossy(&fs.namespace().show(&fs.root(), info)).into_owned())
+    Ok(fs.namespace().show(&fs.root(), info))
 }

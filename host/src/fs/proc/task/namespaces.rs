@@ -1,12 +1,12 @@
-//! ns and net: what is the same for all processes of a sandbox.
+//! ns and net, and what the user namespace says: the same for all processes of a sandbox, which has one of each.
 
+use crate::abi::{Errno, Result};
 use crate::fs::pseudo::{DynDir, Symlink, Text};
 use crate::vfs::{Inode, Kind, ListEntry};
 use std::sync::Arc;
 
-/// The namespaces of proc(5): there is one of each.
-const NAMESPACES: [(&str, u64); 8] = [
-    ("cgroup", 4_026_531_835),
+/// The namespaces of proc(5), with the numbers that Linux's first ones have.
+const NAMESPACES: [(&str, u64); 7] = [
     ("ipc", 4_026_531_839),
     ("mnt", 4_026_531_841),
     ("net", 4_026_531_840),
@@ -15,6 +15,23 @@ const NAMESPACES: [(&str, u64); 8] = [
     ("user", 4_026_531_837),
     ("uts", 4_026_531_838),
 ];
+
+/// Every id is itself.
+pub(super) const ID_MAP: &str = "         0          0 4294967295\n";
+
+/// A map of ids is written once, by whoever made the namespace; the first one has its own from the start.
+pub(super) fn write_id_map(_: &[u8]) -> Result<()> {
+    Err(Errno::EPERM)
+}
+
+/// setgroups: it can be forbidden only before there is a map of group ids.
+pub(super) fn write_setgroups(text: &[u8]) -> Result<()> {
+    match text.trim_ascii_end() {
+        b"allow" => Ok(()),
+        b"deny" => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
+    }
+}
 
 pub(super) fn ns_dir(ino: u64, uid: u32, gid: u32) -> Arc<dyn Inode> {
     DynDir::new(
@@ -39,48 +56,37 @@ pub(super) fn ns_dir(ino: u64, uid: u32, gid: u32) -> Arc<dyn Inode> {
     )
 }
 
-/// Tables of /proc/net that programs read to find no sockets.
-const NET: [(&str, &str); 6] = [
-    (
-        "dev",
-        "Inter-|   Receive                                                |  Transmit\n face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n",
-    ),
-    (
-        "tcp",
-        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n",
-    ),
-    (
-        "tcp6",
-        "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n",
-    ),
-    (
-        "udp",
-        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n",
-    ),
-    ("unix", "Num       RefCount Protocol Flags    Type St Inode Path\n"),
-    ("route", "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"),
-];
+/// There are no network interfaces, and no protocols that have tables.
+const INTERFACES: &str = "\
+Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+";
 
 pub(super) fn net_dir(ino: u64) -> Arc<dyn Inode> {
+    const NAME: &[u8] = b"dev";
+    let file = ino + (1 << 40);
     DynDir::new(
         ino,
         0o555,
         0,
         0,
         move |name| {
-            let found = NET.iter().enumerate().find(|(_, (known, _))| known.as_bytes() == name);
-            Ok(found.map(|(at, (_, text))| {
-                let text = text.as_bytes().to_vec();
-                Text::new(ino + ((at as u64 + 1) << 40), move |_| Ok(text.clone())) as Arc<dyn Inode>
-            }))
+            let text = || Text::new(file, |_| Ok(INTERFACES.into())) as Arc<dyn Inode>;
+            Ok((name == NAME).then(text))
         },
-        move || {
-            let entry = |(at, (name, _)): (usize, &(&str, &str))| ListEntry {
-                name: name.as_bytes().into(),
-                ino: ino + ((at as u64 + 1) << 40),
-                kind: Kind::File,
-            };
-            Ok(NET.iter().enumerate().map(entry).collect())
-        },
+        move || Ok(vec![ListEntry { name: NAME.into(), ino: file, kind: Kind::File }]),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Errno, write_setgroups};
+
+    #[test]
+    fn groups_can_be_set() {
+        assert_eq!(write_setgroups(b"allow\n"), Ok(()));
+        assert_eq!(write_setgroups(b"deny"), Err(Errno::EPERM));
+        assert_eq!(write_setgroups(b"denyx"), Err(Errno::EINVAL));
+        assert_eq!(write_setgroups(b" allow"), Err(Errno::EINVAL));
+    }
 }

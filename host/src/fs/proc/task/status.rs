@@ -1,78 +1,138 @@
 //! stat, status, limits: what a process is and does.
+//!
+//! CPU time is not told apart into the program's and the kernel's (that would cost every system call two readings of the
+//! clock): all of it is the program's, as in getrusage(2).
 
 use super::super::system::USER_HZ;
 use super::Subject;
-use super::memory::sizes;
+use super::memory::Sizes;
 use crate::abi::Result;
+use crate::cred::{Cred, Ids};
+use crate::fs::numbers::{mask, ranges};
+use crate::kernel::personality::ADDR_NO_RANDOMIZE;
 use crate::kernel::signal::{SigSet, SignalSets};
+use crate::kernel::{RunState, Task, Usage};
+use crate::mm::Mm;
+use crate::vfs::Caller;
+use core::sync::atomic::Ordering;
 use std::fmt::Write;
-use std::sync::Arc;
+
+/// Bits of the flags in stat (`PF_*`), of those that there is something like here.
+const EXITING: u64 = 0x4;
+const FORKED_NOT_EXECED: u64 = 0x40;
+const RANDOMIZED: u64 = 0x40_0000;
 
 fn ticks(ns: u64) -> u64 {
     ns / (1_000_000_000 / USER_HZ)
 }
 
-pub(super) fn stat(subject: &Subject) -> Result<String> {
-    let (parent, pgid, sid) = subject.node();
+/// What the process tree knows.
+#[derive(Default)]
+struct Relations {
+    parent: i32,
+    pgid: i32,
+    sid: i32,
+    exit_signal: i32,
+    execed: bool,
+    exit_code: i32,
+    children: Usage,
+    tty: u64,
+    foreground: i32,
+}
+
+fn relations(subject: &Subject) -> Relations {
+    let tree = subject.kernel.tree.lock();
+    let Some(node) = tree.node(subject.group.tgid) else { return Relations::default() };
+    let session = tree.session(node.sid);
+    Relations {
+        parent: node.parent,
+        pgid: node.pgid,
+        sid: node.sid,
+        exit_signal: node.exit_signal,
+        execed: node.execed,
+        exit_code: node.zombie.map_or(0, |zombie| zombie.status.0),
+        children: node.children_usage,
+        tty: session.and_then(|session| session.tty).unwrap_or(0),
+        foreground: session.map_or(-1, |s| if s.foreground == 0 { -1 } else { s.foreground }),
+    }
+}
+
+/// Priority, nice value and policy as Linux counts them; nobody is scheduled in real time here.
+fn priority(task: &Task) -> (i64, i64, u32) {
+    let policy = *task.policy.lock();
+    (20 + i64::from(policy.nice), policy.nice.into(), policy.policy)
+}
+
+pub(super) fn stat(subject: &Subject, caller: Caller) -> Result<String> {
+    let relations = relations(subject);
     let comm = String::from_utf8_lossy(&subject.comm()).into_owned();
-    let threads = subject.group.threads();
-    let usage = match &subject.task {
+    let task = subject.task.as_deref();
+    let usage = match task {
         Some(task) if subject.thread => task.usage(),
         _ => subject.group.usage(),
     };
     let mm = subject.mm();
+    // Addresses are for those who may look at the memory.
+    let may_look = subject.may_look(caller);
     let layout = mm.as_ref().map(|mm| mm.layout());
-    let at = |get: fn(&crate::mm::Layout) -> u64| layout.as_ref().map_or(0, get);
-    let boot = subject.kernel.boot_ns;
-    let start = subject.task.as_ref().map_or(0, |task| ticks(task.started_ns.saturating_sub(boot)));
-    let nice = subject.task.as_ref().map_or(0, |task| task.policy.lock().nice);
-    let session_tty = {
-        let tree = subject.kernel.tree.lock();
-        tree.session(sid)
-            .map_or((0, -1), |s| (s.tty.unwrap_or(0), if s.foreground == 0 { -1 } else { s.foreground }))
+    let shown = layout.as_ref().filter(|_| may_look);
+    let at = |get: fn(&crate::mm::Layout) -> u64| shown.map_or(0, get);
+    let code = match (&layout, shown) {
+        (_, Some(layout)) => layout.code,
+        (Some(_), None) => (1, 1),
+        (None, None) => (0, 0),
     };
-    let signals = SignalSets::of(&subject.group, subject.task.as_deref());
+    let (priority, nice, policy) = task.map_or((20, 0, 0), priority);
+    let start = task.map_or(0, |task| ticks(task.started_ns.saturating_sub(subject.kernel.boot_ns)));
+    let signals = SignalSets::of(&subject.group, task);
     // Real-time signals do not fit these fields.
     let low = |set: SigSet| (set.0 & 0x7fff_ffff) as i64;
-    let fields: [i64; 50] = [
-        parent.into(),
-        pgid.into(),
-        sid.into(),
-        session_tty.0 as i64,
-        session_tty.1.into(),
-        0x0040_0000,
+    let waits = may_look && task.is_some_and(|task| task.run_state() != RunState::Running);
+    let fixed = subject.group.personality.load(Ordering::Relaxed) & ADDR_NO_RANDOMIZE != 0;
+    let flags = if task.is_none() { EXITING } else { 0 }
+        | if relations.execed { 0 } else { FORKED_NOT_EXECED }
+        | if fixed { 0 } else { RANDOMIZED };
+    let resident_limit = subject.group.limits.lock().soft(crate::kernel::limits::RSS);
+    let fields: [i64; 49] = [
+        relations.parent.into(),
+        relations.pgid.into(),
+        relations.sid.into(),
+        relations.tty as i64,
+        relations.foreground.into(),
+        flags as i64,
         usage.faults[0] as i64,
-        0,
+        relations.children.faults[0] as i64,
         usage.faults[1] as i64,
-        0,
+        relations.children.faults[1] as i64,
         ticks(usage.cpu_ns) as i64,
         0,
+        ticks(relations.children.cpu_ns) as i64,
         0,
-        0,
-        20 + i64::from(nice),
-        nice.into(),
-        threads.len() as i64,
+        priority,
+        nice,
+        subject.group.threads().len().max(1) as i64,
         0,
         start as i64,
         mm.as_ref().map_or(0, |mm| mm.total()) as i64,
         (mm.as_ref().map_or(0, |mm| mm.resident()) / 4096) as i64,
-        -1,
-        at(|l| l.code.0) as i64,
-        at(|l| l.code.1) as i64,
+        resident_limit as i64,
+        code.0 as i64,
+        code.1 as i64,
         at(|l| l.stack_start) as i64,
+        // Stack and instruction pointer: of processes that dump core only.
         0,
         0,
         low(signals.pending),
         low(signals.blocked),
         low(signals.ignored),
         low(signals.caught),
+        waits.into(),
         0,
         0,
+        if subject.thread && subject.id != subject.group.tgid { -1 } else { relations.exit_signal.into() },
+        task.map_or(0, Task::last_worker) as i64,
         0,
-        17,
-        0,
-        0,
-        0,
+        policy.into(),
         0,
         0,
         0,
@@ -83,20 +143,32 @@ pub(super) fn stat(subject: &Subject) -> Result<String> {
         at(|l| l.args.1) as i64,
         at(|l| l.env.0) as i64,
         at(|l| l.env.1) as i64,
-        0,
-        0,
+        if may_look { relations.exit_code.into() } else { 0 },
     ];
     let mut out = format!("{} ({comm}) {}", subject.id, subject.letter());
-    for (number, field) in fields.iter().enumerate().take(49) {
-        // rsslim and addresses are unsigned.
+    for (number, field) in fields.iter().enumerate() {
+        // rsslim is unsigned.
         let _ = if number == 21 { write!(out, " {}", *field as u64) } else { write!(out, " {field}") };
     }
     out.push('\n');
     Ok(out)
 }
 
+/// Lines of status, one call each.
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, name: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{name}:\t{value}");
+    }
+
+    fn kib(&mut self, name: &str, bytes: u64) {
+        let _ = writeln!(self.0, "{name}:\t{:>8} kB", bytes / 1024);
+    }
+}
+
 pub(super) fn status(subject: &Subject) -> Result<String> {
-    let (parent, _, _) = subject.node();
+    let relations = relations(subject);
     let letter = subject.letter();
     let state = match letter {
         'R' => "running",
@@ -104,85 +176,97 @@ pub(super) fn status(subject: &Subject) -> Result<String> {
         'T' => "stopped",
         _ => "zombie",
     };
-    let comm = String::from_utf8_lossy(&subject.comm()).into_owned();
-    let mut out = String::new();
-    let cred = subject.task.as_ref().map_or_else(|| Arc::new(crate::cred::Cred::root()), |task| task.cred());
-    let umask = subject.task.as_ref().and_then(|task| task.fs()).map_or(0o022, |fs| fs.umask());
-    let fd_size = subject.task.as_ref().and_then(|task| task.fds()).map_or(0, |fds| fds.size());
-    let ids = |ids: crate::cred::Ids| format!("{}\t{}\t{}\t{}", ids.real, ids.effective, ids.saved, ids.fs);
-    let groups: String = cred.groups.iter().fold(String::new(), |mut all, group| {
-        let _ = write!(all, "{group} ");
-        all
-    });
+    let task = subject.task.as_deref();
+    let mut out = Lines(String::new());
+    out.add("Name", String::from_utf8_lossy(&subject.comm()));
+    if let Some(fs) = task.and_then(Task::fs) {
+        out.add("Umask", format_args!("{:04o}", fs.umask()));
+    }
+    out.add("State", format_args!("{letter} ({state})"));
     let tgid = subject.group.tgid;
-    let _ = writeln!(
-        out,
-        "Name:\t{comm}\nUmask:\t{umask:04o}\nState:\t{letter} ({state})\nTgid:\t{tgid}\nNgid:\t0"
-    );
-    let _ = writeln!(out, "Pid:\t{}\nPPid:\t{parent}\nTracerPid:\t0", subject.id);
-    let _ = writeln!(out, "Uid:\t{}\nGid:\t{}", ids(cred.uid), ids(cred.gid));
-    let _ = writeln!(out, "FDSize:\t{fd_size}\nGroups:\t{groups}");
+    for (name, id) in [("Tgid", tgid), ("Ngid", 0), ("Pid", subject.id), ("PPid", relations.parent)] {
+        out.add(name, id);
+    }
+    out.add("TracerPid", 0);
+    let (uid, gid) = subject.ids();
+    let four = |ids: Ids| format!("{}\t{}\t{}\t{}", ids.real, ids.effective, ids.saved, ids.fs);
+    out.add("Uid", four(uid));
+    out.add("Gid", four(gid));
+    out.add("FDSize", task.and_then(Task::fds).map_or(0, |fds| fds.size()));
+    if let Some(task) = task {
+        let groups: String = task.cred().groups.iter().map(|group| format!("{group} ")).collect();
+        out.add("Groups", groups);
+    }
+    let (pgid, sid) = (relations.pgid, relations.sid);
+    for (name, id) in [("NStgid", tgid), ("NSpid", subject.id), ("NSpgid", pgid), ("NSsid", sid)] {
+        out.add(name, id);
+    }
     if let Some(mm) = subject.mm() {
-        let (executable, data, stack) = sizes(&mm);
-        let code = mm.layout().code;
-        let text = (code.1.next_multiple_of(4096) - (code.0 & !4095)).min(executable);
-        let (total, resident) = (mm.total() / 1024, mm.resident() / 1024);
-        let _ = writeln!(
-            out,
-            "VmPeak:\t{total:>8} kB\nVmSize:\t{total:>8} kB\nVmLck:\t{:>8} kB\nVmPin:\t       0 kB",
-            mm.locked() / 1024
-        );
-        let _ = writeln!(
-            out,
-            "VmHWM:\t{resident:>8} kB\nVmRSS:\t{resident:>8} kB\nRssAnon:\t{resident:>8} kB\nRssFile:\t       0 kB\nRssShmem:\t       0 kB"
-        );
-        let _ = writeln!(
-            out,
-            "VmData:\t{:>8} kB\nVmStk:\t{:>8} kB\nVmExe:\t{:>8} kB\nVmLib:\t{:>8} kB\nVmSwap:\t       0 kB",
-            (data - stack.min(data)) / 1024,
-            stack / 1024,
-            text / 1024,
-            (executable - text) / 1024
-        );
+        memory(&mut out, &mm);
     }
-    let signals = SignalSets::of(&subject.group, subject.task.as_deref());
-    let _ = writeln!(out, "Threads:\t{}", subject.group.threads().len().max(1));
-    let _ = writeln!(
-        out,
-        "SigPnd:\t{:016x}\nShdPnd:\t{:016x}\nSigBlk:\t{:016x}\nSigIgn:\t{:016x}\nSigCgt:\t{:016x}",
-        signals.pending.0, signals.shared.0, signals.blocked.0, signals.ignored.0, signals.caught.0
-    );
-    for (name, caps) in [
-        ("Inh", cred.inheritable),
-        ("Prm", cred.permitted),
-        ("Eff", cred.effective),
-        ("Bnd", cred.bounding),
-        ("Amb", cred.ambient),
+    let signals = SignalSets::of(&subject.group, task);
+    out.add("Threads", subject.group.threads().len().max(1));
+    for (name, set) in [
+        ("SigPnd", signals.pending),
+        ("ShdPnd", signals.shared),
+        ("SigBlk", signals.blocked),
+        ("SigIgn", signals.ignored),
+        ("SigCgt", signals.caught),
     ] {
-        let _ = writeln!(out, "Cap{name}:\t{:016x}", caps.bits());
+        out.add(name, format_args!("{:016x}", set.0));
     }
-    let confinement = subject.task.as_ref().map(|task| task.confinement()).unwrap_or_default();
-    let workers = subject.kernel.sched.worker_count();
-    let mask = if workers >= 64 { u64::MAX } else { (1 << workers) - 1 };
-    let _ = writeln!(
-        out,
-        "NoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}\nSpeculation_Store_Bypass:\tvulnerable",
-        u8::from(confinement.no_new_privs),
-        confinement.mode as u8,
-        confinement.filters().len()
-    );
-    let _ = writeln!(
-        out,
-        "Cpus_allowed:\t{mask:x}\nCpus_allowed_list:\t0-{}\nMems_allowed:\t1\nMems_allowed_list:\t0",
-        workers - 1
-    );
-    let usage = subject.task.as_ref().map(|task| task.usage()).unwrap_or_default();
-    let _ = writeln!(
-        out,
-        "voluntary_ctxt_switches:\t{}\nnonvoluntary_ctxt_switches:\t{}",
-        usage.switches[0], usage.switches[1]
-    );
-    Ok(out)
+    if let Some(task) = task {
+        capabilities(&mut out, &task.cred());
+        let confinement = task.confinement();
+        out.add("NoNewPrivs", u8::from(confinement.no_new_privs));
+        out.add("Seccomp", confinement.mode as u8);
+        out.add("Seccomp_filters", confinement.filters().len());
+        let workers = subject.kernel.sched.worker_count();
+        let allowed = task.policy.lock().affinity;
+        out.add("Cpus_allowed", mask(allowed, workers));
+        out.add("Cpus_allowed_list", ranges(allowed));
+        // One node has all memory.
+        out.add("Mems_allowed", mask(1, 1));
+        out.add("Mems_allowed_list", ranges(1));
+        let usage = task.usage();
+        out.add("voluntary_ctxt_switches", usage.switches[0]);
+        out.add("nonvoluntary_ctxt_switches", usage.switches[1]);
+    }
+    Ok(out.0)
+}
+
+fn memory(out: &mut Lines, mm: &Mm) {
+    let (sizes, resident) = (Sizes::of(mm), mm.resident_by_kind());
+    for (name, bytes) in [
+        ("VmPeak", mm.peak_total()),
+        ("VmSize", mm.total()),
+        ("VmLck", mm.locked()),
+        ("VmPin", 0),
+        ("VmHWM", mm.peak_resident().max(resident.total())),
+        ("VmRSS", resident.total()),
+        ("RssAnon", resident.anon),
+        ("RssFile", resident.file),
+        ("RssShmem", resident.shmem),
+        ("VmData", sizes.data),
+        ("VmStk", sizes.stack),
+        ("VmExe", sizes.text),
+        ("VmLib", sizes.libraries),
+        ("VmSwap", 0),
+    ] {
+        out.kib(name, bytes);
+    }
+}
+
+fn capabilities(out: &mut Lines, cred: &Cred) {
+    for (name, caps) in [
+        ("CapInh", cred.inheritable),
+        ("CapPrm", cred.permitted),
+        ("CapEff", cred.effective),
+        ("CapBnd", cred.bounding),
+        ("CapAmb", cred.ambient),
+    ] {
+        out.add(name, format_args!("{:016x}", caps.bits()));
+    }
 }
 
 /// Resources of /proc/PID/limits in the kernel's order, with their units.

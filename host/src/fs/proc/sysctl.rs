@@ -1,0 +1,110 @@
+//! /proc/sys: what holds in this kernel. Nothing here can be tuned, so nothing but the names can be written; settings of
+//! parts that there are none of (disks, swap, core dumps, System V IPC, the network) are missing.
+
+use crate::abi::{Errno, Result};
+use crate::cred::{CAP_LAST, Caps};
+use crate::fs::pipe::MAX_CAPACITY;
+use crate::fs::pseudo::{Dir, Text, next_ino};
+use crate::hostsys::file::random;
+use crate::kernel::limits::NR_OPEN;
+use crate::kernel::tree::PID_MAX;
+use crate::kernel::{Kernel, RELEASE, Uts, VERSION};
+use crate::mm::{MAX_AREAS, MIN_ADDRESS};
+use crate::vfs::{Caller, Inode};
+use std::fmt::{Display, Write};
+use std::sync::{Arc, Weak};
+
+/// Longest host or domain name.
+const NAME_MAX: usize = 64;
+/// Ids that do not fit where they are shown as 16 bits.
+const OVERFLOW_ID: u32 = 65534;
+/// Bits that the random number generator has, once and for all (Linux's since 5.18).
+const POOL_BITS: u32 = 256;
+
+fn fixed(value: impl Display) -> Arc<dyn Inode> {
+    Text::fixed(format!("{value}\n"))
+}
+
+/// A random UUID (version 4).
+fn uuid() -> String {
+    let mut bytes = [0u8; 16];
+    random(&mut bytes);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    format!("{}-{}-{}-{}-{}\n", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// One of the names of uname(2).
+fn name(kernel: &Arc<Kernel>, of: fn(&mut Uts) -> &mut Vec<u8>) -> Arc<dyn Inode> {
+    let (reader, writer): (Weak<Kernel>, Weak<Kernel>) = (Arc::downgrade(kernel), Arc::downgrade(kernel));
+    Text::writable(
+        next_ino(),
+        move |_| {
+            let kernel = reader.upgrade().ok_or(Errno::EIO)?;
+            let mut name = of(&mut kernel.uts.lock()).clone();
+            name.push(b'\n');
+            Ok(name)
+        },
+        move |caller, text| set_name(&*writer.upgrade().ok_or(Errno::EIO)?, caller, of, text),
+    )
+}
+
+fn set_name(kernel: &Kernel, caller: Caller, of: fn(&mut Uts) -> &mut Vec<u8>, text: &[u8]) -> Result<()> {
+    let cred = kernel.tree.lock().task(caller.tid).map(|task| task.cred());
+    if !cred.is_some_and(|cred| cred.has(Caps::SYS_ADMIN)) {
+        return Err(Errno::EPERM);
+    }
+    // Up to the first end of a line or string, and as much as fits.
+    let end = text.iter().position(|byte| matches!(byte, b'\n' | 0)).unwrap_or(text.len());
+    *of(&mut kernel.uts.lock()) = text[..end.min(NAME_MAX)].to_vec();
+    Ok(())
+}
+
+/// The directory.
+pub(super) fn directory(kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
+    let random = Dir::new(vec![
+        ("boot_id", Text::fixed(uuid())),
+        ("uuid", Text::new(next_ino(), |_| Ok(uuid().into_bytes()))),
+        ("entropy_avail", fixed(POOL_BITS)),
+        ("poolsize", fixed(POOL_BITS)),
+    ]);
+    let kernel_dir = Dir::new(vec![
+        ("ostype", fixed("Linux")),
+        ("osrelease", fixed(RELEASE)),
+        ("version", fixed(VERSION)),
+        ("hostname", name(kernel, |uts| &mut uts.hostname)),
+        ("domainname", name(kernel, |uts| &mut uts.domainname)),
+        ("pid_max", fixed(PID_MAX)),
+        // Every thread has an id.
+        ("threads-max", fixed(PID_MAX)),
+        ("ngroups_max", fixed(crate::cred::NGROUPS_MAX)),
+        ("cap_last_cap", fixed(CAP_LAST)),
+        ("overflowuid", fixed(OVERFLOW_ID)),
+        ("overflowgid", fixed(OVERFLOW_ID)),
+        // Stack, mappings and heap; programs that do not want that have personality(2).
+        ("randomize_va_space", fixed(2)),
+        ("random", random),
+    ]);
+    let vm = Dir::new(vec![
+        // Nothing is refused that could ever be had.
+        ("overcommit_memory", fixed(0)),
+        ("max_map_count", fixed(MAX_AREAS)),
+        ("mmap_min_addr", fixed(MIN_ADDRESS)),
+    ]);
+    let fs = Dir::new(vec![
+        // No limit but each process's own.
+        ("file-max", fixed(i64::MAX)),
+        ("nr_open", fixed(NR_OPEN)),
+        ("pipe-max-size", fixed(MAX_CAPACITY)),
+        ("overflowuid", fixed(OVERFLOW_ID)),
+        ("overflowgid", fixed(OVERFLOW_ID)),
+        // Links in directories that everybody may write to are followed and made as anywhere else.
+        ("protected_symlinks", fixed(0)),
+        ("protected_hardlinks", fixed(0)),
+    ]);
+    Dir::new(vec![("kernel", kernel_dir), ("vm", vm), ("fs", fs)])
+}
