@@ -103,11 +103,11 @@ fn child_info() {
     });
     for signal in [libc::SIGSTOP, libc::SIGCONT] {
         sys!(libc::SYS_kill, pid, signal);
-        sys::wait4(pid, libc::WUNTRACED | libc::WCONTINUED);
-        // The signal may come a moment after the status.
+        // Before the status is taken: Linux reads the signal's from where wait4 clears it.
         while COUNT.load(SeqCst) == 0 {
             std::thread::yield_now();
         }
+        sys::wait4(pid, libc::WUNTRACED | libc::WCONTINUED);
         println!("{} code {} status {}", taken(), CODE.load(SeqCst), VALUE.load(SeqCst) as i32);
     }
     action(libc::SIGCHLD, note as *const () as usize, libc::SA_NOCLDSTOP, &[]);
