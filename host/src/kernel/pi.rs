@@ -143,7 +143,12 @@ impl Current {
                 return if mm.load_u32(addr)? == word { Err(errno) } else { Ok(Attempt::Again) };
             }
         };
-        if word & WAITERS == 0 && exchanged(mm, addr, word, word | WAITERS)?.is_none() {
+        // Still so? From here on it is: what says that somebody waits is changed under the lock only.
+        let unchanged = match word & WAITERS {
+            0 => exchanged(mm, addr, word, word | WAITERS)?.is_some(),
+            _ => mm.load_u32(addr)? == word,
+        };
+        if !unchanged {
             return Ok(Attempt::Again);
         }
         // Counted before the owner is looked at: it marks itself before it looks at the count. One whose lock is known
