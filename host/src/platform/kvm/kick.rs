@@ -1,4 +1,4 @@
-//! Kicks: one real-time signal per kick, whose handler only sets a flag in the run page.
+//! Kicks: a signal to the worker's thread, whose handler only sets a flag in the run page.
 //!
 //! KVM reads that flag inside KVM_RUN ([`arch::kick_request`] says which it is), so there is no window in which a kick is
 //! lost: set before, KVM_RUN returns as soon as the kick can be delivered; set during KVM_RUN the signal has interrupted
@@ -12,10 +12,9 @@ use crate::hostsys::{process, syscall};
 use core::cell::Cell;
 use kvm_bindings::kvm_run;
 
-/// The kick signal: a real-time one that neither libc (32, 33) nor common tools use.
-fn signal() -> i32 {
-    libc::SIGRTMIN() + 5
-}
+/// The kick signal: nobody uses it, and sending it cannot fail (a real-time one needs room in a queue that all processes of
+/// the user share).
+const SIGNAL: i32 = libc::SIGSTKFLT;
 
 thread_local! {
     /// The calling worker's run page; null elsewhere.
@@ -31,7 +30,7 @@ pub(super) fn install() {
         action.sa_sigaction = on_kick as *const () as usize;
         action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
         libc::sigemptyset(&mut action.sa_mask);
-        libc::sigaction(signal(), &action, core::ptr::null_mut());
+        libc::sigaction(SIGNAL, &action, core::ptr::null_mut());
     }
 }
 
@@ -50,7 +49,7 @@ pub(super) fn bind(run: *mut kvm_run) {
     unsafe {
         let mut set = core::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&mut set);
-        libc::sigaddset(&mut set, signal());
+        libc::sigaddset(&mut set, SIGNAL);
         let how = if run.is_null() { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
         libc::pthread_sigmask(how, &set, core::ptr::null_mut());
     }
@@ -69,10 +68,9 @@ pub(super) fn take(run: *mut kvm_run) -> bool {
     }
 }
 
-/// Kicks the thread `tid` of this process.
+/// Kicks the thread `tid` of this process. Nothing happens if there is none (any more).
 pub(super) fn send(tid: i32) {
-    let args = [process::id() as u64, tid as u64, signal() as u64, 0, 0, 0];
-    // The signal queue may be full (EAGAIN): signals already queued for the thread do the same work.
+    let args = [process::id() as u64, tid as u64, SIGNAL as u64, 0, 0, 0];
     // SAFETY: sends a signal that has a handler.
     let _ = unsafe { syscall(libc::SYS_tgkill, args) };
 }

@@ -25,7 +25,7 @@ use super::{AddressSpace, Capabilities, Context, Platform};
 use crate::abi::{Errno, Result};
 use crate::sync::Lock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
 #[expect(unsafe_code, reason = "reads linker symbols and program headers")]
 mod image;
@@ -63,6 +63,8 @@ const TASK_SIZE: u64 = arch::TASK_SIZE;
 struct WorkerState {
     /// Host thread id, 0 before the worker runs.
     tid: AtomicI32,
+    /// A kick is on its way.
+    kicked: AtomicBool,
     /// Odd while in (or on the way into) user code; counts both ways.
     entries: AtomicU64,
     /// Id of the space that it runs, or is about to run, in user code.
@@ -114,12 +116,14 @@ impl Shared {
 
     fn kick(&self, worker: usize) {
         let Some(state) = self.workers.get(worker) else { return };
-        match state.tid.load(Ordering::Acquire) {
-            0 => {}
-            tid => {
-                vcpu::count(&self.counters.kicks);
-                kick::send(tid);
-            }
+        if state.tid.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        vcpu::count(&self.counters.kicks);
+        // Who kicked without end would otherwise keep the worker from ever leaving the signal's handler.
+        if !state.kicked.swap(true, Ordering::SeqCst) {
+            // Read only now: a worker that begins takes back what its predecessor was kicked for.
+            kick::send(state.tid.load(Ordering::SeqCst));
         }
     }
 }

@@ -64,6 +64,16 @@ impl Worker {
     }
 }
 
+/// Takes a kick that `worker` is to deliver, if there is one.
+pub(super) fn take_kick(worker: &Worker) -> bool {
+    let taken = kick::take(worker.run);
+    if taken {
+        // From here on the next kick is another one.
+        worker.shared.workers[worker.id].kicked.store(false, Ordering::SeqCst);
+    }
+    taken
+}
+
 /// Adds one. Counters are per sandbox, written rarely and read at the end.
 pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
@@ -155,7 +165,8 @@ pub(super) fn run_worker(shared: &Arc<Shared>, id: usize, body: &mut dyn FnMut()
     });
     let pointer = &raw mut *worker;
     local::set_platform(pointer as usize);
-    shared.workers[id].tid.store(process::thread_id(), Ordering::Release);
+    shared.workers[id].kicked.store(false, Ordering::SeqCst);
+    shared.workers[id].tid.store(process::thread_id(), Ordering::SeqCst);
     kick::bind(run);
     // SAFETY: the block is initialised and this thread's; the stack is fresh; `worker` outlives the loop.
     unsafe {

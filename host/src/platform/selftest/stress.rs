@@ -259,7 +259,7 @@ impl Storm {
         // The worker may be in user code again, or still: a lost kick is to be told of, not waited for.
         while self.engine.load(SeqCst) < 2 {
             platform.kick(0);
-            core::hint::spin_loop();
+            std::thread::yield_now();
         }
         result
     }

@@ -1,7 +1,6 @@
 //! A kick's way into the guest: the vCPU's interrupt line, which a signal to the worker's thread or the VM's own timer
 //! has it raise.
 
-use super::super::kick;
 use super::super::machine::Machine;
 use super::super::vcpu::{self, Worker, count};
 use super::{Features, enter_if_worker, in_guest};
@@ -59,7 +58,7 @@ fn set_line(machine: &Machine, id: usize, level: bool) {
 /// KVM_RUN returned early, because of a kick or because the virtual timer's line has risen: either raises the vCPU's.
 /// Says whether it was the timer's.
 pub(in crate::platform::kvm) fn interrupted(worker: &mut Worker) -> bool {
-    let kicked = kick::take(worker.run);
+    let kicked = vcpu::take_kick(worker);
     // SAFETY: KVM filled the page; on arm64 the union has this and nothing else.
     let lines = unsafe { (*worker.run).s.regs.device_irq_level };
     let risen = lines & u64::from(KVM_ARM_DEV_EL1_VTIMER) != 0;

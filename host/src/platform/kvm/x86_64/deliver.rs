@@ -1,6 +1,5 @@
 //! A kick's way into the guest: a signal to the worker's thread, then an interrupt once user code can take it.
 
-use super::super::kick;
 use super::super::machine::Machine;
 use super::super::vcpu::{self, Worker, count};
 use super::Features;
@@ -36,7 +35,7 @@ pub(in crate::platform::kvm) fn interrupted(worker: &mut Worker) -> bool {
 /// The guest is in user code with interrupts open: deliver the kick.
 fn inject_kick(worker: &mut Worker) {
     let interrupt = u32::from(trap::KICK);
-    kick::take(worker.run);
+    vcpu::take_kick(worker);
     let args = [worker.fd() as u64, KVM_INTERRUPT, &raw const interrupt as u64, 0, 0, 0];
     // SAFETY: the ioctl reads one word.
     let result = unsafe { hostsys::syscall(libc::SYS_ioctl, args) };
