@@ -44,7 +44,7 @@ impl Current {
         self.release_pi();
         self.task.pi_dead.store(false, Ordering::SeqCst);
         self.clear_tid();
-        self.task.group.note_max_rss(self.mm().peak_resident() / 1024);
+        self.task.group.note_max_rss(self.mm());
         if let Some(done) = self.vfork_done.take() {
             self.set_mm(program.mm);
             done.complete();

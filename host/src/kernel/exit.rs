@@ -17,13 +17,13 @@ impl Current {
         if let Some(done) = self.vfork_done.take() {
             done.complete();
         }
-        let max_rss = self.mm().peak_resident() / 1024;
+        self.task.group.note_max_rss(self.mm());
         // Files and memory go before the parent hears of it: it may look for the effects.
         self.release();
-        self.leave_group(status, max_rss);
+        self.leave_group(status);
     }
 
-    fn leave_group(&mut self, status: WaitStatus, max_rss: u64) {
+    fn leave_group(&mut self, status: WaitStatus) {
         let (kernel, task) = (self.kernel.clone(), self.task.clone());
         let group = task.group.clone();
         let mut tree = kernel.tree.lock();
@@ -35,7 +35,6 @@ impl Current {
             let usage = task.usage();
             kernel.totals.ended(usage.cpu_ns);
             *dead = dead.plus(usage);
-            dead.max_rss = dead.max_rss.max(max_rss);
             drop(dead);
             if let Some(execing) = &state.execing {
                 execing.wake();

@@ -4,6 +4,7 @@ use super::limits::Limits;
 use super::signal::{Actions, Pending};
 use super::timers::ProcessTimers;
 use super::{OomScore, Task};
+use crate::mm::Mm;
 use crate::sync::{Lock, WaitQueue};
 use crate::vfs::Path;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -203,8 +204,9 @@ impl ThreadGroup {
         self.dead.store(true, Ordering::SeqCst);
     }
 
-    /// Notes how large an address space has become that it lets go of, KiB.
-    pub(super) fn note_max_rss(&self, peak: u64) {
+    /// Notes how large an address space has become that it lets go of.
+    pub(super) fn note_max_rss(&self, mm: &Mm) {
+        let peak = mm.peak_resident() / 1024;
         let mut dead = self.dead_usage.lock();
         dead.max_rss = dead.max_rss.max(peak);
     }

@@ -27,17 +27,16 @@ pub(super) fn getrusage(cur: &mut Current, args: &Args) -> Result<u64> {
     const SELF: i32 = 0;
     const CHILDREN: i32 = -1;
     const THREAD: i32 = 1;
-    let peak = cur.mm().peak_resident() / 1024;
+    let group = &cur.task.group;
     let mut usage = match args.int(0) {
-        SELF => cur.task.group.usage(),
-        THREAD => cur.task.usage(),
+        SELF => group.usage(),
+        THREAD => Usage { max_rss: group.usage().max_rss, ..cur.task.usage() },
         CHILDREN => cur.children_usage(),
         _ => return Err(Errno::EINVAL),
     };
     if args.int(0) != CHILDREN {
         // Of the program before execve, too.
-        usage.max_rss = cur.task.group.usage().max_rss;
-        usage.max_rss = usage.max_rss.max(peak);
+        usage.max_rss = usage.max_rss.max(cur.mm().peak_resident() / 1024);
     }
     cur.mm().write(args.addr(1), &rusage_bytes(&usage))?;
     Ok(0)

@@ -52,8 +52,11 @@ pub(super) fn deadline(ns: u64) -> Option<u64> {
     (ns > 0).then(|| crate::time::monotonic_ns().saturating_add(ns))
 }
 
-/// When a read from a socket that starts now gives up (SO_RCVTIMEO).
+/// When a read that starts now gives up (SO_RCVTIMEO): never, from what is no socket.
 pub(super) fn receive_deadline(file: &File) -> Option<u64> {
+    if !file.names_writer() {
+        return None;
+    }
     of(file).ok().and_then(|socket| deadline(socket.options.lock().receive_timeout))
 }
 

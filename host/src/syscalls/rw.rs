@@ -92,7 +92,7 @@ fn read_waiting(cur: &mut Current, file: &Arc<File>, addr: u64, len: u64) -> Res
         Err(errno) => return Err(errno),
     }
     let mm = cur.mm().clone();
-    if file.names_writer() && receive_deadline(file).is_some() {
+    if receive_deadline(file).is_some() {
         return read_slow(cur, file, &mut IoDst::user(&mm, addr, len), None);
     }
     let mut attempt = || match ops.read(&mut IoDst::user(&mm, addr, len), None) {
@@ -116,8 +116,7 @@ fn read_slow(cur: &mut Current, file: &Arc<File>, dst: &mut IoDst<'_>, offset: O
             other => Some(other),
         }
     };
-    let until = if file.names_writer() { receive_deadline(file) } else { None };
-    Ok(cur.wait_on(&[(queue, READABLE)], until, &mut attempt).map_err(timed_out)?? as u64)
+    Ok(cur.wait_on(&[(queue, READABLE)], receive_deadline(file), &mut attempt).map_err(timed_out)?? as u64)
 }
 
 /// Reads, waiting unless the file or the call says not to.

@@ -28,7 +28,7 @@ use super::Task;
 use crate::arch::counter;
 use crate::hostsys::futex;
 use crate::platform::{Platform, local};
-use crate::time::{NSEC_PER_MSEC, monotonic_ns};
+use crate::time::{NSEC_PER_MSEC, NSEC_PER_SEC, monotonic_ns};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
@@ -85,7 +85,7 @@ impl Scheduler {
             timers: Timers::new(),
             keeper_until: AtomicU64::new(NEVER),
             ticker: Ticker::new(),
-            old_slice: counter::frequency().unwrap_or(0) / (1_000_000_000 / OLD_SLICE_NS),
+            old_slice: counter::frequency().unwrap_or(0) / (NSEC_PER_SEC / OLD_SLICE_NS),
             last_wake: AtomicU64::new(0),
             next_victim: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),

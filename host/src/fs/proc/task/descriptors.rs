@@ -25,14 +25,21 @@ fn fd_entries(subject: &Subject, base: u64, kind: Kind) -> Vec<ListEntry> {
         .iter()
         .map(|(fd, _, _)| ListEntry {
             name: fd.to_string().into_bytes().into(),
-            ino: base + ((*fd as u64 + 1) << 40),
+            ino: entry_ino(base, *fd),
             kind,
         })
         .collect()
 }
 
-fn parse_fd(name: &[u8]) -> Option<i32> {
-    if name == b"0" { Some(0) } else { parse_id(name) }
+/// The inode number of a descriptor's entry in the directory `base`.
+fn entry_ino(base: u64, fd: i32) -> u64 {
+    base + ((fd as u64 + 1) << 40)
+}
+
+/// The descriptor that an entry is named after.
+fn find(subject: &Subject, name: &[u8]) -> Option<(i32, Arc<File>, bool)> {
+    let fd = if name == b"0" { 0 } else { parse_id(name)? };
+    files(subject).into_iter().find(|(known, _, _)| *known == fd)
 }
 
 pub(super) fn fd_dir(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<dyn Inode> {
@@ -43,15 +50,12 @@ pub(super) fn fd_dir(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<dyn 
         uid,
         gid,
         move |name| {
-            let Some(fd) = parse_fd(name) else { return Ok(None) };
-            let Some((_, file, _)) = files(&subject).into_iter().find(|(known, _, _)| *known == fd) else {
-                return Ok(None);
-            };
+            let Some((fd, file, _)) = find(&subject, name) else { return Ok(None) };
             let perm = 0o100
                 | if file.readable() && !file.is_path() { 0o400 } else { 0 }
                 | if file.writable() && !file.is_path() { 0o200 } else { 0 };
             let looked = subject.clone();
-            let link = Symlink::new(ino + ((fd as u64 + 1) << 40), move |caller| {
+            let link = Symlink::new(entry_ino(ino, fd), move |caller| {
                 looked.look(caller)?;
                 Ok((Link::File(file.clone()), file_name(&file)))
             });
@@ -69,12 +73,8 @@ pub(super) fn fdinfo_dir(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<
         uid,
         gid,
         move |name| {
-            let Some(fd) = parse_fd(name) else { return Ok(None) };
-            let Some((_, file, cloexec)) = files(&subject).into_iter().find(|(known, _, _)| *known == fd)
-            else {
-                return Ok(None);
-            };
-            let text = Text::guarded(ino + ((fd as u64 + 1) << 40), subject.clone().gate(), move |_| {
+            let Some((fd, file, cloexec)) = find(&subject, name) else { return Ok(None) };
+            let text = Text::guarded(entry_ino(ino, fd), subject.clone().gate(), move |_| {
                 let flags = file.flags() | if cloexec { c::O_CLOEXEC } else { 0 };
                 let stat = file.stat();
                 let mut text = format!(

@@ -4,6 +4,7 @@ use super::Subject;
 use crate::abi::{Errno, Result};
 use crate::cred::Caps;
 use crate::fs::numbers::integer;
+use crate::kernel::OomScore;
 use crate::vfs::Caller;
 use std::sync::atomic::Ordering;
 
@@ -44,9 +45,7 @@ pub(super) fn oom_score_adj(subject: &Subject, _: Caller) -> Result<Vec<u8>> {
 }
 
 pub(super) fn set_oom_score_adj(subject: &Subject, caller: Caller, text: &[u8]) -> Result<()> {
-    let privileged = subject.caller_has(caller, Caps::SYS_RESOURCE);
-    living(subject)?;
-    subject.group.oom_score.lock().set(integer(text)?, privileged)
+    adjust(subject, caller, text, OomScore::set)
 }
 
 pub(super) fn oom_adj(subject: &Subject, _: Caller) -> Result<Vec<u8>> {
@@ -54,14 +53,20 @@ pub(super) fn oom_adj(subject: &Subject, _: Caller) -> Result<Vec<u8>> {
 }
 
 pub(super) fn set_oom_adj(subject: &Subject, caller: Caller, text: &[u8]) -> Result<()> {
-    let privileged = subject.caller_has(caller, Caps::SYS_RESOURCE);
-    living(subject)?;
-    subject.group.oom_score.lock().set_old(integer(text)?, privileged)
+    adjust(subject, caller, text, OomScore::set_old)
 }
 
 /// # Errors
 /// ESRCH once the process has been waited for.
-fn living(subject: &Subject) -> Result<()> {
-    let known = subject.kernel.tree.lock().node(subject.group.tgid).is_some();
-    if known { Ok(()) } else { Err(Errno::ESRCH) }
+fn adjust(
+    subject: &Subject,
+    caller: Caller,
+    text: &[u8],
+    set: fn(&mut OomScore, i32, bool) -> Result<()>,
+) -> Result<()> {
+    let privileged = subject.caller_has(caller, Caps::SYS_RESOURCE);
+    if subject.kernel.tree.lock().node(subject.group.tgid).is_none() {
+        return Err(Errno::ESRCH);
+    }
+    set(&mut subject.group.oom_score.lock(), integer(text)?, privileged)
 }
