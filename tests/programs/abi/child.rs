@@ -48,8 +48,9 @@ pub(crate) fn run(words: &[&str]) {
         ["wait"] => until_end_of_input(),
         ["interpreter"] => {
             let own = std::fs::read_link(crate::process::SELF).unwrap_or_default();
-            println!("running {:?}", own.file_name().unwrap_or_default());
+            // Its parent writes to the same output until the input ends.
             until_end_of_input();
+            println!("ran {:?}", own.file_name().unwrap_or_default());
         }
         ["wait-forked"] => {
             sys::fork(|| {
