@@ -151,7 +151,7 @@ fn forked() {
     println!("{}", wait(parent.pid));
     report("write", open("copy", libc::O_WRONLY, 0));
     close(parent.input);
-    let mut tries = 0..500;
+    let mut tries = 0..6000;
     let opened = tries.any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(10));
         open("copy", libc::O_WRONLY, 0) >= 0

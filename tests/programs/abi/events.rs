@@ -220,7 +220,8 @@ fn timerfd() {
     report("again", sys::read(fd, 8).0);
     report("periodic", set(1_000_000, 1_000_000));
     std::thread::sleep(std::time::Duration::from_millis(20));
-    println!("expired {}", sys::read(fd, 8).1.first().is_some_and(|n| *n >= 5));
+    let expired = sys::read(fd, 8).1.try_into().map_or(0, u64::from_ne_bytes);
+    println!("expired {}", expired >= 5);
     let mut left = [0_i64; 4];
     sys!(libc::SYS_timerfd_gettime, fd, left.as_mut_ptr());
     println!("interval {}", left[1]);

@@ -278,7 +278,7 @@ fn locks() {
         write(write_end, format!("waited {waited}").as_bytes());
         0
     });
-    std::thread::sleep(std::time::Duration::from_millis(10));
+    sys::until_asleep(pid, pid);
     println!("unlock {}", lock(fd, libc::F_SETLK, libc::F_UNLCK, 0, 0));
     report_read("the child", read_end, 10);
     println!("{}", sys::wait(pid));

@@ -50,12 +50,19 @@ fn shown(word: &AtomicU32) -> String {
     format!("{owner}{waiters}{died}")
 }
 
-/// Waits until the word says that somebody waits, and a moment longer.
+/// Waits until the word says that somebody waits.
 fn contended(word: &AtomicU32) {
     while word.load(SeqCst) & WAITERS == 0 {
         std::thread::yield_now();
     }
-    std::thread::sleep(Duration::from_millis(30));
+}
+
+/// Waits until the thread of this process whose id `place` is going to hold waits.
+fn asleep(place: &AtomicU32) {
+    while place.load(SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    sys::until_asleep(sys!(libc::SYS_getpid), place.load(SeqCst).into());
 }
 
 fn word() {
@@ -101,7 +108,10 @@ fn errors() {
     report("not mine", futex(&lock, UNLOCK, 0));
     // A thread that ended without unlocking.
     lock.store(std::thread::spawn(tid).join().expect("a thread"), SeqCst);
-    std::thread::sleep(Duration::from_millis(20));
+    // It may leave a moment after it was joined.
+    while sys!(libc::SYS_tgkill, sys!(libc::SYS_getpid), lock.load(SeqCst), 0) == 0 {
+        std::thread::yield_now();
+    }
     report("ended", futex(&lock, LOCK, 0));
     let clocks = libc::FUTEX_CLOCK_REALTIME;
     for operation in [libc::FUTEX_WAIT, libc::FUTEX_WAKE, LOCK, TRY, UNLOCK, libc::FUTEX_REQUEUE] {
@@ -112,23 +122,19 @@ fn errors() {
 fn handed_over() {
     let lock = AtomicU32::new(0);
     futex(&lock, LOCK, 0);
-    let (order, go) = (std::sync::Mutex::new(Vec::new()), AtomicU32::new(0));
+    let order = std::sync::Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for n in 1..=3 {
-            let (lock, order, go) = (&lock, &order, &go);
+            let (lock, order, id) = (&lock, &order, std::sync::Arc::new(AtomicU32::new(0)));
+            let own = id.clone();
             scope.spawn(move || {
-                while go.load(SeqCst) < n {
-                    std::thread::yield_now();
-                }
+                own.store(tid(), SeqCst);
                 let result = futex(lock, LOCK, 0);
                 order.lock().expect("a lock").push((n, result, shown(lock)));
                 futex(lock, UNLOCK, 0)
             });
-        }
-        // One after the other, so that the order is known.
-        for n in 1..=3 {
-            go.store(n, SeqCst);
-            std::thread::sleep(Duration::from_millis(60));
+            // One after the other, so that the order is known.
+            asleep(&id);
         }
         println!("{}", shown(&lock));
         let other = scope.spawn(|| (futex(&lock, TRY, 0), shown(&lock)));
@@ -166,7 +172,7 @@ fn timeouts() {
                 (
                     result,
                     start.elapsed() >= Duration::from_millis(29),
-                    start.elapsed() < Duration::from_secs(5),
+                    start.elapsed() < Duration::from_secs(60),
                 )
             };
             scope.spawn(wait).join().expect("a thread")
@@ -184,11 +190,13 @@ fn timeouts() {
 fn circle() {
     let locks = [AtomicU32::new(0), AtomicU32::new(0), AtomicU32::new(0)];
     let (locked, go) = (AtomicU32::new(0), AtomicBool::new(false));
+    let ids = [AtomicU32::new(0), AtomicU32::new(0)];
     futex(&locks[0], LOCK, 0);
     std::thread::scope(|scope| {
         for n in 1..3 {
-            let (locks, locked, go) = (&locks, &locked, &go);
+            let (locks, locked, go, id) = (&locks, &locked, &go, &ids[n - 1]);
             scope.spawn(move || {
+                id.store(tid(), SeqCst);
                 futex(&locks[n], LOCK, 0);
                 locked.fetch_add(1, SeqCst);
                 while !go.load(SeqCst) {
@@ -206,6 +214,7 @@ fn circle() {
         go.store(true, SeqCst);
         contended(&locks[0]);
         contended(&locks[1]);
+        ids.iter().for_each(asleep);
         report("the third's", futex(&locks[2], LOCK, 0));
         report("unlock", futex(&locks[0], UNLOCK, 0));
     });
@@ -217,23 +226,27 @@ fn circle() {
 fn owner_dies() {
     let lock = AtomicU32::new(0);
     let locked = AtomicBool::new(false);
+    let ids = [AtomicU32::new(0), AtomicU32::new(0)];
     std::thread::scope(|scope| {
         scope.spawn(|| {
             futex(&lock, LOCK, 0);
             locked.store(true, SeqCst);
             contended(&lock);
-            std::thread::sleep(Duration::from_millis(50));
+            ids.iter().for_each(asleep);
         });
         while !locked.load(SeqCst) {
             std::thread::yield_now();
         }
-        let waiters: Vec<_> = (0..2)
-            .map(|_| {
-                scope.spawn(|| {
-                    let result = futex(&lock, LOCK, 0);
-                    let seen = shown(&lock);
+        let waiters: Vec<_> = ids
+            .iter()
+            .map(|id| {
+                let lock = &lock;
+                scope.spawn(move || {
+                    id.store(tid(), SeqCst);
+                    let result = futex(lock, LOCK, 0);
+                    let seen = shown(lock);
                     // Two of them may be the first.
-                    futex(&lock, UNLOCK, 0);
+                    futex(lock, UNLOCK, 0);
                     (result, seen)
                 })
             })
@@ -250,12 +263,13 @@ fn owner_dies() {
 fn owner_executes() {
     let area = sys::mmap(0, 4096, 3, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0);
     let lock = move |operation: i32| sys!(libc::SYS_futex, area, operation, 0, 0, 0, 0);
+    let parent = sys!(libc::SYS_getpid);
     let owner = sys::fork(|| {
         lock(libc::FUTEX_LOCK_PI);
         while sys::load::<u32>(area) & WAITERS == 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
-        std::thread::sleep(Duration::from_millis(30));
+        sys::until_asleep(parent, parent);
         // What it prints is nobody's business.
         sys::close(1);
         -crate::process::execute(crate::process::SELF, &["abi", "--list"], &[]) as i32
@@ -270,10 +284,14 @@ fn owner_executes() {
     println!("{}", sys::wait(owner).starts_with("exited"));
 }
 
-extern "C" fn nothing(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+static HANDLED: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn count(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    HANDLED.fetch_add(1, SeqCst);
+}
 
 fn signals() {
-    sys::handle(libc::SIGUSR1, nothing, 0);
+    sys::handle(libc::SIGUSR1, count, 0);
     let lock = AtomicU32::new(0);
     futex(&lock, LOCK, 0);
     let id = AtomicU32::new(0);
@@ -285,10 +303,14 @@ fn signals() {
         });
         contended(&lock);
         // The call goes on behind the handler, whatever the handler's flags.
-        for _ in 0..3 {
+        for n in 1..=3 {
+            asleep(&id);
             sys!(libc::SYS_tgkill, sys!(libc::SYS_getpid), id.load(SeqCst), libc::SIGUSR1);
-            std::thread::sleep(Duration::from_millis(20));
+            while HANDLED.load(SeqCst) < n {
+                std::thread::yield_now();
+            }
         }
+        asleep(&id);
         println!("waits {}", !waiter.is_finished());
         report("unlock", futex(&lock, UNLOCK, 0));
         let (result, seen, unlocked) = waiter.join().expect("a thread");
@@ -398,12 +420,15 @@ fn robust_mutex() {
     println!("consistent {} unlock {}", mutex.consistent(), mutex.unlock());
     println!("lock {} unlock {}", mutex.lock(), mutex.unlock());
     // While others wait for it.
+    let (locks, says) = sys::pipe(0);
+    let (told, tells) = sys::pipe(0);
     let owner = sys::fork(|| {
         let locked = mutex.lock();
-        std::thread::sleep(Duration::from_millis(150));
+        sys::write(says, b"x");
+        sys::read(told, 1);
         locked
     });
-    std::thread::sleep(Duration::from_millis(50));
+    sys::read(locks, 1);
     let waiters: Vec<i64> = (0..2)
         .map(|_| {
             sys::fork(|| {
@@ -411,11 +436,12 @@ fn robust_mutex() {
                 if locked == libc::EOWNERDEAD {
                     mutex.consistent();
                 }
-                std::thread::sleep(Duration::from_millis(20));
                 i32::from(locked == libc::EOWNERDEAD) * 2 + mutex.unlock()
             })
         })
         .collect();
+    waiters.iter().for_each(|pid| sys::until_asleep(*pid, *pid));
+    sys::write(tells, b"x");
     println!("{}", sys::wait(owner));
     let mut ends: Vec<String> = waiters.into_iter().map(sys::wait).collect();
     ends.sort();

@@ -81,7 +81,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
 ];
 
 /// Seconds after which a case that hangs is killed.
-const PATIENCE: u32 = 20;
+const PATIENCE: u32 = 90;
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();

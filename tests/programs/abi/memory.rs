@@ -134,11 +134,13 @@ fn copy_on_write() {
         i32::from(all(area, 32 * PAGE, 2)) + i32::from(all(area + 32 * PAGE, 32 * PAGE, 1))
     });
     println!("parent {}", all(area, 64 * PAGE, 1));
+    let (written, writes) = sys::pipe(0);
     let pid = sys::fork(|| {
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        sys::read(written, 1);
         i32::from(all(area, 64 * PAGE, 1))
     });
     fill(area, 64 * PAGE, 7);
+    sys::write(writes, b"x");
     println!("a write by the parent is not seen: {}", sys::wait(pid));
     // The kernel writes on the program's behalf, too.
     let zero = sys::open("/dev/zero", libc::O_RDONLY, 0);

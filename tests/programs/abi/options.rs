@@ -144,21 +144,21 @@ fn receive_timeout() {
         |time: &mut [i64; 2]| sys!(libc::SYS_recvmmsg, fds[0], headers.as_mut_ptr(), 3, 0, time.as_mut_ptr());
     report("bad time", receive(&mut [0, 2_000_000_000]));
     // The clock is looked at when a message has come.
+    let parent = sys!(libc::SYS_getpid);
     let pid = sys::fork(|| {
-        for _ in 0..2 {
-            std::thread::sleep(Duration::from_millis(60));
-            write(i64::from(fds[1]), b"late");
-        }
+        sys::until_asleep(parent, parent);
+        std::thread::sleep(Duration::from_millis(60));
+        write(i64::from(fds[1]), b"late");
         0
     });
     let (mut time, start) = ([0_i64, 30_000_000], Instant::now());
     report("received", receive(&mut time));
     println!("left {time:?} waited {}", start.elapsed() >= Duration::from_millis(30));
     println!("{}", sys::wait(pid));
-    (0..2).for_each(|_| _ = write(i64::from(fds[1]), b"now"));
-    let mut time = [60_i64, 0];
+    (0..3).for_each(|_| _ = write(i64::from(fds[1]), b"now"));
+    let mut time = [1000_i64, 0];
     report("all there", receive(&mut time));
-    println!("left {}", (50..60).contains(&time[0]));
+    println!("left {}", (800..1000).contains(&time[0]));
 }
 
 fn unshare() {

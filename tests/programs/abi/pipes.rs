@@ -179,8 +179,14 @@ fn closed_while_waiting() {
     in_child("writer", || {
         sys::action(libc::SIGPIPE, libc::SIG_IGN, 0, &[]);
         let (read_end, write_end) = pipe(0);
+        let writer = sys!(libc::SYS_getpid);
         let reader = fork(|| {
-            std::thread::sleep(std::time::Duration::from_millis(150));
+            let mut waiting = 0_i32;
+            while waiting < 65_536 {
+                std::thread::yield_now();
+                sys!(libc::SYS_ioctl, read_end, libc::FIONREAD, &raw mut waiting);
+            }
+            sys::until_asleep(writer, writer);
             0
         });
         close(read_end);

@@ -368,7 +368,11 @@ fn exit_group() {
     in_child("the first thread leaves first", || {
         std::thread::spawn(|| {
             // The process lives on as long as one thread does.
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            let pid = sys!(libc::SYS_getpid);
+            let first = || std::fs::read_to_string(format!("/proc/self/task/{pid}/stat"));
+            while first().is_ok_and(|stat| !stat.contains(") Z ")) {
+                std::thread::yield_now();
+            }
             sys::exit(32);
         });
         sys!(libc::SYS_exit, 1);

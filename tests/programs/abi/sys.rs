@@ -167,6 +167,25 @@ pub(crate) fn in_child(what: &str, body: impl FnOnce() -> i32) {
     println!("{what}: {}", wait(pid));
 }
 
+/// Waits until a thread of a process waits for something: what finds it there does not depend on who is faster.
+pub(crate) fn until_asleep(pid: i64, tid: i64) {
+    let path = format!("/proc/{pid}/task/{tid}/stat");
+    // The name in parentheses may hold anything.
+    let asleep = || match std::fs::read_to_string(&path) {
+        Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S')),
+        // Nobody is to wait for who is gone.
+        Err(_) => true,
+    };
+    let sleeps_on = || {
+        // A kernel may wait for locks of its own, but not for long.
+        (0..3).all(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            asleep()
+        })
+    };
+    while !sleeps_on() {}
+}
+
 /// A C string.
 pub(crate) fn c(text: &str) -> CString {
     CString::new(text).unwrap_or_default()

@@ -141,7 +141,7 @@ fn identity() {
         ready.recv().expect("a thread");
         // Threads that were joined before leave the list a moment later.
         let mut count = 0;
-        for _try in 0..1000 {
+        for _try in 0..30_000 {
             count = std::fs::read_dir("/proc/self/task").map(Iterator::count).unwrap_or(0);
             if count <= 2 {
                 break;
@@ -174,22 +174,39 @@ fn futex_errors() {
     report("robust list", sys!(libc::SYS_set_robust_list, 8, 7));
 }
 
+/// Threads that are about to wait, by their ids.
+#[derive(Default)]
+struct Sleepers(Mutex<Vec<i64>>);
+
+impl Sleepers {
+    /// The calling thread is going to wait.
+    fn enter(&self) {
+        self.0.lock().expect("a lock").push(sys!(libc::SYS_gettid));
+    }
+
+    /// Waits until so many threads wait.
+    fn until_asleep(&self, count: usize) {
+        while self.0.lock().expect("a lock").len() < count {
+            std::thread::yield_now();
+        }
+        let pid = sys!(libc::SYS_getpid);
+        self.0.lock().expect("a lock").iter().for_each(|tid| sys::until_asleep(pid, *tid));
+    }
+}
+
 fn wait_wake() {
     let word = AtomicU32::new(0);
-    let asleep = AtomicU32::new(0);
+    let asleep = Sleepers::default();
     std::thread::scope(|scope| {
         let sleepers: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
-                    asleep.fetch_add(1, SeqCst);
+                    asleep.enter();
                     futex(&word, WAIT, 0, 0, 0, 0)
                 })
             })
             .collect();
-        while asleep.load(SeqCst) < 4 {
-            std::thread::yield_now();
-        }
-        std::thread::sleep(Duration::from_millis(50));
+        asleep.until_asleep(4);
         report("one", futex(&word, WAKE, 1, 0, 0, 0));
         report("the others", futex(&word, WAKE, 100, 0, 0, 0));
         report("nobody", futex(&word, WAKE, 100, 0, 0, 0));
@@ -218,20 +235,17 @@ fn timeouts() {
 
 fn requeue() {
     let (first, second) = (AtomicU32::new(0), AtomicU32::new(0));
-    let asleep = AtomicU32::new(0);
+    let asleep = Sleepers::default();
     std::thread::scope(|scope| {
         let sleepers: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
-                    asleep.fetch_add(1, SeqCst);
+                    asleep.enter();
                     futex(&first, WAIT, 0, 0, 0, 0)
                 })
             })
             .collect();
-        while asleep.load(SeqCst) < 4 {
-            std::thread::yield_now();
-        }
-        std::thread::sleep(Duration::from_millis(50));
+        asleep.until_asleep(4);
         let operation = libc::FUTEX_CMP_REQUEUE | libc::FUTEX_PRIVATE_FLAG;
         report("another value", futex(&first, operation, 1, 10, second.as_ptr() as i64, 9));
         report("one woken, the rest moved", futex(&first, operation, 1, 10, second.as_ptr() as i64, 0));
@@ -243,22 +257,19 @@ fn requeue() {
 
 fn bitset() {
     let word = AtomicU32::new(0);
-    let asleep = AtomicU32::new(0);
+    let asleep = Sleepers::default();
     std::thread::scope(|scope| {
         let sleepers: Vec<_> = [1_u32, 2]
             .map(|bits| {
                 let (word, asleep) = (&word, &asleep);
                 scope.spawn(move || {
-                    asleep.fetch_add(1, SeqCst);
+                    asleep.enter();
                     futex(word, libc::FUTEX_WAIT_BITSET | libc::FUTEX_PRIVATE_FLAG, 0, 0, 0, bits)
                 })
             })
             .into_iter()
             .collect();
-        while asleep.load(SeqCst) < 2 {
-            std::thread::yield_now();
-        }
-        std::thread::sleep(Duration::from_millis(50));
+        asleep.until_asleep(2);
         let wake = libc::FUTEX_WAKE_BITSET | libc::FUTEX_PRIVATE_FLAG;
         report("other bits", futex(&word, wake, 10, 0, 0, 4));
         report("the second", futex(&word, wake, 10, 0, 0, 2));
@@ -270,7 +281,7 @@ fn bitset() {
 fn shared() {
     let area = sys::mmap(0, 4096, 3, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0);
     let pid = sys::fork(|| {
-        let time = [5_i64, 0];
+        let time = [1000_i64, 0];
         sys!(libc::SYS_futex, area, libc::FUTEX_WAIT, 0, time.as_ptr(), 0, 0) as i32
     });
     let mut woken = 0;
@@ -280,12 +291,10 @@ fn shared() {
     }
     println!("woken {woken} {}", sys::wait(pid));
     let private = sys::memory(4096);
-    let pid = sys::fork(|| {
-        let time = [0_i64, 30_000_000];
-        -sys!(libc::SYS_futex, private, libc::FUTEX_WAIT, 0, time.as_ptr(), 0, 0) as i32
-    });
-    std::thread::sleep(Duration::from_millis(10));
+    let pid = sys::fork(|| sys!(libc::SYS_futex, private, libc::FUTEX_WAIT, 0, 0, 0, 0) as i32);
+    sys::until_asleep(pid, pid);
     report("private memory is not shared", sys!(libc::SYS_futex, private, libc::FUTEX_WAKE, 1, 0, 0, 0));
+    sys!(libc::SYS_kill, pid, libc::SIGKILL);
     println!("{}", sys::wait(pid));
 }
 

@@ -2,7 +2,7 @@
 
 use crate::Case;
 use crate::sys::{self, in_child, report};
-use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 pub(crate) const CASES: &[Case] = &[
@@ -37,8 +37,8 @@ fn short_beside_long() {
     let arm = |us: i64| {
         sys!(libc::SYS_setitimer, libc::ITIMER_REAL, [0, 0, us / 1_000_000, us % 1_000_000].as_ptr(), 0)
     };
-    arm(15_000_000);
-    let start = Instant::now();
+    // What is not noticed before this one fires ends the program.
+    arm(80_000_000);
     let fired = (0..60)
         .filter(|round| {
             let pid = sys::fork(|| {
@@ -48,15 +48,16 @@ fn short_beside_long() {
                 let threads = [(); 4].map(|()| std::thread::spawn(yielding));
                 threads.into_iter().for_each(|thread| thread.join().expect("a thread"));
                 arm(5000 + 1000 * (round % 20));
+                let start = Instant::now();
                 while RUNG.load(SeqCst) == 0 {
                     std::hint::spin_loop();
                 }
-                0
+                i32::from(start.elapsed() > Duration::from_secs(10))
             });
             sys::wait(pid) == "exited 0"
         })
         .count();
-    println!("{fired} in time {}", start.elapsed() < Duration::from_secs(10));
+    println!("{fired} in time");
     arm(0);
 }
 
@@ -79,13 +80,14 @@ fn clocks() {
     report("getres", sys!(libc::SYS_clock_getres, libc::CLOCK_MONOTONIC, resolution.as_mut_ptr()));
     println!("{resolution:?}");
     let mut day = [0_i64; 2];
+    let before = now(libc::CLOCK_REALTIME).1[0];
     report("gettimeofday", sys!(libc::SYS_gettimeofday, day.as_mut_ptr(), 0));
-    println!("agrees {}", (day[0] - now(libc::CLOCK_REALTIME).1[0]).abs() <= 1);
+    println!("agrees {}", (before..=now(libc::CLOCK_REALTIME).1[0]).contains(&day[0]));
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(5) {
         std::hint::spin_loop();
     }
-    println!("runs {}", start.elapsed() < Duration::from_secs(5));
+    println!("runs {}", start.elapsed() < Duration::from_secs(60));
 }
 
 fn sleep() {
@@ -154,11 +156,14 @@ fn cpu() {
     }
     let used = now(libc::CLOCK_PROCESS_CPUTIME_ID).1;
     println!("counted {}", used > start);
-    let before = now(libc::CLOCK_THREAD_CPUTIME_ID).1;
-    std::thread::sleep(Duration::from_millis(300));
-    let after = now(libc::CLOCK_THREAD_CPUTIME_ID).1;
-    let slept = (after[0] - before[0]) * 1_000_000_000 + after[1] - before[1];
-    println!("sleep is not {}", slept < 250_000_000);
+    let in_sleep = || {
+        let before = now(libc::CLOCK_THREAD_CPUTIME_ID).1;
+        std::thread::sleep(Duration::from_millis(300));
+        let after = now(libc::CLOCK_THREAD_CPUTIME_ID).1;
+        (after[0] - before[0]) * 1_000_000_000 + after[1] - before[1]
+    };
+    // What a machine's own host takes away from it may be counted: not every time.
+    println!("sleep is not {}", (0..5).any(|_| in_sleep() < 250_000_000));
 }
 
 fn times() {
@@ -213,15 +218,19 @@ fn cpu_timers() {
         sys::handle(signal, ring, libc::SA_RESTART);
         RUNG.store(0, SeqCst);
         let arm = |us: i64| sys!(libc::SYS_setitimer, which, [0, us, 0, us].as_ptr(), 0);
-        report("set", arm(40_000));
-        // No CPU time passes in sleep.
-        std::thread::sleep(Duration::from_millis(200));
+        report("set", arm(400_000));
+        // No CPU time passes in sleep. (But what a machine's own host takes away from it may be counted.)
+        std::thread::sleep(Duration::from_millis(500));
         println!("asleep: {}", RUNG.load(SeqCst));
         let mut left = [0_i64; 4];
         sys!(libc::SYS_getitimer, which, left.as_mut_ptr());
-        println!("left {} {}", left[2] == 0 && (1..=50_000).contains(&left[3]), left[1]);
-        // Linux counts this time by its ticks, of which a busy machine loses some.
-        (0..80).take_while(|_| RUNG.load(SeqCst) < 3).for_each(|_| work(Duration::from_millis(50)));
+        println!("left {} {}", left[2] == 0 && (1..=410_000).contains(&left[3]), left[1]);
+        report("set again", arm(40_000));
+        // Linux counts this time by its ticks, of which a busy machine loses many.
+        let start = Instant::now();
+        while RUNG.load(SeqCst) < 3 && start.elapsed() < Duration::from_secs(60) {
+            work(Duration::from_millis(50));
+        }
         println!("at work: {}", RUNG.load(SeqCst) >= 3);
         report("disarm", arm(0));
     }
@@ -234,24 +243,34 @@ fn cpu_timer_of_a_thread() {
     let mut id = -1_i32;
     report("create", sys!(libc::SYS_timer_create, 3, event.as_ptr(), &raw mut id));
     RUNG.store(0, SeqCst);
-    let time = [0_i64, 0, 0, 50_000_000];
+    let time = [0_i64, 0, 0, 200_000_000];
     report("set", sys!(libc::SYS_timer_settime, id, 0, time.as_ptr(), 0));
-    std::thread::spawn(|| work(Duration::from_millis(250))).join().expect("a thread");
+    std::thread::spawn(|| work(Duration::from_millis(400))).join().expect("a thread");
     println!("another works: {}", RUNG.load(SeqCst));
-    work(Duration::from_millis(400));
+    let start = Instant::now();
+    while RUNG.load(SeqCst) == 0 && start.elapsed() < Duration::from_secs(60) {
+        work(Duration::from_millis(50));
+    }
+    work(Duration::from_millis(250));
     println!("it works: {}", RUNG.load(SeqCst));
     report("delete", sys!(libc::SYS_timer_delete, id));
 }
 
 fn sleep_through_work() {
+    static AWAKE: AtomicBool = AtomicBool::new(false);
     let time = [0_i64, 60_000_000];
-    let worker = std::thread::spawn(|| work(Duration::from_millis(400)));
+    let worker = std::thread::spawn(|| {
+        while !AWAKE.load(SeqCst) {
+            work(Duration::from_millis(5));
+        }
+    });
     let before = now(libc::CLOCK_PROCESS_CPUTIME_ID).1;
     report("sleep", sys!(libc::SYS_clock_nanosleep, 2, 0, time.as_ptr(), 0));
     let after = now(libc::CLOCK_PROCESS_CPUTIME_ID).1;
     let ns = |time: [i64; 2]| time[0] * 1_000_000_000 + time[1];
     println!("long enough {}", ns(after) - ns(before) >= 60_000_000);
     report("until then", sys!(libc::SYS_clock_nanosleep, 2, libc::TIMER_ABSTIME, before.as_ptr(), 0));
+    AWAKE.store(true, SeqCst);
     worker.join().expect("a thread");
 }
 
@@ -268,11 +287,11 @@ fn absolute() {
         let ns = ns + 100_000_000;
         let time = [0, 0, sec + ns / 1_000_000_000, ns % 1_000_000_000];
         report("set", sys!(libc::SYS_timer_settime, id, libc::TIMER_ABSTIME, time.as_ptr(), 0));
-        while RUNG.load(SeqCst) == 0 && start.elapsed() < Duration::from_secs(5) {
+        while RUNG.load(SeqCst) == 0 && start.elapsed() < Duration::from_secs(40) {
             std::thread::sleep(Duration::from_millis(2));
         }
         let took = start.elapsed();
-        println!("{}", took >= Duration::from_millis(95) && took < Duration::from_secs(3));
+        println!("{}", took >= Duration::from_millis(95) && took < Duration::from_secs(20));
         sys!(libc::SYS_timer_delete, id);
     }
 }

@@ -290,7 +290,7 @@ fn turns() {
             })
         })
         .collect();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(15);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     let mut rounds = 0;
     while rounds < 10 && std::time::Instant::now() < deadline {
         let before: Vec<u64> = COUNTS.iter().map(|count| count.load(SeqCst)).collect();

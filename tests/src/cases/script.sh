@@ -30,7 +30,7 @@ wc -l -c <numbers
 tac numbers | head -3 | paste -sd, -
 shuf -i 1-500 --random-source=numbers | sort -n | tail -2
 dd if=/dev/zero bs=1M count=3 2>/dev/null | sha256sum
-{ sleep 0.05; echo slow; } & { echo quick; } & wait
+mkfifo turn; { read -r <turn; echo second; } & { echo first; echo >turn; } & wait
 (exit 9) || echo "subshell returned $?"
 coproc UPPER { while read -r line; do echo "${line^^}"; done; }
 echo "through a coprocess" >&"${UPPER[1]}"; read -r answer <&"${UPPER[0]}"; echo "$answer"
