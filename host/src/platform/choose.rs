@@ -350,6 +350,8 @@ mod tests {
     #[test]
     fn a_verdict_is_kept_for_the_same_key_only() {
         let dir = std::env::temp_dir().join(format!("pillbox-choose-{}", std::process::id()));
+        // Of a process that had this id before.
+        let _none = std::fs::remove_dir_all(&dir);
         std::fs::create_dir(&dir).unwrap();
         let cache = Cache { file: dir.join("v"), key: "a b c".to_owned() };
         assert_eq!(cache.read(), None);
@@ -375,6 +377,7 @@ mod tests {
     #[test]
     fn directories_of_others_are_not_trusted() {
         let dir = std::env::temp_dir().join(format!("pillbox-private-{}", std::process::id()));
+        let _none = std::fs::remove_file(&dir).or_else(|_| std::fs::remove_dir(&dir));
         let user = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap());
         assert!(is_private(&dir, user) && is_private(&dir, user));
         assert!(!is_private(&dir, user + 1));

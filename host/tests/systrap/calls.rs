@@ -285,7 +285,8 @@ fn kicks_at_any_instruction_lose_and_show_nothing() {
         let (mut program, _) = program_at(at, code);
         let (mut made, mut kicks) = (0, 0);
         kicked(|| {
-            while made < 20_000 {
+            // Until one has come, however busy the machine is.
+            while made < 20_000 || kicks == 0 {
                 match program.run() {
                     Trap::Syscall => {
                         made += 1;
@@ -301,7 +302,6 @@ fn kicks_at_any_instruction_lose_and_show_nothing() {
                 assert_eq!(regs.gs_base, 0);
             }
         });
-        assert!(kicks > 0, "{kicks}");
     }
 }
 

@@ -220,7 +220,7 @@ fn two_workers_order_in_one_space_at_once() {
         });
     }
     for _ in 0..2 {
-        wait.recv_timeout(Duration::from_secs(100)).expect("a thread sleeps for ever");
+        wait.recv_timeout(Duration::from_secs(600)).expect("a thread sleeps for ever");
     }
 }
 
