@@ -11,10 +11,8 @@ use core::sync::atomic::Ordering;
 use linux_raw_sys::general as c;
 
 /// MAP_32BIT exists on x86 only; its bit is nothing elsewhere.
-#[cfg(target_arch = "x86_64")]
+const HAS_32BIT: bool = cfg!(target_arch = "x86_64");
 const MAP_32BIT: u32 = 0x40;
-#[cfg(not(target_arch = "x86_64"))]
-const MAP_32BIT: u32 = 0;
 /// Flags that MAP_SHARED_VALIDATE accepts (LEGACY_MAP_MASK; MAP_SYNC needs a DAX file).
 const KNOWN: u32 = c::MAP_SHARED_VALIDATE
     | c::MAP_FIXED
@@ -30,7 +28,7 @@ const KNOWN: u32 = c::MAP_SHARED_VALIDATE
     | c::MAP_STACK
     | c::MAP_HUGETLB
     | c::MAP_FIXED_NOREPLACE
-    | MAP_32BIT;
+    | if HAS_32BIT { MAP_32BIT } else { 0 };
 const MAP_TYPE: u32 = 0xf;
 
 fn prot(cur: &Current, bits: u32) -> Prot {
@@ -80,7 +78,7 @@ pub(super) fn mmap(cur: &mut Current, args: &Args) -> Result<u64> {
     how.set(MapFlags::FIXED, flags & c::MAP_FIXED != 0);
     how.set(MapFlags::FIXED_NOREPLACE, flags & c::MAP_FIXED_NOREPLACE != 0);
     how.set(MapFlags::POPULATE, flags & c::MAP_POPULATE != 0 && flags & c::MAP_NONBLOCK == 0);
-    how.set(MapFlags::LOW, flags & MAP_32BIT != 0);
+    how.set(MapFlags::LOW, HAS_32BIT && flags & MAP_32BIT != 0);
     let prot = prot(cur, bits);
     let object = match file {
         None => None,

@@ -116,11 +116,13 @@ fn cargo(arguments: &[&str]) -> Command {
 }
 
 fn lint(tally: &mut Tally) {
+    const LINTS: [&str; 7] = ["clippy", "-q", "--workspace", "--all-targets", "--", "-D", "warnings"];
     const BARE: [&str; 5] = ["clippy", "-q", "-p", "bringup", "--target"];
     let bare = |arch| [&BARE[..], &[bare::target(arch), "--", "-D", "warnings"]].concat();
-    let checks: [(&str, &[&str]); 4] = [
+    let checks: [(&str, &[&str]); 5] = [
         ("formatting", &["fmt", "--all", "--check"]),
-        ("lints", &["clippy", "-q", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        ("lints", &LINTS),
+        ("lints, aarch64", &[&LINTS[..2], &["--target", Arch::Aarch64.target()], &LINTS[2..]].concat()),
         ("lints, bare x86_64", &bare(Arch::X86_64)),
         ("lints, bare aarch64", &bare(Arch::Aarch64)),
     ];

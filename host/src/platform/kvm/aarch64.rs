@@ -63,9 +63,9 @@ const IPA_BITS: u32 = 40;
 /// KVM's ids (Documentation/virt/kvm/api.rst, KVM_SET_ONE_REG): 64-bit system registers, and core registers by their
 /// offset in `struct kvm_regs`.
 const SYSTEM_REGISTER: u64 = 0x6030_0000_0013_0000;
-const CORE_PC: u64 = 0x6030_0000_0010_0000 | 256 / 4;
-const CORE_PSTATE: u64 = 0x6030_0000_0010_0000 | 264 / 4;
-const CORE_SP_EL1: u64 = 0x6030_0000_0010_0000 | 272 / 4;
+const CORE_PC: u64 = 0x6030_0000_0010_0000 | (256 / 4);
+const CORE_PSTATE: u64 = 0x6030_0000_0010_0000 | (264 / 4);
+const CORE_SP_EL1: u64 = 0x6030_0000_0010_0000 | (272 / 4);
 
 /// What KVM offers here.
 pub(super) struct Features {

@@ -24,7 +24,7 @@ pub(in crate::platform::kvm) fn kick_after(features: &Features, ns: u64) -> bool
     let armed = features.timer_rate != 0 && enter_if_worker();
     if armed {
         // SAFETY: at EL1.
-        unsafe { timer::arm((u128::from(ns) * u128::from(features.timer_rate) >> 32) as u64) };
+        unsafe { timer::arm(((u128::from(ns) * u128::from(features.timer_rate)) >> 32) as u64) };
     }
     armed
 }

@@ -94,7 +94,7 @@ pub(super) fn instruction(space: &Space, regs: &mut UserRegs) -> bool {
 
 fn fetch(space: &Space, pc: u64) -> Option<u32> {
     let (Frame(frame), prot) = space.lookup(pc)?;
-    if pc % 4 != 0 || !prot.contains(Prot::EXEC) {
+    if !pc.is_multiple_of(4) || !prot.contains(Prot::EXEC) {
         return None;
     }
     // SAFETY: a frame that the space maps is arena memory; the word is aligned and does not leave it. Other threads of the
