@@ -204,8 +204,8 @@ impl Guest {
         // The emulator warns about CPU features that it lacks at every start: kept for when it dies.
         let log = fs::File::create(run.0.join("qemu")).map_err(io_error(&run.0))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-        let program = Path::new(self.arch.qemu());
-        let mut machine = Machine(command.spawn().map_err(io_error(program))?);
+        let program = Path::new(command.get_program()).to_owned();
+        let mut machine = Machine(command.spawn().map_err(io_error(&program))?);
         let pipe = machine.0.stdout.take();
         let (sender, receiver) = mpsc::channel();
         let reader = std::thread::spawn(move || {

@@ -31,7 +31,9 @@ pub(super) fn command(
     disk: Option<&Path>,
     console: &Path,
 ) -> Command {
-    let mut qemu = Command::new(arch.qemu());
+    // util-linux's: whatever ends this process, the emulator ends, too.
+    let mut qemu = Command::new("setpriv");
+    qemu.args(["--pdeathsig", "KILL", arch.qemu()]);
     // Nested SVM on one host thread only: with a thread per CPU the emulator (10.0) now and then refuses its guest
     // kernel the instruction after VMRUN (a page fault without a cause, for ever), and nested guests triple fault.
     let single = options.icount || arch == Arch::X86_64;
