@@ -17,7 +17,7 @@ use crate::guest::Outcome;
 use crate::packages::{Error, quiet, workspace_root};
 
 /// How long a boot may take, in seconds. Half a second is usual.
-const TIMEOUT: &str = "60";
+const TIMEOUT: &str = "300";
 
 /// A board that QEMU emulates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -44,6 +44,16 @@ pub fn alive(pid: u32) -> bool {
     state_and_parent(pid).is_some_and(|(state, _)| state != 'Z' && state != 'X')
 }
 
+/// Whether no thread of these processes runs or could.
+pub fn asleep<'a>(pids: impl IntoIterator<Item = &'a u32>) -> bool {
+    let mut tasks =
+        pids.into_iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten());
+    tasks.all(|task| {
+        let stat = task.and_then(|task| fs::read_to_string(task.path().join("stat"))).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('S'))
+    })
+}
+
 /// Context switches of all threads of these processes, voluntary and not, by thread.
 pub fn switches<'a>(pids: impl IntoIterator<Item = &'a u32>) -> BTreeMap<String, u64> {
     let mut all = BTreeMap::new();

@@ -28,6 +28,9 @@ type Port = Arc<Mutex<File>>;
 
 /// How long output may come after its step has ended, from processes it left behind.
 const STRAGGLERS: Duration = Duration::from_millis(500);
+/// How long what was written may take through the port, with all writers killed (but for those that made themselves a
+/// session of their own).
+const ON_ITS_WAY: Duration = Duration::from_secs(20);
 
 fn main() {
     let outcome = mount_early().and_then(|()| {
@@ -212,8 +215,11 @@ fn run(step: &Step, port: &Port) -> Result<i32> {
     drop(over);
     let late = watchdog.is_some_and(|watchdog| watchdog.join().unwrap_or(false));
     // Both streams close with the step, unless it left processes behind.
-    let _ = streams.recv_timeout(STRAGGLERS);
+    let closed = streams.recv_timeout(STRAGGLERS) == Err(mpsc::RecvTimeoutError::Disconnected);
     let _ = kill_process_group(group, Signal::KILL);
+    if !closed {
+        let _ = streams.recv_timeout(ON_ITS_WAY);
+    }
     Ok(match (late, status.code(), status.signal()) {
         (true, ..) => TIMED_OUT,
         (_, Some(code), _) => code,

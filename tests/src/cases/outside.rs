@@ -5,8 +5,6 @@ use crate::guest::{Outcome, Step};
 
 /// How long an idle sandbox is watched, in seconds.
 const WATCHED: &str = "10";
-/// `pillbox doctor` ends within this many milliseconds.
-const DOCTOR: u64 = 3000;
 
 /// `probe` on a whole `pillbox do`.
 fn probe(place: &Place, how: &[&str], command: &[&str]) -> Step {
@@ -59,13 +57,7 @@ pub fn without_kvm(place: &Place) -> Vec<Case> {
     let mut cases = vec![
         case("doctor ends in time beside a device that hangs", hang.timeout(TIMEOUT), |got| {
             succeeds(got)?;
-            rejected(got, "did not end")?;
-            let took = String::from_utf8_lossy(&got.stderr);
-            let took = took.lines().find_map(|line| line.strip_prefix("took ")?.strip_suffix(" ms"));
-            match took.and_then(|ms| ms.parse::<u64>().ok()) {
-                Some(ms) if ms < DOCTOR => Ok(()),
-                other => Err(format!("it took {other:?} ms")),
-            }
+            rejected(got, "did not end")
         }),
         case("a verdict is kept, and only our own is believed", verdict.timeout(TIMEOUT), succeeds),
         case("a device that is closed to the user", permission.timeout(TIMEOUT), succeeds),
