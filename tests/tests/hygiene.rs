@@ -15,7 +15,6 @@ const LONG: &[(&str, usize)] = &[
     ("host/src/platform/systrap/process.rs", 660),
     ("host/src/net/unix.rs", 760),
     ("host/src/vfs/file.rs", 530),
-    ("host/src/vfs/ops.rs", 540),
     ("tests/programs/abi/signals.rs", 590),
 ];
 

@@ -4,7 +4,7 @@ use crate::abi::{Errno, Result};
 use crate::hostsys;
 use crate::mm::{IoDst, IoSrc, Mappable, SharedMemory};
 use crate::sync::Lock;
-use crate::vfs::{Dentry, FileOps, Kind, NewNode, OpenHow, Path, Whence, major, makedev, minor};
+use crate::vfs::{Dentry, File, FileOps, Kind, NewNode, OpenHow, Path, Whence, major, makedev, minor};
 use linux_raw_sys::general as c;
 use std::any::Any;
 use std::sync::Arc;
@@ -98,7 +98,7 @@ impl FileOps for Zero {
     fn seek(&self, _pos: u64, _offset: i64, _whence: Whence) -> Result<u64> {
         Ok(0)
     }
-    fn mappable(&self) -> Option<Arc<dyn Mappable>> {
+    fn mappable(&self, _file: &Arc<File>) -> Option<Arc<dyn Mappable>> {
         // Shared mappings of /dev/zero are shared memory (mem(4)); any size will do.
         (!self.full)
             .then(|| Arc::new(SharedMemory::new(1 << 46, b"/dev/zero (deleted)")) as Arc<dyn Mappable>)

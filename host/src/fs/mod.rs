@@ -10,6 +10,7 @@ pub mod eventfd;
 pub mod host;
 #[expect(unsafe_code, reason = "host calls on pinned user pages and page caches")]
 pub mod hostio;
+pub mod inotify;
 pub mod layer;
 pub mod memfd;
 mod numbers;

@@ -99,8 +99,8 @@ impl Command<'_> {
     }
 }
 
-fn mappable(file: &File) -> Result<Arc<dyn Mappable>, Errno> {
-    file.ops().mappable().ok_or(Errno::EACCES)
+fn mappable(file: &Arc<File>) -> Result<Arc<dyn Mappable>, Errno> {
+    file.mappable().ok_or(Errno::EACCES)
 }
 
 /// The file could not be opened.

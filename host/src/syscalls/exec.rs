@@ -15,6 +15,7 @@ use std::sync::Arc;
 const AT_FDCWD: i32 = -100;
 const AT_SYMLINK_NOFOLLOW: i32 = 0x100;
 const AT_EMPTY_PATH: i32 = 0x1000;
+const IN_ACCESS: u32 = 1;
 const S_ISUID: u32 = 0o4000;
 const S_ISGID: u32 = 0o2000;
 const S_IXGRP: u32 = 0o010;
@@ -54,6 +55,7 @@ fn exec(cur: &mut Current, dirfd: i32, path: u64, vectors: [u64; 2], flags: i32)
     }
     let file = lookup.open_program(base.as_ref(), &name, resolve)?;
     let mut opened = vec![claim(&file)?];
+    announce(&file);
     let program = mappable(&file)?;
     let new_cred = cred_after(cur, &cred, &file, &program)?;
     // As Linux names what it runs from a descriptor: scripts are found again by it.
@@ -83,6 +85,7 @@ fn exec(cur: &mut Current, dirfd: i32, path: u64, vectors: [u64; 2], flags: i32)
         open: &mut |name| {
             let file = lookup.open_program(None, name, Resolve::FOLLOW)?;
             opened.push(claim(&file)?);
+            announce(&file);
             mappable(&file)
         },
     };
@@ -105,6 +108,14 @@ fn exec(cur: &mut Current, dirfd: i32, path: u64, vectors: [u64; 2], flags: i32)
     Ok(0)
 }
 
+/// Tells watchers what Linux tells them: it is opened and its first bytes are read, before anything else is.
+fn announce(file: &File) {
+    file.announce();
+    if file.stat().size > 0 {
+        file.tell(IN_ACCESS);
+    }
+}
+
 /// A program's name, and the claim that nobody writes it.
 fn claim(file: &Arc<File>) -> Result<(Path, Executing)> {
     let path = file.path();
@@ -113,7 +124,7 @@ fn claim(file: &Arc<File>) -> Result<(Path, Executing)> {
 }
 
 fn mappable(file: &Arc<File>) -> Result<Arc<dyn Mappable>> {
-    file.ops().mappable().ok_or(Errno::EACCES)
+    file.mappable().ok_or(Errno::EACCES)
 }
 
 /// Set-id bits count for programs, not for scripts.

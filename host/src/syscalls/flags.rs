@@ -170,6 +170,28 @@ pub(super) const IDTYPE: &[Name] = &[
     (P_PIDFD as u64, "P_PIDFD"),
 ];
 
+/// What `inotify_add_watch` asks for.
+pub(super) const INOTIFY: &[Name] = &[
+    (0x1, "IN_ACCESS"),
+    (0x2, "IN_MODIFY"),
+    (0x4, "IN_ATTRIB"),
+    (0x8, "IN_CLOSE_WRITE"),
+    (0x10, "IN_CLOSE_NOWRITE"),
+    (0x20, "IN_OPEN"),
+    (0x40, "IN_MOVED_FROM"),
+    (0x80, "IN_MOVED_TO"),
+    (0x100, "IN_CREATE"),
+    (0x200, "IN_DELETE"),
+    (0x400, "IN_DELETE_SELF"),
+    (0x800, "IN_MOVE_SELF"),
+    (0x0100_0000, "IN_ONLYDIR"),
+    (0x0200_0000, "IN_DONT_FOLLOW"),
+    (0x0400_0000, "IN_EXCL_UNLINK"),
+    (0x1000_0000, "IN_MASK_CREATE"),
+    (0x2000_0000, "IN_MASK_ADD"),
+    (0x8000_0000, "IN_ONESHOT"),
+];
+
 /// The commonest `ioctl` requests.
 pub(super) const IOCTL: &[Name] = &[
     (TCGETS as u64, "TCGETS"),

@@ -98,7 +98,7 @@ pub(super) fn mmap(cur: &mut Current, args: &Args) -> Result<u64> {
                 }
                 vm |= VmFlags::NEVER_WRITE;
             }
-            Some((file.ops().mappable().ok_or(Errno::ENODEV)?, offset))
+            Some((file.mappable().ok_or(Errno::ENODEV)?, offset))
         }
     };
     if !cur.cred().has(Caps::IPC_LOCK) {

@@ -26,6 +26,7 @@ mod fd;
 mod flags;
 pub mod format;
 mod futex;
+mod inotify;
 mod ioctl;
 mod limits;
 mod link;

@@ -48,6 +48,7 @@ fn open_at(cur: &mut Current, dirfd: i32, name: u64, flags: u32, mode: u32, reso
     {
         cur.wait_on(&[(queue, !0)], None, &mut || file.ops().opened().then_some(()))?;
     }
+    file.announce();
     let limit = cur.limit(RLIMIT_NOFILE);
     Ok(cur.fds().install(file, is_cloexec(flags), limit)? as u64)
 }

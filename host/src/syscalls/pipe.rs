@@ -71,8 +71,8 @@ fn offset_at(cur: &Current, addr: u64) -> Result<Option<u64>> {
 
 fn read_some(file: &File, buf: &mut [u8], at: Option<u64>) -> Result<usize> {
     match at {
-        None => file.read(&mut IoDst::kernel(buf)),
-        Some(at) => file.pread(&mut IoDst::kernel(buf), at),
+        None => file.read_untold(&mut IoDst::kernel(buf)),
+        Some(at) => file.pread_untold(&mut IoDst::kernel(buf), at),
     }
 }
 
@@ -92,9 +92,19 @@ struct Move<'a> {
     nowait: bool,
 }
 
+/// Moves up to `len` bytes, and tells watchers when all is done.
+fn transfer(cur: &mut Current, job: &mut Move<'_>, len: usize) -> Result<usize> {
+    let moved = move_bytes(cur, job, len)?;
+    if moved > 0 {
+        job.from.tell(c::IN_ACCESS);
+        job.to.tell(c::IN_MODIFY);
+    }
+    Ok(moved)
+}
+
 /// Moves up to `len` bytes. Stops at the end of the source, and where a source that can block has no more after
 /// something was moved. Everything read is written, whatever it takes: nothing may get lost on the way.
-fn transfer(cur: &mut Current, job: &mut Move<'_>, len: usize) -> Result<usize> {
+fn move_bytes(cur: &mut Current, job: &mut Move<'_>, len: usize) -> Result<usize> {
     let mut buf = vec![0u8; len.min(CHUNK)];
     let mut total = 0;
     while total < len {

@@ -87,7 +87,7 @@ fn read_waiting(cur: &mut Current, file: &Arc<File>, addr: u64, len: u64) -> Res
     // Before the attempt: what changes after it changes the version too.
     let version = queue.version();
     match ops.read(&mut IoDst::user(cur.mm(), addr, len), None) {
-        Ok(count) => return Ok(count as u64),
+        Ok(count) => return file.told(c::IN_ACCESS, Ok(count)).map(|count| count as u64),
         Err(Errno::EAGAIN) if !file.nonblocking() => {}
         Err(errno) => return Err(errno),
     }
@@ -99,7 +99,8 @@ fn read_waiting(cur: &mut Current, file: &Arc<File>, addr: u64, len: u64) -> Res
         Err(Errno::EAGAIN) => None,
         other => Some(other),
     };
-    Ok(cur.wait_since((queue, READABLE), version, &mut attempt)?? as u64)
+    let result = cur.wait_since((queue, READABLE), version, &mut attempt)?;
+    Ok(file.told(c::IN_ACCESS, result)? as u64)
 }
 
 /// Waits until a read gives something.
@@ -276,7 +277,12 @@ pub(super) fn read_vector(cur: &mut Current, args: &Args, offset: Option<u64>, n
     let file = cur.file(args.fd(0))?;
     let mm = cur.mm().clone();
     let iovecs = mm.read_iovecs(args.addr(1), args.addr(2))?;
-    read_to(cur, &file, &mut IoDst::user_iovecs(&mm, &iovecs), offset, nowait)
+    let count = read_to(cur, &file, &mut IoDst::user_iovecs(&mm, &iovecs), offset, nowait)?;
+    if count == 0 {
+        // Watchers hear of the end of a file from this call, unlike from read(2).
+        file.tell(c::IN_ACCESS);
+    }
+    Ok(count)
 }
 
 pub(super) fn write_vector(cur: &mut Current, args: &Args, offset: Option<u64>, nowait: bool) -> Result<u64> {
@@ -371,7 +377,7 @@ pub(super) fn ftruncate(cur: &mut Current, args: &Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     check_size(cur, len)?;
-    file.ops().truncate(len)?;
+    file.truncate(len)?;
     Ok(0)
 }
 
@@ -381,11 +387,7 @@ pub(super) fn fallocate(cur: &mut Current, args: &Args) -> Result<u64> {
     if len == 0 {
         return Err(Errno::EINVAL);
     }
-    let file = cur.file(args.fd(0))?;
-    if !file.writable() {
-        return Err(Errno::EBADF);
-    }
-    file.ops().allocate(args.uint(1), offset, len)?;
+    cur.file(args.fd(0))?.allocate(args.uint(1), offset, len)?;
     Ok(0)
 }
 

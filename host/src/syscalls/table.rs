@@ -5,8 +5,8 @@
 //! A row without a handler answers ENOSYS, is counted and is listed.
 
 use super::flags::{
-    ACCESS, AF, ARCH_PRCTL, AT, AT_UNLINK, CLOCK, CLONE, EFD, EPOLL_CTL, FCNTL, IDTYPE, IOCTL, ITIMER, MADV,
-    MAP, MREMAP, MSG, MSYNC, OPEN, PRCTL, PROT, RLIMIT, SEEK, SIGHOW, SOCK, WAIT,
+    ACCESS, AF, ARCH_PRCTL, AT, AT_UNLINK, CLOCK, CLONE, EFD, EPOLL_CTL, FCNTL, IDTYPE, INOTIFY, IOCTL,
+    ITIMER, MADV, MAP, MREMAP, MSG, MSYNC, OPEN, PRCTL, PROT, RLIMIT, SEEK, SIGHOW, SOCK, WAIT,
 };
 use super::format::ArgFormat::{
     self, Argv, CloneArgs, DirFd, Enum, EnvCount, Epoll, Fd, Flags, Futex, Hex, InBuf, InIov, Int, Mode,
@@ -16,8 +16,8 @@ use super::format::ArgFormat::{
 };
 use super::{Handler, clone, cred, exec, exit, futex, limits, misc, sched, signal, time, timer, wait};
 use super::{
-    dir, event, fd, ioctl, link, madvise, message, mmap, open, pidfd, pipe, poll, rw, seccomp, socket, stat,
-    xattr,
+    dir, event, fd, inotify, ioctl, link, madvise, message, mmap, open, pidfd, pipe, poll, rw, seccomp,
+    socket, stat, xattr,
 };
 
 /// How much of a call works.
@@ -339,9 +339,9 @@ pub const ROWS: &[Row] = &[
     row(250, 219, "keyctl", NONE, &[Int, Hex, Hex, Hex, Hex]),
     row(251, 30, "ioprio_set", partial(sched::ioprio_set, "kept; there is no I/O scheduler"), &[Int, Int, Hex]),
     row(252, 31, "ioprio_get", full(sched::ioprio_get), &[Int, Int]),
-    row(253, NA, "inotify_init", NONE, &[]),
-    row(254, 27, "inotify_add_watch", NONE, &[Fd, Path, Hex]),
-    row(255, 28, "inotify_rm_watch", NONE, &[Fd, Int]),
+    row(253, NA, "inotify_init", full(inotify::inotify_init), &[]),
+    row(254, 27, "inotify_add_watch", full(inotify::inotify_add_watch), &[Fd, Path, Flags(INOTIFY)]),
+    row(255, 28, "inotify_rm_watch", full(inotify::inotify_rm_watch), &[Fd, Int]),
     row(256, 238, "migrate_pages", NONE, &[Int, Size, Ptr, Ptr]),
     row(257, 56, "openat", full(open::openat), &[DirFd, Path, OpenFlags, OpenMode]),
     row(258, 34, "mkdirat", full(link::mkdirat), &[DirFd, Path, Mode]),
@@ -380,7 +380,7 @@ pub const ROWS: &[Row] = &[
     row(291, 20, "epoll_create1", full(event::epoll_create1), &[Flags(OPEN)]),
     row(292, 24, "dup3", full(fd::dup3), &[Fd, Fd, Flags(OPEN)]),
     row(293, 59, "pipe2", partial(pipe::pipe2, "no packets"), &[OutFdPair, Flags(OPEN)]),
-    row(294, 26, "inotify_init1", NONE, &[Flags(OPEN)]),
+    row(294, 26, "inotify_init1", full(inotify::inotify_init1), &[Flags(OPEN)]),
     row(295, 69, "preadv", full(rw::preadv), &[Fd, OutIov(2), Int, Int, Int]),
     row(296, 70, "pwritev", full(rw::pwritev), &[Fd, InIov(2), Int, Int, Int]),
     row(297, 240, "rt_tgsigqueueinfo", full(signal::rt_tgsigqueueinfo), &[Int, Int, Signal, Ptr]),

@@ -5,7 +5,7 @@ use super::names::{only, resolve_at};
 use crate::abi::{Errno, Result};
 use crate::cred::Caps;
 use crate::kernel::Current;
-use crate::vfs::{Kind, Path, Want, may, owner};
+use crate::vfs::{Kind, Path, Want, may, notify, owner};
 use linux_raw_sys::general as c;
 
 const NAME_MAX: usize = 255;
@@ -88,6 +88,7 @@ fn set(cur: &Current, path: &Path, args: &Args) -> Result<u64> {
     cur.mm().read(args.addr(2), &mut value)?;
     check(cur, path, &name, true)?;
     path.dentry.inode.set_xattr(&name, Some(&value), args.uint(4))?;
+    notify::dentry(&path.dentry, c::IN_ATTRIB);
     Ok(0)
 }
 
@@ -95,6 +96,7 @@ fn remove(cur: &Current, path: &Path, args: &Args) -> Result<u64> {
     let name = name_arg(cur, args.addr(1))?;
     check(cur, path, &name, true)?;
     path.dentry.inode.set_xattr(&name, None, 0)?;
+    notify::dentry(&path.dentry, c::IN_ATTRIB);
     Ok(0)
 }
 

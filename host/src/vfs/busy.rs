@@ -41,14 +41,6 @@ impl Writing {
     }
 }
 
-impl Clone for Writing {
-    fn clone(&self) -> Self {
-        // One side has the file: this one.
-        let _joined = self.0.meta().users.join(WRITER);
-        Writing(self.0.clone())
-    }
-}
-
 impl Drop for Writing {
     fn drop(&mut self) {
         self.0.meta().users.leave(WRITER);

@@ -1,6 +1,6 @@
 //! The dentry tree: names, and which of them are known not to exist.
 
-use super::{Inode, Kind, StatFs};
+use super::{Inode, Kind, StatFs, notify};
 use crate::abi::{Errno, Result};
 use crate::sync::Lock;
 use std::collections::BTreeMap;
@@ -19,17 +19,40 @@ pub struct Superblock {
     pub volatile: bool,
     /// Serialises rename and rmdir, so that ancestry does not change under them.
     pub rename: Lock<()>,
+    /// Watches on its inodes ([`notify`]).
+    watches: AtomicU32,
 }
 
 impl Superblock {
     /// A file system with entries kept in the dentry tree.
     pub fn new(dev: u64, fstype: &'static str, magic: u64) -> Arc<Self> {
-        Arc::new(Superblock { dev, fstype, magic, volatile: false, rename: Lock::new(()) })
+        Self::make(dev, fstype, magic, false)
     }
 
     /// A file system whose directories are asked every time.
     pub fn volatile(dev: u64, fstype: &'static str, magic: u64) -> Arc<Self> {
-        Arc::new(Superblock { dev, fstype, magic, volatile: true, rename: Lock::new(()) })
+        Self::make(dev, fstype, magic, true)
+    }
+
+    fn make(dev: u64, fstype: &'static str, magic: u64, volatile: bool) -> Arc<Self> {
+        let (rename, watches) = (Lock::new(()), AtomicU32::new(0));
+        Arc::new(Superblock { dev, fstype, magic, volatile, rename, watches })
+    }
+
+    /// Whether anything on it is watched.
+    #[inline]
+    pub(super) fn is_watched(&self) -> bool {
+        self.watches.load(Ordering::Relaxed) != 0
+    }
+
+    /// Counts one more watch.
+    pub(super) fn watch(&self) {
+        self.watches.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts one watch less.
+    pub(super) fn unwatch(&self) {
+        self.watches.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// What statfs(2) shows.
@@ -49,6 +72,8 @@ impl Superblock {
 const MOUNTPOINT: u32 = 1;
 /// No longer has a name; nothing can be made below.
 const DEAD: u32 = 2;
+/// The directory it is in is watched for what happens to its children; may outlive the watch.
+const PARENT_WATCHED: u32 = 4;
 
 struct Place {
     parent: Option<Arc<Dentry>>,
@@ -89,13 +114,48 @@ impl Dentry {
         parent: Option<Arc<Dentry>>,
         name: Arc<[u8]>,
     ) -> Arc<Self> {
+        let watched = parent.as_ref().is_some_and(|dir| dir.watches_children());
         Arc::new(Dentry {
             inode,
             sb: sb.clone(),
             place: Lock::new(Place { parent, name }),
             children: Lock::new(BTreeMap::new()),
-            flags: AtomicU32::new(0),
+            flags: AtomicU32::new(if watched { PARENT_WATCHED } else { 0 }),
         })
+    }
+
+    /// Whether this directory is watched for what happens to its children.
+    fn watches_children(&self) -> bool {
+        self.sb.is_watched() && self.inode.meta().marks.for_children()
+    }
+
+    /// Whether it is worth asking who watches the directory it is in.
+    pub(super) fn is_parent_watched(&self) -> bool {
+        self.flags.load(Ordering::Acquire) & PARENT_WATCHED != 0
+    }
+
+    fn set_parent_watched(&self, watched: bool) {
+        if watched {
+            self.flags.fetch_or(PARENT_WATCHED, Ordering::AcqRel);
+        } else {
+            self.flags.fetch_and(!PARENT_WATCHED, Ordering::AcqRel);
+        }
+    }
+
+    /// Lets the children know that this directory is watched. Those entered later find out by themselves.
+    pub(super) fn tell_children(&self) {
+        for child in self.children.lock().values().flatten() {
+            child.set_parent_watched(true);
+        }
+    }
+
+    /// Notes that `dir`, which it is in, is not watched any more.
+    pub(super) fn forget_watch(&self, dir: &Dentry) {
+        self.set_parent_watched(false);
+        // A watch added meanwhile is noted on the directory first, then here.
+        if dir.watches_children() {
+            self.set_parent_watched(true);
+        }
     }
 
     /// Type of the inode.
@@ -171,7 +231,15 @@ impl Dentry {
             return Ok(self.children.lock().get(name).cloned().flatten());
         };
         let made = Dentry::below(self, name, inode);
-        Ok(self.children.lock().entry(name.into()).or_insert(Some(made)).clone())
+        let mut children = self.children.lock();
+        let known = children.entry(name.into()).or_insert(Some(made));
+        if let Some(child) = known
+            && self.watches_children()
+        {
+            // A watch may have come since it was made: `tell_children` has missed it or will not.
+            child.set_parent_watched(true);
+        }
+        Ok(known.clone())
     }
 
     /// Keeps a looked-up child of a volatile directory in the tree, so that it can be mounted on.
@@ -379,6 +447,8 @@ impl Dentry {
         let mut place = self.place.lock();
         place.parent = Some(parent.clone());
         place.name = name.into();
+        drop(place);
+        self.set_parent_watched(parent.watches_children());
     }
 
     /// Whether this is `above` or lies below it.
@@ -401,5 +471,11 @@ impl Dentry {
     /// A weak handle, for tables that must not keep it alive.
     pub fn downgrade(self: &Arc<Self>) -> Weak<Dentry> {
         Arc::downgrade(self)
+    }
+}
+
+impl Drop for Dentry {
+    fn drop(&mut self) {
+        notify::gone(self);
     }
 }

@@ -1,9 +1,7 @@
 //! Open files.
 
-use super::{Caller, Flock};
-use super::{
-    Dentry, DirEntry, Inode, Kind, Link, LockTable, Meta, Mount, MountFlags, OpenHow, Path, Stat, Superblock,
-};
+use super::{Caller, Flock, anon::AnonInode};
+use super::{Dentry, DirEntry, Inode, LockTable, Mount, MountFlags, OpenHow, Path, Stat, Superblock};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
 use crate::mm::{IoDst, IoSrc, Mappable, Mm};
@@ -137,8 +135,9 @@ pub trait FileOps: Send + Sync {
         Err(Errno::ENOTTY)
     }
 
-    /// What mmap(2) maps. `None`: ENODEV.
-    fn mappable(&self) -> Option<Arc<dyn Mappable>> {
+    /// What mmap(2) maps, through the open file `file`, which is not closed as long as it is mapped. `None`: ENODEV.
+    fn mappable(&self, file: &Arc<File>) -> Option<Arc<dyn Mappable>> {
+        let _ = file;
         None
     }
 
@@ -210,6 +209,10 @@ pub struct File {
     waits: bool,
     /// [`FileOps::names_writer`].
     names_writer: bool,
+    /// Reading is what `ops` does and no more: it may be read and has no position.
+    reads_plainly: bool,
+    /// Watchers were told that it was opened, and will be told when it is closed.
+    pub(super) announced: AtomicBool,
     pos: Lock<u64>,
     path: Option<Path>,
     /// Somebody took a flock or an OFD lock through it.
@@ -230,7 +233,10 @@ impl File {
     }
 
     fn make(ops: Arc<dyn FileOps>, flags: u32, path: Option<Path>) -> Arc<File> {
+        let readable = flags & c::O_ACCMODE != c::O_WRONLY;
         Arc::new(File {
+            reads_plainly: readable && !ops.positioned(),
+            announced: AtomicBool::new(false),
             positioned: ops.positioned(),
             waits: ops.wait_queue().is_some() && ops.reads_itself() && !ops.positioned(),
             names_writer: ops.names_writer(),
@@ -297,24 +303,13 @@ impl File {
         }
         let sb = Superblock::new(ANON_DEV, "anon_inodefs", 0x0904_1934);
         let name = self.ops.describe();
-        let inode = AnonInode { meta: self.anon_meta(), file: self.clone() };
-        let dentry = Dentry::root(&sb, Arc::new(inode), name.as_bytes());
+        let dentry = Dentry::root(&sb, AnonInode::of(self), name.as_bytes());
         Path { mount: Mount::new(0, dentry.clone(), "none", MountFlags::empty()), dentry }
     }
 
     /// The name, if it has one of its own.
     pub fn named(&self) -> Option<&Path> {
         self.path.as_ref()
-    }
-
-    fn anon_meta(&self) -> Meta {
-        let stat = self.ops.stat().unwrap_or_default();
-        let kind = if stat.mode & c::S_IFMT == 0 {
-            Kind::Anon
-        } else {
-            Kind::from_mode(stat.mode).unwrap_or(Kind::Anon)
-        };
-        Meta::new(kind, stat.ino, stat.mode & 0o7777).owned(stat.uid, stat.gid)
     }
 
     /// Attributes.
@@ -332,14 +327,21 @@ impl File {
     /// EBADF if not open for reading, or what the file returned.
     #[inline]
     pub fn read(&self, dst: &mut IoDst<'_>) -> Result<usize> {
-        if !self.readable() {
-            return Err(Errno::EBADF);
-        }
-        if self.positioned { self.read_positioned(dst) } else { self.ops.read(dst, None) }
+        let result = self.read_untold(dst);
+        self.told(c::IN_ACCESS, result)
+    }
+
+    /// The same without a word to watchers, who are told once when all is done.
+    #[inline]
+    pub fn read_untold(&self, dst: &mut IoDst<'_>) -> Result<usize> {
+        if self.reads_plainly { self.ops.read(dst, None) } else { self.read_other(dst) }
     }
 
     #[inline(never)]
-    fn read_positioned(&self, dst: &mut IoDst<'_>) -> Result<usize> {
+    fn read_other(&self, dst: &mut IoDst<'_>) -> Result<usize> {
+        if !self.readable() {
+            return Err(Errno::EBADF);
+        }
         let mut pos = self.pos.lock();
         let count = self.ops.read(dst, Some(*pos))?;
         *pos += count as u64;
@@ -355,7 +357,8 @@ impl File {
         if !self.writable() {
             return Err(Errno::EBADF);
         }
-        if self.positioned { self.write_positioned(src) } else { self.ops.write(src, None) }
+        let result = if self.positioned { self.write_positioned(src) } else { self.ops.write(src, None) };
+        self.told(c::IN_MODIFY, result)
     }
 
     #[inline(never)]
@@ -376,6 +379,15 @@ impl File {
     /// # Errors
     /// EBADF, ESPIPE, or what the file returned.
     pub fn pread(&self, dst: &mut IoDst<'_>, offset: u64) -> Result<usize> {
+        let result = self.pread_untold(dst, offset);
+        self.told(c::IN_ACCESS, result)
+    }
+
+    /// The same without a word to watchers.
+    ///
+    /// # Errors
+    /// As [`pread`](Self::pread).
+    pub fn pread_untold(&self, dst: &mut IoDst<'_>, offset: u64) -> Result<usize> {
         if !self.readable() {
             return Err(Errno::EBADF);
         }
@@ -390,10 +402,17 @@ impl File {
         if !self.writable() {
             return Err(Errno::EBADF);
         }
-        if self.positioned && self.flags() & c::O_APPEND != 0 {
-            return Ok(self.ops.append(src)?.0);
-        }
-        self.ops.write(src, Some(offset))
+        let result = if self.positioned && self.flags() & c::O_APPEND != 0 {
+            self.ops.append(src).map(|(count, _)| count)
+        } else {
+            self.ops.write(src, Some(offset))
+        };
+        self.told(c::IN_MODIFY, result)
+    }
+
+    /// What mmap(2) maps. `None`: ENODEV.
+    pub fn mappable(self: &Arc<Self>) -> Option<Arc<dyn Mappable>> {
+        self.ops.mappable(self)
     }
 
     /// Fills `buf` from `offset` on; short only at the end of the file. For the kernel's own use (loading programs).
@@ -452,7 +471,12 @@ impl File {
     /// ENOTDIR.
     pub fn readdir(&self, sink: &mut dyn FnMut(&DirEntry<'_>) -> bool) -> Result<()> {
         let mut pos = self.pos.lock();
-        self.ops.readdir(&mut pos, sink)
+        let result = self.ops.readdir(&mut pos, sink);
+        drop(pos);
+        if result.is_ok() {
+            self.tell(c::IN_ACCESS);
+        }
+        result
     }
 
     /// The inode behind it, if it has a name.
@@ -492,32 +516,8 @@ impl Drop for File {
             locks.drop_owner(self.lock_owner());
             let _ = locks.flock(self.lock_owner(), Flock::Unlock);
         }
-    }
-}
-
-/// The inode of a file that has none: made when somebody asks for its path.
-struct AnonInode {
-    meta: Meta,
-    file: Arc<File>,
-}
-
-impl Inode for AnonInode {
-    fn meta(&self) -> &Meta {
-        &self.meta
-    }
-    fn stat(&self) -> Stat {
-        self.file.stat()
-    }
-    fn open(self: Arc<Self>, _path: &Path, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
-        self.file.ops.clone().reopen(how)
-    }
-    fn follow(&self, _caller: Caller) -> Result<Link> {
-        Err(Errno::EINVAL)
-    }
-    fn truncate(&self, len: u64) -> Result<()> {
-        self.file.ops.truncate(len)
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
+        if *self.announced.get_mut() {
+            self.tell(if self.writable() { c::IN_CLOSE_WRITE } else { c::IN_CLOSE_NOWRITE });
+        }
     }
 }

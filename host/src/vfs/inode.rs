@@ -1,6 +1,7 @@
 //! A file system's objects.
 
 use super::busy::Users;
+use super::notify::Marks;
 use super::{Caller, File, FileOps, LockTable, OpenHow, Path, Stat, Timestamp};
 use crate::abi::{Errno, Result};
 use crate::sync::Lock;
@@ -90,6 +91,8 @@ pub struct Meta {
     pub times: Lock<Times>,
     /// Who writes or executes it.
     pub(super) users: Users,
+    /// Who watches it.
+    pub(super) marks: Marks,
     /// Advisory locks, once somebody takes one.
     locks: Lock<Option<Arc<LockTable>>>,
 }
@@ -121,6 +124,7 @@ impl Meta {
             nlink: AtomicU32::new(if kind == Kind::Dir { 2 } else { 1 }),
             times: Lock::new(Times { access: now, modify: now, change: now, birth: now }),
             users: Users::default(),
+            marks: Marks::default(),
             locks: Lock::new(None),
         }
     }

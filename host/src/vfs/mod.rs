@@ -15,6 +15,8 @@
 //! exist", which is at the same time how a deleted host file stays hidden.
 
 mod abstracts;
+mod anon;
+mod attributes;
 mod busy;
 mod context;
 mod dentry;
@@ -25,12 +27,15 @@ mod handle;
 mod inode;
 mod locks;
 mod mount;
+pub mod notify;
 mod ops;
 mod perms;
+mod resize;
 mod stat;
 mod walk;
 
 pub use abstracts::AbstractNames;
+pub use attributes::SetTime;
 pub use busy::{Executing, Writing};
 pub use context::FsContext;
 pub use dentry::{Dentry, Superblock};
@@ -41,7 +46,7 @@ pub use inode::{Inode, Kind, Link, ListEntry, Meta, NewNode};
 pub use locks::{Flock, LockTable, RangeLock};
 pub use mount::statfs_flags;
 pub use mount::{Mount, MountFlags, Namespace, Path};
-pub use ops::{Extra, OpenHow, SetTime};
+pub use ops::{Extra, OpenHow};
 pub use perms::{Want, may, may_as, owner, sticky};
 pub use stat::{Stat, StatFs, Timestamp, major, makedev, minor};
 pub use walk::{Caller, Found, Lookup, NAME_MAX, PATH_MAX, Resolve};

@@ -1,6 +1,6 @@
 //! Mounts: which file system's root hides which directory.
 
-use super::{AbstractNames, Dentry, Kind, Stat};
+use super::{AbstractNames, Dentry, Kind, Stat, notify};
 use crate::abi::{Errno, Result};
 use crate::sync::Lock;
 use linux_raw_sys::general as c;
@@ -187,6 +187,10 @@ pub struct Namespace {
     next: AtomicU64,
     /// Sockets bound to names that are no files.
     pub sockets: AbstractNames,
+    /// How much each user watches.
+    pub watchers: Arc<notify::Users>,
+    /// The last number that a rename was given for its two events.
+    cookie: AtomicU32,
 }
 
 impl Namespace {
@@ -198,6 +202,8 @@ impl Namespace {
             next: AtomicU64::new(mount.id + 1),
             mounts: Lock::new(vec![mount]),
             sockets: AbstractNames::default(),
+            watchers: Arc::default(),
+            cookie: AtomicU32::new(0),
         })
     }
 
@@ -244,6 +250,11 @@ impl Namespace {
         mounts.remove(at);
         // The detached mount keeps its place: whoever still works below finds the way up.
         Ok(())
+    }
+
+    /// A number for the two events of a rename.
+    pub(super) fn next_cookie(&self) -> u32 {
+        self.cookie.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
     /// What is mounted on top of `path`, all the way.

@@ -1,9 +1,7 @@
-//! What programs do with names: open, make, remove, rename, change.
+//! What programs do with names: open, make, remove, rename, truncate.
 
-use super::{
-    Caller, DirFile, File, Found, Kind, Lookup, MountFlags, NewNode, Path, Resolve, Timestamp, Want, Writing,
-};
-use super::{Dentry, Meta, handle::PathOps, perms};
+use super::{Caller, DirFile, File, Found, Kind, Lookup, MountFlags, NewNode, Path, Resolve, Want, Writing};
+use super::{Dentry, handle::PathOps, notify, perms};
 use crate::abi::{Errno, Result};
 use crate::cred::{Caps, Cred};
 use linux_raw_sys::general as c;
@@ -34,17 +32,6 @@ fn wanted(flags: u32) -> Want {
         want |= Want::WRITE;
     }
     want
-}
-
-/// A time to set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SetTime {
-    /// Leave it.
-    Omit,
-    /// The present.
-    Now,
-    /// This one.
-    To(Timestamp),
 }
 
 /// Fails where a name may not be added to or removed from `dir`.
@@ -136,8 +123,10 @@ impl Lookup<'_> {
         }
         let file = open_path(path, &OpenHow { caller: self.caller, ..*how })?;
         if flags & c::O_TRUNC != 0 && meta.kind == Kind::File && check {
+            file.announce();
             let _writing = Writing::claim(&path.dentry.inode)?;
             path.dentry.inode.truncate(0)?;
+            notify::dentry(&path.dentry, c::IN_MODIFY);
         }
         Ok(file)
     }
@@ -213,7 +202,9 @@ impl Lookup<'_> {
                 new.perm |= c::S_ISGID;
             }
         }
-        Ok(dir.with(dir.dentry.add(&found.name, || dir.dentry.inode.create(&found.name, &new))?))
+        let made = dir.dentry.add(&found.name, || dir.dentry.inode.create(&found.name, &new))?;
+        notify::name(&dir.dentry, c::IN_CREATE, &found.name, new.kind, 0);
+        Ok(dir.with(made))
     }
 
     /// mkdir, mknod, symlink and bind: makes `name`, which must not exist.
@@ -272,6 +263,8 @@ impl Lookup<'_> {
             Ok(old.dentry.inode.clone())
         })?;
         meta.changed();
+        notify::inode(&old.dentry, c::IN_ATTRIB);
+        notify::name(&found.dir.dentry, c::IN_CREATE, &found.name, meta.kind, 0);
         Ok(())
     }
 
@@ -307,7 +300,15 @@ impl Lookup<'_> {
         if victim.is_mount_root() || self.fs.namespace().is_busy(&victim.dentry) {
             return Err(Errno::EBUSY);
         }
-        found.dir.dentry.remove(&found.name, &victim.dentry)
+        found.dir.dentry.remove(&found.name, &victim.dentry)?;
+        if !is_dir {
+            notify::inode(&victim.dentry, c::IN_ATTRIB);
+        }
+        let kind = victim.dentry.kind();
+        // If nobody else uses it, it has gone before its directory's watchers hear of it.
+        drop(victim);
+        notify::name(&found.dir.dentry, c::IN_DELETE, &found.name, kind, 0);
+        Ok(())
     }
 
     /// renameat2(2).
@@ -339,7 +340,7 @@ impl Lookup<'_> {
                 Errno::EBUSY
             });
         }
-        let child = old.path.ok_or(Errno::ENOENT)?;
+        let child = old.path.clone().ok_or(Errno::ENOENT)?;
         let is_dir = child.dentry.kind() == Kind::Dir;
         if !is_dir && (old.slash || (new.slash && !exchange)) {
             return Err(Errno::ENOTDIR);
@@ -373,84 +374,23 @@ impl Lookup<'_> {
             }
         }
         let victim = new.path.as_ref().map(|path| &path.dentry);
-        old.dir.dentry.rename(&old.name, &child.dentry, &new.dir.dentry, &new.name, victim, exchange)
-    }
-
-    /// chmod(2).
-    ///
-    /// # Errors
-    /// EPERM, EROFS.
-    pub fn set_mode(&self, path: &Path, mode: u32) -> Result<()> {
-        let meta = self.attributes(path)?;
-        perms::owner(self.cred, meta)?;
-        let mut mode = mode & 0o7777;
-        if meta.kind != Kind::Dir
-            && !self.cred.in_group(meta.gid.load(Relaxed))
-            && !self.cred.has(Caps::FSETID)
-        {
-            mode &= !c::S_ISGID;
-        }
-        meta.perm.store(mode, Relaxed);
-        meta.changed();
-        Ok(())
-    }
-
-    /// chown(2); `u32::MAX` leaves an id.
-    ///
-    /// # Errors
-    /// EPERM, EROFS.
-    pub fn set_owner(&self, path: &Path, uid: u32, gid: u32) -> Result<()> {
-        let meta = self.attributes(path)?;
-        let (old_uid, old_gid) = (meta.uid.load(Relaxed), meta.gid.load(Relaxed));
-        if !self.cred.has(Caps::CHOWN) {
-            let mine = old_uid == self.cred.uid.fs;
-            let uid_fits = uid == u32::MAX || (mine && uid == old_uid);
-            let gid_fits = gid == u32::MAX || (mine && (gid == old_gid || self.cred.in_group(gid)));
-            if !uid_fits || !gid_fits {
-                return Err(Errno::EPERM);
+        old.dir.dentry.rename(&old.name, &child.dentry, &new.dir.dentry, &new.name, victim, exchange)?;
+        let tell = |from: &Found, to: &Found, moved: &Dentry, replaced: Option<&Arc<Dentry>>| {
+            let (kind, cookie) = (moved.kind(), ns.next_cookie());
+            notify::name(&from.dir.dentry, c::IN_MOVED_FROM, &from.name, kind, cookie);
+            notify::name(&to.dir.dentry, c::IN_MOVED_TO, &to.name, kind, cookie);
+            if let Some(replaced) = replaced {
+                notify::inode(replaced, c::IN_ATTRIB);
             }
-        }
-        if uid != u32::MAX {
-            meta.uid.store(uid, Relaxed);
-        }
-        if gid != u32::MAX {
-            meta.gid.store(gid, Relaxed);
-        }
-        drop_set_id(meta);
-        meta.changed();
-        Ok(())
-    }
-
-    /// utimensat(2).
-    ///
-    /// # Errors
-    /// EPERM, EACCES, EROFS.
-    pub fn set_times(&self, path: &Path, access: SetTime, modify: SetTime) -> Result<()> {
-        if access == SetTime::Omit && modify == SetTime::Omit {
-            return Ok(());
-        }
-        let meta = self.attributes(path)?;
-        if perms::owner(self.cred, meta).is_err() {
-            if access != SetTime::Now || modify != SetTime::Now {
-                return Err(Errno::EPERM);
+            notify::inode(moved, c::IN_MOVE_SELF);
+        };
+        match victim {
+            Some(other) if exchange => {
+                tell(&old, &new, &child.dentry, None);
+                tell(&new, &old, other, None);
             }
-            perms::may(self.cred, meta, Want::WRITE)?;
+            _ => tell(&old, &new, &child.dentry, victim),
         }
-        let now = Timestamp::now();
-        let mut times = meta.times.lock();
-        for (slot, set) in [(0, access), (1, modify)] {
-            let time = match set {
-                SetTime::Omit => continue,
-                SetTime::Now => now,
-                SetTime::To(time) => time,
-            };
-            if slot == 0 {
-                times.access = time;
-            } else {
-                times.modify = time;
-            }
-        }
-        times.change = now;
         Ok(())
     }
 
@@ -468,7 +408,9 @@ impl Lookup<'_> {
         perms::may(self.cred, meta, Want::WRITE)?;
         path.mount.writable()?;
         let _writing = Writing::claim(&path.dentry.inode)?;
-        path.dentry.inode.truncate(len)
+        path.dentry.inode.truncate(len)?;
+        notify::dentry(&path.dentry, c::IN_MODIFY);
+        Ok(())
     }
 
     /// access(2): with the real ids unless `effective`.
@@ -495,13 +437,6 @@ impl Lookup<'_> {
         perms::may_as(&cred, cred.uid.real, cred.gid.real, meta, want)
     }
 
-    /// The attributes of something that may be changed.
-    fn attributes<'p>(&self, path: &'p Path) -> Result<&'p Meta> {
-        path.mount.writable()?;
-        path.dentry.inode.can_setattr()?;
-        Ok(path.dentry.inode.meta())
-    }
-
     /// Opens a directory for the kernel's own use.
     pub fn open_dir(&self, path: &Path) -> Arc<File> {
         File::new(DirFile::new(path), c::O_RDONLY | c::O_DIRECTORY, path.clone())
@@ -516,18 +451,4 @@ pub enum Extra<'a> {
     Target(&'a [u8]),
     /// A device number.
     Device(u64),
-}
-
-/// Clears set-id bits, as a change of owner or a write does.
-fn drop_set_id(meta: &Meta) {
-    if meta.kind == Kind::File {
-        let perm = meta.perm.load(Relaxed);
-        let mut kept = perm & !c::S_ISUID;
-        if perm & c::S_IXGRP != 0 {
-            kept &= !c::S_ISGID;
-        }
-        if kept != perm {
-            meta.perm.store(kept, Relaxed);
-        }
-    }
 }

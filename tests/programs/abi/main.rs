@@ -28,6 +28,7 @@ mod files;
 mod garbage;
 #[expect(unsafe_code, reason = "signal frames are filled with nonsense")]
 mod hostile;
+mod inotify;
 mod limits;
 #[expect(unsafe_code, reason = "the C library's mutexes are under test")]
 mod locks;
@@ -67,6 +68,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("names", names::CASES),
     ("pipes", pipes::CASES),
     ("events", events::CASES),
+    ("inotify", inotify::CASES),
     ("sockets", sockets::CASES),
     ("threads", threads::CASES),
     ("locks", locks::CASES),

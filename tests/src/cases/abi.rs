@@ -19,6 +19,7 @@ const FAMILIES: &[&str] = &[
     "names",
     "pipes",
     "events",
+    "inotify",
     "sockets",
     "threads",
     "locks",

@@ -4,7 +4,7 @@ use super::Node;
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc, MapInfo, Mappable, Mm};
 use crate::platform::Frame;
-use crate::vfs::{FileOps, Inode, Ioctl, Path, Whence, Writing};
+use crate::vfs::{File, FileOps, Inode, Ioctl, Path, Whence, Writing};
 use linux_raw_sys::general as c;
 use linux_raw_sys::ioctl::FIONREAD;
 use std::any::Any;
@@ -14,13 +14,14 @@ use std::sync::{Arc, Weak};
 pub(super) struct NodeFile {
     node: Arc<Node>,
     path: Path,
-    /// Kept by mappings, too.
-    writing: Option<Writing>,
+    _writing: Option<Writing>,
+    /// Of a mapping: what it was made through.
+    _open: Option<Arc<File>>,
 }
 
 impl NodeFile {
     pub(super) fn new(node: Arc<Node>, path: &Path, writing: Option<Writing>) -> Self {
-        NodeFile { node, path: path.clone(), writing }
+        NodeFile { node, path: path.clone(), _writing: writing, _open: None }
     }
 
     fn content(&self) -> Result<&super::Content> {
@@ -77,9 +78,9 @@ impl FileOps for NodeFile {
         }
     }
 
-    fn mappable(&self) -> Option<Arc<dyn Mappable>> {
-        let writing = self.writing.clone();
-        Some(Arc::new(NodeFile { node: self.node.clone(), path: self.path.clone(), writing }))
+    fn mappable(&self, file: &Arc<File>) -> Option<Arc<dyn Mappable>> {
+        let (node, path) = (self.node.clone(), self.path.clone());
+        Some(Arc::new(NodeFile { node, path, _writing: None, _open: Some(file.clone()) }))
     }
 
     fn truncate(&self, len: u64) -> Result<()> {

@@ -10,6 +10,7 @@ use crate::kernel::limits::NR_OPEN;
 use crate::kernel::tree::PID_MAX;
 use crate::kernel::{Kernel, RELEASE, Uts, VERSION};
 use crate::mm::{MAX_AREAS, MIN_ADDRESS};
+use crate::vfs::notify::{MAX_QUEUED_EVENTS, MAX_USER_INSTANCES, MAX_USER_WATCHES};
 use crate::vfs::{Caller, Inode};
 use std::fmt::{Display, Write};
 use std::sync::{Arc, Weak};
@@ -95,7 +96,13 @@ pub(super) fn directory(kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
         ("max_map_count", fixed(MAX_AREAS)),
         ("mmap_min_addr", fixed(MIN_ADDRESS)),
     ]);
+    let inotify = Dir::new(vec![
+        ("max_queued_events", fixed(MAX_QUEUED_EVENTS)),
+        ("max_user_instances", fixed(MAX_USER_INSTANCES)),
+        ("max_user_watches", fixed(MAX_USER_WATCHES)),
+    ]);
     let fs = Dir::new(vec![
+        ("inotify", inotify),
         // No limit but each process's own.
         ("file-max", fixed(i64::MAX)),
         ("nr_open", fixed(NR_OPEN)),

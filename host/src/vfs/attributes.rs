@@ -1,0 +1,133 @@
+//! What programs change of files by name: permissions, owners, times.
+
+use super::{Kind, Lookup, Meta, Path, Timestamp, Want, notify, perms};
+use crate::abi::{Errno, Result};
+use crate::cred::Caps;
+use linux_raw_sys::general as c;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// A time to set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetTime {
+    /// Leave it.
+    Omit,
+    /// The present.
+    Now,
+    /// This one.
+    To(Timestamp),
+}
+
+impl Lookup<'_> {
+    /// chmod(2).
+    ///
+    /// # Errors
+    /// EPERM, EROFS.
+    pub fn set_mode(&self, path: &Path, mode: u32) -> Result<()> {
+        let meta = self.attributes(path)?;
+        perms::owner(self.cred, meta)?;
+        let mut mode = mode & 0o7777;
+        if meta.kind != Kind::Dir
+            && !self.cred.in_group(meta.gid.load(Relaxed))
+            && !self.cred.has(Caps::FSETID)
+        {
+            mode &= !c::S_ISGID;
+        }
+        meta.perm.store(mode, Relaxed);
+        meta.changed();
+        notify::dentry(&path.dentry, c::IN_ATTRIB);
+        Ok(())
+    }
+
+    /// chown(2); `u32::MAX` leaves an id.
+    ///
+    /// # Errors
+    /// EPERM, EROFS.
+    pub fn set_owner(&self, path: &Path, uid: u32, gid: u32) -> Result<()> {
+        let meta = self.attributes(path)?;
+        let (old_uid, old_gid) = (meta.uid.load(Relaxed), meta.gid.load(Relaxed));
+        if !self.cred.has(Caps::CHOWN) {
+            let mine = old_uid == self.cred.uid.fs;
+            let uid_fits = uid == u32::MAX || (mine && uid == old_uid);
+            let gid_fits = gid == u32::MAX || (mine && (gid == old_gid || self.cred.in_group(gid)));
+            if !uid_fits || !gid_fits {
+                return Err(Errno::EPERM);
+            }
+        }
+        if uid != u32::MAX {
+            meta.uid.store(uid, Relaxed);
+        }
+        if gid != u32::MAX {
+            meta.gid.store(gid, Relaxed);
+        }
+        let dropped = drop_set_id(meta);
+        meta.changed();
+        if dropped || uid != u32::MAX || gid != u32::MAX {
+            notify::dentry(&path.dentry, c::IN_ATTRIB);
+        }
+        Ok(())
+    }
+
+    /// utimensat(2).
+    ///
+    /// # Errors
+    /// EPERM, EACCES, EROFS.
+    pub fn set_times(&self, path: &Path, access: SetTime, modify: SetTime) -> Result<()> {
+        if access == SetTime::Omit && modify == SetTime::Omit {
+            return Ok(());
+        }
+        let meta = self.attributes(path)?;
+        if perms::owner(self.cred, meta).is_err() {
+            if access != SetTime::Now || modify != SetTime::Now {
+                return Err(Errno::EPERM);
+            }
+            perms::may(self.cred, meta, Want::WRITE)?;
+        }
+        let now = Timestamp::now();
+        let mut times = meta.times.lock();
+        for (slot, set) in [(0, access), (1, modify)] {
+            let time = match set {
+                SetTime::Omit => continue,
+                SetTime::Now => now,
+                SetTime::To(time) => time,
+            };
+            if slot == 0 {
+                times.access = time;
+            } else {
+                times.modify = time;
+            }
+        }
+        times.change = now;
+        drop(times);
+        // One of the two is what reading or writing does.
+        let event = match (access, modify) {
+            (SetTime::Omit, _) => c::IN_MODIFY,
+            (_, SetTime::Omit) => c::IN_ACCESS,
+            _ => c::IN_ATTRIB,
+        };
+        notify::dentry(&path.dentry, event);
+        Ok(())
+    }
+
+    /// The attributes of something that may be changed.
+    fn attributes<'p>(&self, path: &'p Path) -> Result<&'p Meta> {
+        path.mount.writable()?;
+        path.dentry.inode.can_setattr()?;
+        Ok(path.dentry.inode.meta())
+    }
+}
+
+/// Clears set-id bits, as a change of owner or a write does. Whether there were any.
+fn drop_set_id(meta: &Meta) -> bool {
+    if meta.kind != Kind::File {
+        return false;
+    }
+    let perm = meta.perm.load(Relaxed);
+    let mut kept = perm & !c::S_ISUID;
+    if perm & c::S_IXGRP != 0 {
+        kept &= !c::S_ISGID;
+    }
+    if kept != perm {
+        meta.perm.store(kept, Relaxed);
+    }
+    kept != perm
+}
