@@ -489,11 +489,12 @@ fn proc() {
 fn read_only_below() {
     // The sandbox's lower layer is read-only; writes go to a copy. Natively this case works on the same kinds of files.
     scratch("below");
-    report("a directory in /tmp", mkdir("/tmp/abi-below", 0o700));
-    std::fs::write("/tmp/abi-below/f", "one").expect("a file");
-    std::fs::write("/tmp/abi-below/f", "two").expect("a file");
-    println!("{:?}", std::fs::read_to_string("/tmp/abi-below/f"));
-    std::fs::remove_dir_all("/tmp/abi-below").expect("gone");
-    report("gone", open("/tmp/abi-below", 0, 0));
+    let directory = format!("/tmp/abi-in-tmp-{}", sys!(libc::SYS_getpid));
+    let file = format!("{directory}/f");
+    report("a directory in /tmp", mkdir(&directory, 0o700));
+    ["one", "two"].iter().for_each(|text| std::fs::write(&file, text).expect("a file"));
+    println!("{:?}", std::fs::read_to_string(&file));
+    std::fs::remove_dir_all(&directory).expect("gone");
+    report("gone", open(&directory, 0, 0));
     unscratch();
 }
