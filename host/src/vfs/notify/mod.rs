@@ -58,9 +58,8 @@ impl File {
     pub fn told(&self, event: u32, result: Result<usize>) -> Result<usize> {
         if let Some(path) = self.named()
             && path.dentry.sb.is_watched()
-            && result.is_ok_and(|count| count > 0)
         {
-            file(&path.dentry, event);
+            tell_moved(&path.dentry, event, result);
         }
         result
     }
@@ -116,6 +115,13 @@ pub(super) fn gone(at: &Dentry) {
 
 fn of_kind(kind: Kind) -> u32 {
     if kind == Kind::Dir { c::IN_ISDIR } else { 0 }
+}
+
+#[cold]
+fn tell_moved(at: &Dentry, mask: u32, result: Result<usize>) {
+    if result.is_ok_and(|count| count > 0) {
+        tell(at, mask, true);
+    }
 }
 
 /// `opened`: it was done through an open file.
