@@ -121,7 +121,7 @@ impl Current {
         } else {
             current.altstack = self.altstack;
         }
-        current.trampoline = self.trampoline;
+        current.restorer = self.restorer;
         if flags.contains(CloneFlags::CHILD_CLEARTID) {
             current.clear_child_tid = args.child_tid;
         }
@@ -279,7 +279,7 @@ pub(super) fn spawn_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>> 
     );
     let regs = UserRegs::start(init.ip, init.sp);
     let mut current = Current::new(task.clone(), kernel.clone(), regs, Box::new(FpState::initial()), context);
-    current.map_trampoline()?;
+    current.find_restorer();
     group.state.lock().threads.push(task.clone());
     tree.add_task(task.clone());
     tree.add_node(Node {

@@ -50,8 +50,8 @@ pub struct Current {
     pub(super) vfork_done: Option<Arc<VforkDone>>,
     /// What signal frames say of faults: see `sigframe::fault`.
     pub(super) fault: [u64; 3],
-    /// Where handlers without a restorer return to.
-    pub(super) trampoline: u64,
+    /// Where handlers without a restorer return to, if they may be without.
+    pub(super) restorer: Option<u64>,
     /// For `wait_on`: made once.
     waiter: Option<Arc<Waiter>>,
     /// For futex waits: made once.
@@ -92,7 +92,7 @@ impl Current {
             restart: None,
             vfork_done: None,
             fault: [0; 3],
-            trampoline: 0,
+            restorer: None,
             waiter: None,
             futex_waiter: None,
             exit: None,

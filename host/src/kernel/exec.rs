@@ -5,10 +5,10 @@ use super::signal::AltStack;
 use super::task::{comm_of, work};
 use super::{Current, WaitStatus, personality};
 use crate::abi::{Errno, Result};
-use crate::arch::{FpState, Registers, UserRegs, sigframe};
+use crate::arch::{FpState, Registers, UserRegs};
 use crate::cred::Cred;
-use crate::mm::{MapRequest, Mm, PAGE_SIZE};
-use crate::platform::Prot;
+use crate::loader::vdso;
+use crate::mm::Mm;
 use crate::sync::Wake;
 use crate::vfs::Path;
 use core::sync::atomic::Ordering;
@@ -84,20 +84,13 @@ impl Current {
         self.regs = UserRegs::start(program.ip, program.sp);
         self.context.drop_fp();
         *self.fp = FpState::initial();
-        self.map_trampoline()
+        self.find_restorer();
+        Ok(())
     }
 
-    /// Where handlers return to that bring no restorer of their own: the job of a vDSO, which there is none of.
-    pub(super) fn map_trampoline(&mut self) -> Result<()> {
-        self.trampoline = 0;
-        if !sigframe::NEEDS_RESTORER {
-            let mm = self.mm();
-            let code = mm.mmap(MapRequest::anonymous(PAGE_SIZE, Prot::READ | Prot::WRITE))?;
-            mm.write(code, sigframe::TRAMPOLINE)?;
-            mm.mprotect(code, PAGE_SIZE, Prot::READ | Prot::EXEC)?;
-            self.trampoline = code;
-        }
-        Ok(())
+    /// Where handlers of this program return to that bring no restorer of their own.
+    pub(super) fn find_restorer(&mut self) {
+        self.restorer = vdso::restorer(self.mm().vdso());
     }
 
     fn end_other_threads(&mut self) -> Result<()> {

@@ -66,6 +66,7 @@ pub use wait::{WaitFor, WaitOptions, Waited};
 
 use crate::abi::Result;
 use crate::cred::Cred;
+use crate::loader::vdso::Vdso;
 use crate::metrics::Metrics;
 use crate::mm::Mm;
 use crate::platform::Platform;
@@ -154,6 +155,8 @@ pub struct Kernel {
     pub futexes: Futexes,
     /// uname(2).
     pub uts: Lock<Uts>,
+    /// Mapped into every program.
+    pub vdso: Vdso,
     random: Random,
     /// CLOCK_MONOTONIC at boot: CLOCK_BOOTTIME and `/proc/uptime` count from here.
     pub boot_ns: u64,
@@ -179,6 +182,7 @@ impl Kernel {
             tree: Lock::default(),
             futexes: Futexes::new(),
             uts: Lock::new(uts),
+            vdso: Vdso::new(),
             random: Random::from_host(),
             boot_ns: crate::time::monotonic_ns(),
             totals: load::Totals::default(),

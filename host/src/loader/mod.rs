@@ -8,6 +8,7 @@
 //! | `stack` | argument strings and the auxiliary vector, as Linux lays them out |
 //! | [`args`] | reading argument vectors from a program, with execve's limits |
 //! | `hardware` | AT_HWCAP and friends |
+//! | [`vdso`] | clocks without system calls |
 //!
 //! Knows nothing of tasks: the caller checks permissions, opens files and installs the result. Everything is mapped
 //! through [`Mappable`] pages, so that a program whose pages are cached starts without host calls. A file that is
@@ -20,6 +21,7 @@ mod script;
 mod stack;
 #[cfg(test)]
 mod tests;
+pub mod vdso;
 
 use crate::abi::{Errno, Result};
 use crate::mm::{Mappable, Mm, MmLimits};
@@ -38,6 +40,8 @@ pub type Opener<'a> = dyn FnMut(&[u8]) -> Result<Arc<dyn Mappable>> + 'a;
 pub struct ExecRequest<'a> {
     /// Where it will run.
     pub platform: &'a Arc<dyn Platform>,
+    /// What every program of the sandbox gets mapped.
+    pub vdso: &'a vdso::Vdso,
     /// The program's file, opened and allowed to be executed.
     pub file: Arc<dyn Mappable>,
     /// Its name as given to execve: AT_EXECFN, and what a script's interpreter is told to read.
@@ -166,6 +170,7 @@ pub fn load(mut request: ExecRequest<'_>) -> Result<Program, ExecError> {
     mm.limits().copy_from(request.limits);
     let mut places = elf::Places::new(&mm, request.limits, request.randomize, &mut *request.random);
     let image = elf::load(&mm, &file, &mut places, &mut *request.open)?;
-    let sp = stack::build(&mm, &request, &execfn, &image, &places)?;
+    let vdso = request.vdso.map(&mm)?;
+    let sp = stack::build(&mm, &request, &execfn, &image, &places, vdso)?;
     Ok(Program { mm, ip: image.start, sp, file, comm, depth })
 }

@@ -35,6 +35,7 @@ const AT_SECURE: u64 = 23;
 const AT_RANDOM: u64 = 25;
 pub(super) const AT_HWCAP2: u64 = 26;
 const AT_EXECFN: u64 = 31;
+const AT_SYSINFO_EHDR: u64 = 33;
 pub(super) const AT_MINSIGSTKSZ: u64 = 51;
 
 /// Bytes that the stack gets below its contents at once (setup_arg_pages).
@@ -66,6 +67,7 @@ pub(super) fn build(
     execfn: &[u8],
     image: &Image,
     places: &Places,
+    vdso: u64,
 ) -> Result<u64, ExecError> {
     let strings_len = |strings: &[Vec<u8>]| strings.iter().map(|string| string.len() as u64 + 1).sum::<u64>();
     // Linux gives a program without arguments an empty name, so that argv[0] exists (since 5.18).
@@ -85,7 +87,8 @@ pub(super) fn build(
     let align = |addr: u64| addr & !15;
     let platform = align(align(base) - places.stack_jitter) - (MACHINE.len() as u64 + 1);
     let random = platform - 16;
-    let auxv = vector(request, image, execfn, platform, random);
+    let mut auxv = vec![(AT_SYSINFO_EHDR, vdso)];
+    auxv.extend(vector(request, image, execfn, platform, random));
     let words: Vec<u64> = [argv.len() as u64]
         .into_iter()
         .chain(argv)
@@ -119,6 +122,7 @@ pub(super) fn build(
     write_all(mm, sp, &bytes)?;
 
     let mut layout = image.layout.clone();
+    layout.vdso = vdso;
     layout.stack_start = sp;
     layout.args = (base, args_end);
     layout.env = (args_end, env_end);

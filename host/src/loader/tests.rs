@@ -1,5 +1,6 @@
 //! Tests of the loader as a whole.
 
+use super::vdso::Vdso;
 use super::{ExecError, ExecRequest, Ids, Program, load};
 use crate::abi::{Errno, Result};
 use crate::mm::testing::{Bytes, FakePlatform, alone};
@@ -83,6 +84,7 @@ impl World {
         let mut seed = self.seed;
         load(ExecRequest {
             platform: &self.platform,
+            vdso: &Vdso::new(),
             file: self.files[path.as_bytes()].clone(),
             path: path.into(),
             argv: strings(argv),

@@ -429,6 +429,18 @@ impl Page {
         Ok(copy)
     }
 
+    /// The page's first words, which programs that have it mapped read meanwhile. Only for a page that is never given
+    /// back: what is written here later goes to whoever has the frame then.
+    ///
+    /// # Panics
+    /// If it is one of a host file.
+    pub fn words<const N: usize>(&self) -> [&'static AtomicU64; N] {
+        core::array::from_fn(|index| {
+            check(index * 8, 8);
+            raw::atomic_u64(self.0.0 + index as u64 * 8)
+        })
+    }
+
     /// Makes instruction fetches see what was written (arm64).
     pub fn sync_code(&self) {
         raw::sync_code(self.0.0);

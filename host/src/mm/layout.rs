@@ -25,6 +25,8 @@ pub struct Layout {
     pub args: (u64, u64),
     /// Where the environment strings are.
     pub env: (u64, u64),
+    /// Where the vDSO's image starts.
+    pub vdso: u64,
     /// The auxiliary vector, as in `/proc/PID/auxv`.
     pub auxv: Vec<u8>,
 }

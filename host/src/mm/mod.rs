@@ -263,6 +263,11 @@ impl Mm {
         self.state.lock().layout.clone()
     }
 
+    /// Where the vDSO's image starts.
+    pub fn vdso(&self) -> u64 {
+        self.state.lock().layout.vdso
+    }
+
     /// Sets where things are. The loader's, once; and prctl(PR_SET_MM).
     pub fn set_layout(&self, layout: Layout) {
         let mut state = self.state.lock();

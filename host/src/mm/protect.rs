@@ -59,7 +59,7 @@ impl Mm {
             let old = Vma { start: at, end: piece_end, ..vma.clone() };
             let new = Vma { prot, ..old.clone() };
             if old.prot != prot {
-                if prot.contains(Prot::WRITE) && new.flags.contains(VmFlags::SHARED | VmFlags::NEVER_WRITE) {
+                if prot.contains(Prot::WRITE) && new.flags.contains(VmFlags::NEVER_WRITE) {
                     return Err(Errno::EACCES);
                 }
                 if !prot.is_empty() && reserved_in(at, piece_end).is_some() {

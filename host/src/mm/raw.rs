@@ -10,7 +10,7 @@
 //! [`fixup`]; ordinary frames have no such failure and use plain copies.
 
 use crate::hostsys;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use ring0::layout;
 
 /// Bytes per frame.
@@ -114,6 +114,14 @@ pub(super) fn atomic_u32(addr: u64) -> &'static AtomicU32 {
     // SAFETY: frame memory is mapped for the life of the process and accessed by others only through their own
     // instructions, for which an atomic is the right type; aligned (checked).
     unsafe { AtomicU32::from_ptr(addr as *mut u32) }
+}
+
+/// The same of eight bytes.
+pub(super) fn atomic_u64(addr: u64) -> &'static AtomicU64 {
+    check_write(addr, 8);
+    assert!(addr.is_multiple_of(8), "unaligned");
+    // SAFETY: as above.
+    unsafe { AtomicU64::from_ptr(addr as *mut u64) }
 }
 
 /// # Safety

@@ -26,7 +26,7 @@ bitflags::bitflags! {
         const WIPE_ON_FORK = 0x20;
         /// Left out of core dumps.
         const DONT_DUMP = 0x40;
-        /// A shared mapping of a file that was not opened for writing: can never become writable.
+        /// Can never become writable: a shared mapping of a file that was not opened for writing, the vDSO's data.
         const NEVER_WRITE = 0x80;
     }
 }

@@ -33,6 +33,7 @@ impl Command<'_> {
         let mut opened = vec![file.path()];
         let request = ExecRequest {
             platform: &kernel.platform,
+            vdso: &kernel.vdso,
             file: mappable(&file).map_err(|errno| refused(&shown, errno))?,
             path,
             argv: self.argv.to_vec(),

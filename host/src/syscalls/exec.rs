@@ -68,6 +68,7 @@ fn exec(cur: &mut Current, dirfd: i32, path: u64, vectors: [u64; 2], flags: i32)
     let kernel = cur.kernel.clone();
     let request = ExecRequest {
         platform: &kernel.platform,
+        vdso: &kernel.vdso,
         file: program,
         path: shown,
         argv,

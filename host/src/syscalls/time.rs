@@ -5,7 +5,7 @@ use super::args_time::{timespec, timeval, to_timespec, to_timeval};
 use crate::abi::{Errno, Result};
 use crate::kernel::Current;
 use crate::kernel::timers::TimerClock;
-use crate::time::{CLOCK_TICKS, NSEC_PER_SEC, monotonic_ns, realtime_ns, realtime_offset_ns};
+use crate::time::{CLOCK_TICKS, NSEC_PER_SEC, monotonic_ns, realtime_ns, realtime_offset_ns, resync};
 use std::sync::Arc;
 
 const CLOCK_REALTIME: i32 = 0;
@@ -78,6 +78,8 @@ fn cpu_clock(cur: &Current, clock: i32) -> Result<TimerClock> {
 }
 
 pub(super) fn clock_gettime(cur: &mut Current, args: &Args) -> Result<u64> {
+    // Programs that can read it themselves ask when it is time to compare it with the host's.
+    resync();
     let now = read(cur, args.int(0))?;
     cur.mm().write_val(args.addr(1), &to_timespec(now))?;
     Ok(0)
@@ -111,6 +113,7 @@ pub(super) fn settimeofday(cur: &mut Current, args: &Args) -> Result<u64> {
 }
 
 pub(super) fn gettimeofday(cur: &mut Current, args: &Args) -> Result<u64> {
+    resync();
     if args.addr(0) != 0 {
         cur.mm().write_val(args.addr(0), &to_timeval(realtime_ns()))?;
     }
@@ -122,6 +125,7 @@ pub(super) fn gettimeofday(cur: &mut Current, args: &Args) -> Result<u64> {
 }
 
 pub(super) fn time(cur: &mut Current, args: &Args) -> Result<u64> {
+    resync();
     let seconds = realtime_ns() / NSEC_PER_SEC;
     if args.addr(0) != 0 {
         cur.mm().write_val(args.addr(0), &seconds)?;

@@ -1,17 +1,17 @@
 use super::NSEC_PER_SEC;
+use super::published::{self, SHIFT};
 use crate::arch::counter;
 use crate::hostsys::clock::now as host_now;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
-/// Rates are nanoseconds per counter tick, times 2^32.
-const SHIFT: u32 = 32;
 /// The least time between the two readings that a rate is computed from: each is good to some 100 ns, so this makes
 /// the first rate good to about 0.1 %.
 const SHORTEST_BASELINE_NS: u64 = 200_000;
-/// Corrections closer together than this are skipped.
-const RESYNC_EVERY_NS: u64 = NSEC_PER_SEC / 4;
+/// How long the clock is good for without being compared with the host's: as long as the first reading is ago, which
+/// says how good the rate is, within these bounds. Corrections closer together are skipped.
+const VALID_NS: core::ops::RangeInclusive<u64> = NSEC_PER_SEC / 100..=NSEC_PER_SEC;
 /// A correction that would set the clock back is spread over this time.
-const SLEW_NS: u64 = NSEC_PER_SEC;
+const SLEW_NS: u64 = *VALID_NS.end();
 
 struct Clock {
     /// Odd while being written.
@@ -19,6 +19,8 @@ struct Clock {
     base_ticks: AtomicU64,
     base_ns: AtomicU64,
     rate: AtomicU64,
+    /// How far the counter may be from the base.
+    valid_ticks: AtomicU64,
     /// `CLOCK_REALTIME` minus `CLOCK_MONOTONIC`.
     realtime_offset: AtomicU64,
     /// The counter is a clock: otherwise every reading asks the host.
@@ -29,7 +31,9 @@ struct Clock {
     writer: AtomicBool,
     /// Counters that are read here may be a few ticks apart.
     apart: AtomicBool,
-    /// The latest reading, while they may.
+    /// The one that programs read may be ahead of one that is read here.
+    behind_programs: AtomicBool,
+    /// The latest reading, while they may be apart.
     latest: AtomicU64,
 }
 
@@ -38,12 +42,14 @@ static CLOCK: Clock = Clock {
     base_ticks: AtomicU64::new(0),
     base_ns: AtomicU64::new(0),
     rate: AtomicU64::new(0),
+    valid_ticks: AtomicU64::new(0),
     realtime_offset: AtomicU64::new(0),
     usable: AtomicBool::new(false),
     start_ticks: AtomicU64::new(0),
     start_ns: AtomicU64::new(0),
     writer: AtomicBool::new(false),
     apart: AtomicBool::new(false),
+    behind_programs: AtomicBool::new(false),
     latest: AtomicU64::new(0),
 };
 
@@ -76,8 +82,10 @@ pub fn ticks_to_ns(ticks: u64) -> u64 {
     ((u128::from(ticks) * u128::from(CLOCK.rate.load(Ordering::Relaxed))) >> SHIFT) as u64
 }
 
-/// Says that the counter's readings may come from counters a few ticks apart. The clock still never runs backwards.
-pub fn counters_may_be_apart() {
+/// Says that the counter's readings may come from counters a few ticks apart. The clock still never runs backwards; but
+/// programs can have it only if what their counter shows is never ahead of what another one does.
+pub fn counters_may_be_apart(programs_may_be_ahead: bool) {
+    CLOCK.behind_programs.store(programs_may_be_ahead, Ordering::SeqCst);
     CLOCK.apart.store(true, Ordering::SeqCst);
 }
 
@@ -115,10 +123,12 @@ pub fn calibrate() {
     CLOCK.usable.store(counter_is_a_clock(), Ordering::Release);
 }
 
-/// Compares the clock with the host's and corrects it. Makes host calls: for host threads that are awake anyway.
+/// Compares the clock with the host's and corrects it, if it is time to. Makes host calls then: for host threads that are
+/// awake anyway, and where a program asks for the time.
 pub fn resync() {
+    let passed = || counter::read().saturating_sub(CLOCK.base_ticks.load(Ordering::Relaxed));
     if !CLOCK.usable.load(Ordering::Acquire)
-        || CLOCK.read().wrapping_sub(CLOCK.base_ns.load(Ordering::Relaxed)) < RESYNC_EVERY_NS
+        || passed() <= CLOCK.valid_ticks.load(Ordering::Relaxed)
         || CLOCK.writer.swap(true, Ordering::Acquire)
     {
         return;
@@ -140,12 +150,26 @@ pub fn resync() {
     CLOCK.writer.store(false, Ordering::Release);
 }
 
+/// Writes the clock to the page that programs read.
+pub(super) fn publish() {
+    while CLOCK.writer.swap(true, Ordering::Acquire) {
+        core::hint::spin_loop();
+    }
+    if CLOCK.apart.load(Ordering::Relaxed) {
+        published::seen(CLOCK.latest.load(Ordering::Acquire));
+    }
+    CLOCK.publish();
+    CLOCK.writer.store(false, Ordering::Release);
+}
+
 impl Clock {
     #[inline]
     fn read(&self) -> u64 {
         let now = self.at(counter::read());
         if self.apart.load(Ordering::Relaxed) {
-            self.latest.fetch_max(now, Ordering::AcqRel).max(now)
+            let now = self.latest.fetch_max(now, Ordering::AcqRel).max(now);
+            published::seen(now);
+            now
         } else {
             now
         }
@@ -176,8 +200,30 @@ impl Clock {
         self.base_ticks.store(ticks, Ordering::Relaxed);
         self.base_ns.store(ns, Ordering::Relaxed);
         self.rate.store(rate, Ordering::Relaxed);
+        self.valid_ticks.store(self.valid_ticks(ns, rate), Ordering::Relaxed);
         self.realtime_offset.store(offset, Ordering::Relaxed);
         self.sequence.fetch_add(1, Ordering::Release);
+        self.publish();
+    }
+
+    fn valid_ticks(&self, ns: u64, rate: u64) -> u64 {
+        let age = ns.saturating_sub(self.start_ns.load(Ordering::Relaxed));
+        let valid = age.clamp(*VALID_NS.start(), *VALID_NS.end());
+        ((u128::from(valid) << SHIFT) / u128::from(rate.max(1))) as u64
+    }
+
+    /// As [`Self::write`]: one at a time.
+    fn publish(&self) {
+        if self.usable.load(Ordering::Acquire) && !self.behind_programs.load(Ordering::Relaxed) {
+            let word = |word: &AtomicU64| word.load(Ordering::Relaxed);
+            published::write(
+                word(&self.valid_ticks),
+                word(&self.base_ticks),
+                word(&self.base_ns),
+                word(&self.rate),
+                word(&self.realtime_offset),
+            );
+        }
     }
 }
 
@@ -215,7 +261,34 @@ fn counter_is_a_clock() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{calibrate, host_now, monotonic_ns, realtime_ns, resync};
+    use super::published::{self, BASE_NS, BASE_TICKS, RATE, SEQUENCE, SHIFT, VALID_TICKS};
+    use super::{CLOCK, calibrate, counter, host_now, monotonic_ns, realtime_ns, resync};
+    use core::sync::atomic::{AtomicU64, Ordering};
+
+    #[test]
+    fn programs_read_the_same_clock() {
+        calibrate();
+        let words = core::array::from_fn(|_| &*Box::leak(Box::new(AtomicU64::new(0))));
+        published::to(words);
+        let word = |index: usize| words[index].load(Ordering::SeqCst);
+        if !CLOCK.usable.load(Ordering::SeqCst) {
+            assert_eq!(word(VALID_TICKS), 0);
+            return;
+        }
+        let mut compared = 0;
+        while compared < 1000 {
+            resync();
+            let sequence = word(SEQUENCE);
+            let before = monotonic_ns();
+            let passed = counter::read().saturating_sub(word(BASE_TICKS));
+            let reading = word(BASE_NS) + ((u128::from(passed) * u128::from(word(RATE))) >> SHIFT) as u64;
+            let (after, valid) = (monotonic_ns(), word(VALID_TICKS));
+            if sequence.is_multiple_of(2) && word(SEQUENCE) == sequence && passed <= valid {
+                assert!((before..=after).contains(&reading), "{before} {reading} {after}");
+                compared += 1;
+            }
+        }
+    }
 
     #[test]
     fn follows_the_host_and_never_runs_back() {

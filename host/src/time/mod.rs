@@ -4,11 +4,12 @@
 //! nanoseconds) and a rate, seeded by [`calibrate`] at start and corrected by [`resync`] whenever a host thread of
 //! ours is awake anyway. Between corrections the rate is off by a few hundred ppm at first and by less than one later;
 //! a correction never moves the clock back. Where the host itself does not trust the counter (its clocksource is
-//! not the TSC) every reading is a host call.
+//! not the TSC) every reading is a host call. Programs read the same clock from a page that is [`published`] to them.
 //!
 //! The state is a fact about the machine, not about a sandbox: it is the one process-wide static here.
 
 mod clock;
+pub mod published;
 
 pub use clock::{
     calibrate, counters_may_be_apart, monotonic_ns, realtime_ns, realtime_offset_ns, resync, set_start,

@@ -45,6 +45,7 @@ pub(crate) fn run(words: &[&str]) {
             println!("{:#x} {:#x} {:#x}", &raw const words as i64, sys!(libc::SYS_brk, 0), sys::memory(4096));
         }
         ["membarrier"] => sys::report("not registered", sys!(libc::SYS_membarrier, 8, 0, 0)),
+        ["not-before", earliest] => sys::exit(crate::vdso::not_before(earliest)),
         ["wait"] => until_end_of_input(),
         ["interpreter"] => {
             let own = std::fs::read_link(crate::process::SELF).unwrap_or_default();

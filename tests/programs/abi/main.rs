@@ -46,6 +46,8 @@ mod signals;
 mod sockets;
 mod threads;
 mod time;
+#[expect(unsafe_code, reason = "functions are called whose addresses the vDSO says")]
+mod vdso;
 mod windows;
 
 /// A named case.
@@ -73,6 +75,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("threads", threads::CASES),
     ("locks", locks::CASES),
     ("time", time::CASES),
+    ("vdso", vdso::CASES),
     ("limits", limits::CASES),
     ("credentials", credentials::CASES),
     ("seccomp", seccomp::CASES),

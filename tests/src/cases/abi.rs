@@ -24,6 +24,7 @@ const FAMILIES: &[&str] = &[
     "threads",
     "locks",
     "time",
+    "vdso",
     "limits",
     "credentials",
     "seccomp",

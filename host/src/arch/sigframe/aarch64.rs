@@ -7,12 +7,6 @@ use crate::arch::{FpState, UserRegs};
 
 /// AAPCS64 has none.
 pub const RED_ZONE: u64 = 0;
-/// libc passes no `SA_RESTORER`: handlers return to the vDSO's trampoline.
-pub const NEEDS_RESTORER: bool = false;
-
-/// `mov x8, #139; svc #0`, behind a `nop` that unwinders may look up when they subtract one from a return address.
-/// Both libgcc and libunwind know a signal frame by these two instructions.
-pub const TRAMPOLINE: &[u8] = &[0x68, 0x11, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4];
 
 const UC: usize = 128;
 const UC_STACK: usize = UC + 16;

@@ -7,9 +7,9 @@ mod aarch64;
 mod x86_64;
 
 #[cfg(target_arch = "aarch64")]
-pub use aarch64::{NEEDS_RESTORER, RED_ZONE, TRAMPOLINE, bad_frame, fault, pop, prepare, push};
+pub use aarch64::{RED_ZONE, bad_frame, fault, pop, prepare, push};
 #[cfg(target_arch = "x86_64")]
-pub use x86_64::{NEEDS_RESTORER, RED_ZONE, TRAMPOLINE, bad_frame, fault, pop, prepare, push};
+pub use x86_64::{RED_ZONE, bad_frame, fault, pop, prepare, push};
 
 /// What a frame is made from beside registers.
 #[derive(Clone, Copy, Debug)]

@@ -11,11 +11,6 @@ use ring0_x86_64::fp::FP_SIZE;
 
 /// Bytes below the stack pointer that a function may use without moving it.
 pub const RED_ZONE: u64 = 128;
-/// Whether a handler needs `SA_RESTORER`: Linux refuses to deliver without.
-pub const NEEDS_RESTORER: bool = true;
-
-/// Not needed here.
-pub const TRAMPOLINE: &[u8] = &[];
 
 const FRAME_SIZE: usize = 440;
 const UC: usize = 8;

@@ -146,15 +146,14 @@ impl Current {
     }
 
     fn push_frame(&mut self, info: &SigInfo, action: &SigAction, mask: SigSet) -> Result<()> {
-        if action.flags & sa::RESTORER == 0 && sigframe::NEEDS_RESTORER {
-            return Err(Errno::EFAULT);
-        }
+        let restorer = if action.flags & sa::RESTORER != 0 { Some(action.restorer) } else { self.restorer };
+        // As Linux on x86_64, which delivers nothing without.
+        let restorer = restorer.ok_or(Errno::EFAULT)?;
         let sp = self.regs.sp();
         let alt = self.altstack;
         let on_alt = alt.contains(sp);
         let switch = action.flags & sa::ONSTACK != 0 && alt.size != 0 && !on_alt;
         let top = if switch { alt.sp.wrapping_add(alt.size) } else { sp.wrapping_sub(sigframe::RED_ZONE) };
-        let restorer = if action.flags & sa::RESTORER != 0 { action.restorer } else { self.trampoline };
         let frame = Frame {
             signo: info.signo,
             info: info.to_bytes(),
