@@ -31,8 +31,8 @@ struct Clock {
     writer: AtomicBool,
     /// Counters that are read here may be a few ticks apart.
     apart: AtomicBool,
-    /// The one that programs read may be ahead of one that is read here.
-    behind_programs: AtomicBool,
+    /// By how many ticks at most the one that programs read is ahead of one that is read here, while they may.
+    lead: AtomicU64,
     /// The latest reading, while they may be apart.
     latest: AtomicU64,
 }
@@ -49,7 +49,7 @@ static CLOCK: Clock = Clock {
     start_ns: AtomicU64::new(0),
     writer: AtomicBool::new(false),
     apart: AtomicBool::new(false),
-    behind_programs: AtomicBool::new(false),
+    lead: AtomicU64::new(0),
     latest: AtomicU64::new(0),
 };
 
@@ -82,10 +82,11 @@ pub fn ticks_to_ns(ticks: u64) -> u64 {
     ((u128::from(ticks) * u128::from(CLOCK.rate.load(Ordering::Relaxed))) >> SHIFT) as u64
 }
 
-/// Says that the counter's readings may come from counters a few ticks apart. The clock still never runs backwards; but
-/// programs can have it only if what their counter shows is never ahead of what another one does.
-pub fn counters_may_be_apart(programs_may_be_ahead: bool) {
-    CLOCK.behind_programs.store(programs_may_be_ahead, Ordering::SeqCst);
+/// Says that the counter's readings may come from counters a few ticks apart, the one that programs read being up to `lead`
+/// ticks ahead. The clock still never runs backwards: it is as far ahead of whatever counter is read here, so that nobody
+/// has read a later time in a program; and what it has shown is the least that programs read from then on.
+pub fn counters_may_be_apart(lead: u64) {
+    CLOCK.lead.store(lead, Ordering::SeqCst);
     CLOCK.apart.store(true, Ordering::SeqCst);
 }
 
@@ -165,13 +166,14 @@ pub(super) fn publish() {
 impl Clock {
     #[inline]
     fn read(&self) -> u64 {
-        let now = self.at(counter::read());
+        let ticks = counter::read();
         if self.apart.load(Ordering::Relaxed) {
+            let now = self.at(ticks.saturating_add(self.lead.load(Ordering::Relaxed)));
             let now = self.latest.fetch_max(now, Ordering::AcqRel).max(now);
             published::seen(now);
             now
         } else {
-            now
+            self.at(ticks)
         }
     }
 
@@ -214,7 +216,7 @@ impl Clock {
 
     /// As [`Self::write`]: one at a time.
     fn publish(&self) {
-        if self.usable.load(Ordering::Acquire) && !self.behind_programs.load(Ordering::Relaxed) {
+        if self.usable.load(Ordering::Acquire) {
             let word = |word: &AtomicU64| word.load(Ordering::Relaxed);
             published::write(
                 word(&self.valid_ticks),

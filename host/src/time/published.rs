@@ -4,8 +4,8 @@
 //! even and the same before and after. When the counter is further on than `VALID_TICKS` (0 in a page that nobody has
 //! written), or behind, only a system call can tell the time; it is also what brings the numbers up to date.
 //!
-//! `LATEST` stays 0 where there is one counter only. Where kernel code may read the host's and programs read the guest's,
-//! the guest's is behind by a little: it is the latest time that kernel code has shown anybody.
+//! `LATEST` stays 0 where there is one counter only. Where kernel code may read the host's and programs read the guest's, it
+//! is the latest time that kernel code has shown anybody.
 
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::OnceLock;

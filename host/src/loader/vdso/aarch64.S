@@ -41,7 +41,7 @@
     b.hi 9f
     mul x5, x5, x8
     add x5, x10, x5, lsr 32
-    cmp x5, x11                         // what kernel code saw may come from the host's counter, which is ahead
+    cmp x5, x11                         // kernel code may have read another counter
     csel x5, x5, x11, hs
 .endm
 

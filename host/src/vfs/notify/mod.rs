@@ -15,9 +15,9 @@
 //! counts the marks on it; where there are some, one at the inode's mask and at the dentry, which knows whether its
 //! directory is watched, without a lock.
 //!
-//! What others do to the host's files below a layer is not seen, as on overlayfs. Nothing of the host's is watched, and there are no host calls here. Nor is anybody told
-//! of what comes and goes by itself in /proc and /dev/pts, of pipes and sockets without a name (through /proc/PID/fd),
-//! or of the end of mounts, which last as long as the sandbox.
+//! What others do to the host's files below a layer is not seen, as on overlayfs: nothing of the host's is watched, and
+//! there are no host calls here. Nor is anybody told of what comes and goes by itself in /proc and /dev/pts, of pipes and
+//! sockets without a name (through /proc/PID/fd), or of the end of mounts, which last as long as the sandbox.
 //!
 //! Lock order: a dentry's children → an inode's marks → an instance's state → users; none is held when waiters are woken.
 

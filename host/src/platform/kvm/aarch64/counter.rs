@@ -2,10 +2,9 @@
 //!
 //! Kernel code reads CNTVCT_EL0 in either engine and takes it for one clock, and programs read it as they would natively.
 //! Linux 6.4 and later can be told to subtract nothing. Before, the counter can only be *set*, by an ioctl that takes
-//! time between our reading of the host's counter and KVM's: so it is set, compared, and set again until it is behind
-//! the host's by no more than the comparison takes, which is far less than a change of engine. Behind, because what kernel
-//! code read in the host can be kept from programs' clocks until theirs is there too (`time::published`), but not the
-//! other way round.
+//! time between our reading of the host's counter and KVM's: so it is set, compared, and set again until the error
+//! is lost in the time that the comparison takes, which is far less than a change of engine. Kernel code's clock hides the
+//! rest.
 
 use crate::arch::counter;
 use crate::hostsys;
@@ -37,19 +36,19 @@ pub(super) fn synchronise(vm: &VmFd, vcpu: &VcpuFd) -> Result<(), Error> {
     // What the ioctl takes from our reading to KVM's, as each attempt says: the median, since an interruption in between
     // makes nonsense of one. No setting is kept that was not compared, so what counts as agreement grows with time.
     let mut latencies: Vec<i64> = Vec::new();
-    let mut ahead = 0;
+    let mut lead = 0;
     for attempt in 0..TRIES {
         latencies.sort_unstable();
-        let tolerance = 1 << (attempt / TRIES_PER_BIT);
-        let latency = latencies.get(latencies.len() / 2).copied().unwrap_or(0) - tolerance / 2;
+        let latency = latencies.get(latencies.len() / 2).copied().unwrap_or(0);
         set(vcpu, latency)?;
-        ahead = compare(vcpu)?;
-        if (-tolerance..=0).contains(&ahead) {
+        let (error, ahead) = compare(vcpu)?;
+        lead = ahead;
+        if error.unsigned_abs() <= 1 << (attempt / TRIES_PER_BIT) {
             break;
         }
-        latencies.push(latency - ahead);
+        latencies.push(latency - error);
     }
-    crate::time::counters_may_be_apart(ahead > 0);
+    crate::time::counters_may_be_apart(lead);
     Ok(())
 }
 
@@ -58,17 +57,18 @@ fn set(vcpu: &VcpuFd, latency: i64) -> Result<(), Error> {
     vcpu.set_one_reg(TIMER_COUNT, &value.to_le_bytes()).map(drop).map_err(failed("KVM_SET_ONE_REG"))
 }
 
-/// How far the guest's counter is ahead at most, in ticks: by the tightest of three readings between two of the host's.
-fn compare(vcpu: &VcpuFd) -> Result<i64, Error> {
-    let mut best = (0, u64::MAX);
+/// How far the guest's counter is ahead, probably and at most: the tightest of three readings between two of the host's.
+fn compare(vcpu: &VcpuFd) -> Result<(i64, u64), Error> {
+    let mut best = (0, 0, u64::MAX);
     for _ in 0..3 {
         let mut value = [0; 8];
         let before = counter::read();
         vcpu.get_one_reg(TIMER_COUNT, &mut value).map_err(failed("KVM_GET_ONE_REG"))?;
-        let took = counter::read().wrapping_sub(before);
-        if took < best.1 {
-            best = (u64::from_le_bytes(value).wrapping_sub(before) as i64, took);
+        let half = counter::read().wrapping_sub(before) / 2;
+        if half < best.2 {
+            let ahead = u64::from_le_bytes(value).wrapping_sub(before) as i64;
+            best = (ahead - half as i64, ahead.max(0) as u64, half);
         }
     }
-    Ok(best.0)
+    Ok((best.0, best.1))
 }
