@@ -150,7 +150,7 @@ impl Bench {
     /// The counters of a sandbox that does the operation `times` times.
     fn counted(&self, name: &str, times: u64) -> Result<BTreeMap<String, u64>, String> {
         let mut command = self.sandboxed(true);
-        command.args(["--n", &times.to_string(), name]).stdin(Stdio::null());
+        command.args(["--untimed", "--n", &times.to_string(), name]).stdin(Stdio::null());
         let run = command.output().map_err(|e| e.to_string())?;
         let text = String::from_utf8_lossy(&run.stderr).into_owned();
         if !run.status.success() {
