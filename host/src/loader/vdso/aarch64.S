@@ -1,5 +1,5 @@
 // The functions of the vDSO on aarch64. Arguments in x0, x1; x2 to x17 are theirs to change (AAPCS64, 6.1.1). Constants named
-// VDSO_* come from mod.rs.
+// VDSO_* come from image.rs.
 
 .set VDSO_MACHINE, 183
 .set VDSO_SYMBOLS, 3

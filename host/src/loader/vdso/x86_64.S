@@ -1,5 +1,5 @@
 // The functions of the vDSO on x86_64. Arguments in rdi, rsi; what they use besides is the caller's to save (System V AMD64
-// ABI, 3.2.1). Constants named VDSO_* come from mod.rs.
+// ABI, 3.2.1). Constants named VDSO_* come from image.rs.
 
 .set VDSO_MACHINE, 62
 .set VDSO_SYMBOLS, 6
