@@ -2,7 +2,7 @@
 //! address is taken there, by Pillbox.
 
 /// The binaries under programs/.
-const PROGRAMS: &[&str] = &["abi", "mb", "probe"];
+const PROGRAMS: &[&str] = &["abi", "fuzz", "hold", "mb", "probe"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

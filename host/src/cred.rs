@@ -36,12 +36,16 @@ bitflags::bitflags! {
         const NET_RAW = 1 << 13;
         /// Lock memory.
         const IPC_LOCK = 1 << 14;
+        /// Act as the owner of any System V object.
+        const IPC_OWNER = 1 << 15;
         /// chroot(2).
         const SYS_CHROOT = 1 << 18;
         /// Trace anybody.
         const SYS_PTRACE = 1 << 19;
         /// Everything administrative.
         const SYS_ADMIN = 1 << 21;
+        /// Read the kernel's log.
+        const SYSLOG = 1 << 34;
         /// Reboot.
         const SYS_BOOT = 1 << 22;
         /// Scheduling of others.
@@ -312,27 +316,47 @@ impl Cred {
         self.gid.set_fs(id, privileged)
     }
 
-    /// What execve(2) makes of it for a file that is set-uid (`setuid`) and set-gid (`setgid`) to those ids.
+    /// What execve(2) makes of it for a file that is set-uid (`setuid`) and set-gid (`setgid`) to those ids. A program that
+    /// somebody else can steer (`steered`) gets nothing that its caller did not have.
     #[must_use]
-    pub fn after_exec(&self, setuid: Option<u32>, setgid: Option<u32>) -> Self {
+    pub fn after_exec(&self, setuid: Option<u32>, setgid: Option<u32>, steered: bool) -> Self {
         let mut new = self.clone();
-        if let Some(uid) = setuid {
-            new.uid.effective = uid;
+        new.uid.effective = setuid.unwrap_or(self.uid.effective);
+        new.gid.effective = setgid.unwrap_or(self.gid.effective);
+        let privileged = self.securebits & securebits::NOROOT == 0;
+        let root = privileged && (new.uid.effective == 0 || new.uid.real == 0);
+        let all_count = privileged && new.uid.effective == 0;
+        new.permitted = if root { new.inheritable | new.bounding } else { Caps::empty() };
+        let raised = new.is_raised();
+        if steered && (raised || !self.permitted.contains(new.permitted)) {
+            if !self.has(Caps::SETUID) {
+                new.uid.effective = new.uid.real;
+                new.gid.effective = new.gid.real;
+            }
+            new.permitted &= self.permitted;
         }
-        if let Some(gid) = setgid {
-            new.gid.effective = gid;
-        }
-        let raised = new.uid.effective != self.uid.effective || new.gid.effective != self.gid.effective;
         if raised {
             new.ambient = Caps::empty();
         }
-        let root = self.securebits & securebits::NOROOT == 0 && (new.uid.effective == 0 || new.uid.real == 0);
-        new.permitted = if root { new.inheritable | new.bounding } else { new.ambient };
-        new.effective = if root && new.uid.effective == 0 { new.permitted } else { new.ambient };
+        new.permitted |= new.ambient;
+        new.effective = if all_count { new.permitted } else { new.ambient };
         (new.uid.saved, new.uid.fs) = (new.uid.effective, new.uid.effective);
         (new.gid.saved, new.gid.fs) = (new.gid.effective, new.gid.effective);
         new.securebits &= !securebits::KEEP_CAPS;
         new
+    }
+
+    /// Whether it acts as somebody else than who it is.
+    pub fn is_raised(&self) -> bool {
+        self.uid.effective != self.uid.real || self.gid.effective != self.gid.real
+    }
+
+    /// Whether a task that takes `new` in place of these is somebody else to those who look at it (commit_creds).
+    pub fn becomes_another(&self, new: &Cred) -> bool {
+        let counts = |ids: &Ids| (ids.effective, ids.fs);
+        counts(&self.uid) != counts(&new.uid)
+            || counts(&self.gid) != counts(&new.gid)
+            || !self.permitted.contains(new.permitted)
     }
 
     /// Changes user ids and adjusts capabilities as capabilities(7), "Effect of user ID changes".
@@ -344,9 +368,12 @@ impl Cred {
             return Ok(());
         }
         let new = self.uid;
-        if old.has(0) && !new.has(0) && self.securebits & securebits::KEEP_CAPS == 0 {
-            self.permitted = Caps::empty();
-            self.effective = Caps::empty();
+        if old.has(0) && !new.has(0) {
+            if self.securebits & securebits::KEEP_CAPS == 0 {
+                self.permitted = Caps::empty();
+                self.effective = Caps::empty();
+            }
+            // Programs that know nothing of them expect the next execve(2) to drop what is kept.
             self.ambient = Caps::empty();
         }
         if old.effective == 0 && new.effective != 0 {
@@ -386,8 +413,31 @@ mod tests {
     #[test]
     fn exec_of_a_setuid_file() {
         let user = Cred::user(1000, 1000, &[]);
-        assert_eq!(user.after_exec(None, None).permitted, Caps::empty());
-        let root = user.after_exec(Some(0), None);
+        assert_eq!(user.after_exec(None, None, false).permitted, Caps::empty());
+        let root = user.after_exec(Some(0), None, false);
         assert_eq!((root.uid.real, root.uid.effective, root.effective), (1000, 0, Caps::ALL));
+    }
+
+    #[test]
+    fn a_steered_program_gets_nothing_new() {
+        let user = Cred::user(1000, 1000, &[]);
+        let steered = user.after_exec(Some(0), Some(0), true);
+        assert_eq!((steered.uid, steered.gid), (user.uid, user.gid));
+        assert_eq!((steered.permitted, steered.effective), (Caps::empty(), Caps::empty()));
+        // Who may become anybody anyway does, with the capabilities that it had.
+        let mut some = user.clone();
+        (some.permitted, some.effective) = (Caps::SETUID | Caps::CHOWN, Caps::SETUID);
+        let steered = some.after_exec(Some(0), None, true);
+        assert_eq!((steered.uid.effective, steered.effective), (0, Caps::SETUID | Caps::CHOWN));
+    }
+
+    #[test]
+    fn ambient_capabilities_end_with_root() {
+        let mut cred = Cred::root();
+        (cred.inheritable, cred.ambient) = (Caps::CHOWN, Caps::CHOWN);
+        cred.securebits = super::securebits::KEEP_CAPS;
+        cred.set_resuid(1000, 1000, 1000).unwrap();
+        assert_eq!((cred.ambient, cred.permitted), (Caps::empty(), Caps::ALL));
+        assert_eq!(cred.after_exec(None, None, false).permitted, Caps::empty());
     }
 }

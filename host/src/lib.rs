@@ -9,10 +9,12 @@
 //! | [`sync`], [`metrics`], [`random`], [`arena`], [`arch`], [`time`], [`cred`] | locks and wait queues, counters, random numbers, the memory window, the one `cfg(target_arch)`, clocks, credentials |
 //! | [`platform`] | how application code runs: `kvm`, `systrap` |
 //! | [`mm`], [`vfs`], [`loader`] | address spaces, names and open files, ELF |
+//! | [`net`] | sockets, and the networks they are in |
 //! | [`kernel`] | tasks, scheduling, signals, futexes, pids, limits |
-//! | [`fs`], [`net`] | file systems and sockets |
+//! | [`fs`] | file systems |
 //! | [`syscalls`] | one table: number, name, handler, support level, argument formats |
-//! | [`sandbox`], [`cli`] | from a specification to a running kernel; the command line |
+//! | [`sandbox`] | from a specification to a running kernel |
+//! | [`oci`], [`cli`] | the runtime of container engines; the command line |
 
 pub mod abi;
 pub mod arch;
@@ -29,6 +31,7 @@ pub mod loader;
 pub mod metrics;
 pub mod mm;
 pub mod net;
+pub mod oci;
 pub mod platform;
 pub mod random;
 pub mod sandbox;

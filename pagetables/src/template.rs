@@ -1,6 +1,6 @@
 //! The shared part of application tables.
 //!
-//! Freezing marks the largest entries that lie within the shared ranges: for an image at [0x7000_0000, 0x8000_0000)
+//! Freezing marks the largest entries that lie within the shared ranges: for an image at [0x7000_0000, 0x7800_0000)
 //! the 2 MiB entries of one second-level table, for an arena of gigabytes the 1 GiB entries of one third-level
 //! table, for the upper half 256 entries of the root. What is below marked entries exists once. The few nodes above
 //! them (the *skeleton*) are copied for each application table, by whole pages.

@@ -91,7 +91,7 @@ impl Features {
     }
 }
 
-/// Removes from a leaf what our ring 0 neither saves nor offers (traps.md's rule: what programs see is what we keep):
+/// Removes from a leaf what our ring 0 neither saves nor offers (what programs see is what we keep):
 /// nested virtualisation, protection keys, AMX, CET, MPX, 5-level paging, MONITOR, and XSAVE components beyond
 /// [`XCR0_OFFERED`].
 pub fn mask(leaf: &mut Leaf) {

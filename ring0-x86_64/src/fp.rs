@@ -15,6 +15,14 @@ const MXCSR: usize = 24;
 const MXCSR_MASK_FIELD: usize = 28;
 const HEADER: usize = 512;
 const XSTATE_BV: usize = HEADER;
+/// What is x87's: control, status and tag words and pointers before MXCSR, the registers behind it.
+const X87: [core::ops::Range<usize>; 2] = [0..MXCSR, 32..160];
+/// What is SSE's, beside MXCSR.
+const XMM: core::ops::Range<usize> = 160..416;
+
+/// Where state components lie in an image, by their numbers (CPUID leaf 0xd): offset and bytes. Of the first two, which are
+/// at fixed places, nothing is read; no bytes: there is no such component.
+pub type Components = [(usize, usize); 8];
 
 /// An XSAVE (or FXSAVE) image, standard (non-compacted) format.
 #[repr(C, align(64))]
@@ -30,6 +38,37 @@ impl FpState {
         bytes[MXCSR] = INITIAL_MXCSR as u8;
         bytes[MXCSR + 1] = (INITIAL_MXCSR >> 8) as u8;
         FpState(bytes)
+    }
+
+    /// Makes every byte of an XSAVE image mean something, for others to read and change: XSAVEOPT leaves the bytes of a
+    /// component in its initial state as they were, and says so in XSTATE_BV only (SDM vol. 1, 13.9). The initial values are
+    /// written, and x87 and SSE are said to be there, as Linux does for programs that know FXSAVE only
+    /// (`save_xstate_epilog`). MXCSR is always stored, and always loaded.
+    pub fn complete(&mut self, components: &Components) {
+        let present = u64::from_le_bytes(self.array(XSTATE_BV));
+        if present & 1 == 0 {
+            X87.into_iter().for_each(|part| self.clear(part));
+            self.put(0, &INITIAL_FCW.to_le_bytes());
+        }
+        if present & 2 == 0 {
+            self.clear(XMM);
+        }
+        for (number, &(at, len)) in components.iter().enumerate().skip(2) {
+            if present & 1 << number == 0 {
+                self.clear(at..at + len);
+            }
+        }
+        self.put(XSTATE_BV, &(present | 3).to_le_bytes());
+    }
+
+    /// Back to the initial state, whichever instruction loads it: the legacy region for FXRSTOR, an empty XSTATE_BV for
+    /// XRSTOR, which does not look at the rest.
+    pub fn reset(&mut self) {
+        X87.into_iter().for_each(|part| self.clear(part));
+        self.clear(XMM);
+        self.put(0, &INITIAL_FCW.to_le_bytes());
+        self.put(MXCSR, &INITIAL_MXCSR.to_le_bytes());
+        self.clear(HEADER..HEADER + 64);
     }
 
     /// Whether XRSTOR would load the image. True for everything that XSAVE stored; a few loads, for every switch.
@@ -57,6 +96,12 @@ impl FpState {
         self.0.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; N])
     }
 
+    fn clear(&mut self, part: core::ops::Range<usize>) {
+        if let Some(bytes) = self.0.get_mut(part) {
+            bytes.fill(0);
+        }
+    }
+
     fn put(&mut self, at: usize, bytes: &[u8]) {
         for (to, from) in self.0.iter_mut().skip(at).zip(bytes) {
             *to = *from;
@@ -67,6 +112,48 @@ impl FpState {
 #[cfg(test)]
 mod tests {
     use super::FpState;
+
+    /// As on Intel: AVX, opmask, the upper halves of ZMM0 to 15, ZMM16 to 31.
+    const PLACES: super::Components =
+        [(0, 0), (0, 0), (576, 256), (0, 0), (0, 0), (1088, 64), (1152, 512), (1664, 1024)];
+
+    #[test]
+    fn components_in_their_initial_state_are_written_out() {
+        for present in [0u64, 1, 2, 4, 5, 6, 7, 0xe7, 0xe0, 0x22] {
+            // What XSAVEOPT leaves of the image before in the places of what is in its initial state.
+            let mut fp = FpState([0xa5; super::FP_SIZE]);
+            fp.0[24..28].copy_from_slice(&0x9fc0_u32.to_le_bytes());
+            fp.0[512..576].fill(0);
+            fp.0[512..520].copy_from_slice(&present.to_le_bytes());
+            let before = fp.clone();
+            fp.complete(&PLACES);
+            assert_eq!(fp.0[512..520], (present | 3).to_le_bytes());
+            assert_eq!(fp.0[24..32], before.0[24..32], "MXCSR and its mask are always there");
+            let kept = |bit: u32| present & 1 << bit != 0;
+            let (fcw, rest) = if kept(0) { ([0xa5; 2], 0xa5) } else { ([0x7f, 3], 0) };
+            assert_eq!(fp.0[..2], fcw);
+            assert!(fp.0[2..24].iter().chain(&fp.0[32..160]).all(|byte| *byte == rest), "{present:#x}");
+            let sse = if kept(1) { 0xa5 } else { 0 };
+            assert!(fp.0[160..416].iter().all(|byte| *byte == sse), "{present:#x}");
+            for (number, (at, len)) in PLACES.into_iter().enumerate().skip(2) {
+                let byte = if kept(number as u32) { 0xa5 } else { 0 };
+                assert!(fp.0[at..at + len].iter().all(|found| *found == byte), "{present:#x}, {number}");
+            }
+            // What is nobody's stays.
+            assert!(fp.0[832..1088].iter().all(|byte| *byte == 0xa5));
+            assert!(fp.is_loadable(0xe7));
+        }
+    }
+
+    #[test]
+    fn a_reset_image_is_the_initial_one_for_either_instruction() {
+        let mut fp = FpState([0xa5; super::FP_SIZE]);
+        fp.reset();
+        assert!(fp.is_loadable(3));
+        let initial = FpState::initial();
+        assert!(fp.0[..28] == initial.0[..28] && fp.0[32..416] == initial.0[32..416]);
+        assert!(fp.0[512..576].iter().all(|byte| *byte == 0));
+    }
 
     #[test]
     fn hostile_images_lose_what_would_fault() {

@@ -8,6 +8,7 @@
 //! | [`setup`] | everything a fresh machine lacks |
 //! | [`cases`] | what is checked of a sandbox, wherever it runs |
 //! | [`procs`] | processes, as /proc shows them |
+//! | [`local`] | a step on this machine, which ends in time |
 //! | [`guest`] | a Linux guest with nested KVM: its file tree, its orders, its boot, its answers |
 //!
 //! The binaries are thin: `nested` is the command line over [`guest`], `init` is process 1 of such a
@@ -17,6 +18,7 @@ pub mod arch;
 pub mod bare;
 pub mod cases;
 pub mod guest;
+pub mod local;
 pub mod packages;
 pub mod procs;
 pub mod setup;

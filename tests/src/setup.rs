@@ -18,6 +18,8 @@ const LIBRARY_VARIABLE: &str = "PILLBOX_RUST_LIBRARY";
 /// Does whatever is left to do for building and testing for both architectures.
 pub fn everything(cache: &Cache) -> Result<(), Error> {
     linker(cache)?;
+    sanitizers(cache);
+    engines(cache);
     cross_std(cache)?;
     for arch in [Arch::X86_64, Arch::Aarch64] {
         packages::qemu(cache, arch)?;
@@ -35,6 +37,20 @@ pub fn linker(cache: &Cache) -> Result<(), Error> {
         Arch::Aarch64 => ("x86_64-linux-gnu-gcc", "gcc-x86-64-linux-gnu", "libc6-dev-amd64-cross"),
     };
     packages::install(cache, program, &[package, libc])
+}
+
+/// Installs the compiler whose sanitizers the suite runs besides gcc's. Where there is none the suite says what it left out.
+fn sanitizers(cache: &Cache) {
+    if let Err(error) = packages::install(cache, "clang", &["clang", "libclang-rt-14-dev"]) {
+        eprintln!("setup: no sanitizers of clang's: {error}");
+    }
+}
+
+/// Installs a container engine. Where there is none the suite says what it left out.
+fn engines(cache: &Cache) {
+    if let Err(error) = packages::install(cache, "podman", &["podman", "crun", "conmon"]) {
+        eprintln!("setup: no podman: {error}");
+    }
 }
 
 /// Makes `cargo build --target` work for every target of the workspace.

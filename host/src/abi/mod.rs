@@ -4,6 +4,7 @@
 //! what it lacks is defined here, with the man page or uapi header it comes from.
 
 pub mod errno;
+pub mod ipc;
 pub mod stat;
 
 pub use errno::{Errno, Result};

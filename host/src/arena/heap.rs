@@ -3,35 +3,32 @@
 //! libc's allocator has to be ours because the guest maps the arena only: anything else (a panic message, a thread's
 //! bookkeeping) would drop out of ring 0 at the first touch.
 
+use super::{granules, ledger};
 use crate::sync::Lock;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU64, Ordering};
 use dlmalloc::{Allocator, Dlmalloc};
-use ring0::layout::{HEAP_BASE, HEAP_END};
 
 /// What every `malloc` result is aligned to (`max_align_t`).
 const MALLOC_ALIGN: usize = 16;
-/// The heap grows in steps of this: each step is a few instructions, untouched memory costs nothing.
-const STEP: u64 = 1 << 20;
+/// How much of the end of a segment is worth giving back.
+const TAIL: usize = 4 << 20;
+/// How much the heap has grown when it is worth looking for segments that are free.
+const GROWN: u64 = 8 << 20;
 
 /// Feeds dlmalloc from the heap region, bottom up.
 struct Source;
 
-/// First byte of the region not given to dlmalloc yet.
-static NEXT: AtomicU64 = AtomicU64::new(HEAP_BASE);
+/// How large the heap was when it was trimmed last.
+static TRIMMED: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: `alloc` hands out disjoint, mapped, zeroed memory of the region; nothing is ever taken back.
+// SAFETY: `alloc` hands out disjoint, mapped memory of the region; what is taken back nobody uses any more.
 unsafe impl Allocator for Source {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
-        super::ensure();
-        let size = (size as u64).next_multiple_of(STEP);
-        let taken = NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
-            next.checked_add(size).filter(|end| *end <= HEAP_END)
-        });
-        match taken {
-            Ok(base) => (base as *mut u8, size as usize, 0),
-            Err(_) => (core::ptr::null_mut(), 0, 0),
+        match granules::take(size as u64) {
+            Some((base, size)) => (base as *mut u8, size as usize, 0),
+            None => (core::ptr::null_mut(), 0, 0),
         }
     }
 
@@ -39,20 +36,25 @@ unsafe impl Allocator for Source {
         core::ptr::null_mut()
     }
 
-    fn free_part(&self, _: *mut u8, _: usize, _: usize) -> bool {
-        false
+    fn free_part(&self, segment: *mut u8, size: usize, keep: usize) -> bool {
+        let worth = size - keep >= TAIL;
+        if worth {
+            granules::give(segment as u64, size as u64, keep as u64);
+        }
+        worth
     }
 
-    fn free(&self, _: *mut u8, _: usize) -> bool {
-        false
+    fn free(&self, segment: *mut u8, size: usize) -> bool {
+        granules::give(segment as u64, size as u64, 0);
+        true
     }
 
     fn can_release_part(&self, _: u32) -> bool {
-        false
+        true
     }
 
     fn allocates_zeros(&self) -> bool {
-        true
+        false
     }
 
     fn page_size(&self) -> usize {
@@ -65,6 +67,24 @@ static HEAP: Lock<Dlmalloc<Source>> = Lock::new(Dlmalloc::new_with_allocator(Sou
 /// Whether nobody holds the heap's lock right now: what a crash report asks before it allocates.
 pub fn is_free() -> bool {
     HEAP.try_lock().is_some()
+}
+
+/// Gives segments back that hold nothing.
+pub fn trim() {
+    // SAFETY: what is in use is not touched.
+    let _given = unsafe { HEAP.lock().trim(0) };
+    granules::flush();
+    TRIMMED.store(ledger::heap(), Ordering::Relaxed);
+}
+
+/// The same if the heap has grown a good deal: to be called where much was freed.
+pub fn trim_if_grown() {
+    let (now, before) = (ledger::heap(), TRIMMED.load(Ordering::Relaxed));
+    if now < before {
+        TRIMMED.store(now, Ordering::Relaxed);
+    } else if now - before >= GROWN {
+        trim();
+    }
 }
 
 struct ArenaAlloc;
@@ -187,6 +207,20 @@ unsafe extern "C" fn malloc_usable_size(ptr: *mut c_void) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use ring0::layout::{HEAP_BASE, HEAP_END};
+
+    #[test]
+    fn memory_that_is_freed_goes_back() {
+        let before = crate::arena::ledger::heap();
+        let large: Vec<Vec<u8>> = (0..16).map(|_| vec![1; 16 << 20]).collect();
+        assert!(crate::arena::ledger::heap() >= before + (256 << 20));
+        drop(large);
+        super::trim();
+        let after = crate::arena::ledger::heap();
+        assert!(after < before + (64 << 20), "{before} bytes before, {after} after");
+        assert!(vec![0_u8; 64 << 20].iter().all(|byte| *byte == 0));
+    }
+
     #[test]
     fn libc_and_rust_share_the_arena_heap() {
         // SAFETY: plain C allocation calls, each result freed once.
@@ -194,7 +228,7 @@ mod tests {
             let p = libc::malloc(100);
             let rust = Box::new([0u8; 100]);
             for address in [p as u64, rust.as_ptr() as u64] {
-                assert!((super::HEAP_BASE..super::HEAP_END).contains(&address), "{address:#x}");
+                assert!((HEAP_BASE..HEAP_END).contains(&address), "{address:#x}");
             }
             assert!(super::malloc_usable_size(p) >= 100 && super::malloc_usable_size(p) < 200);
             let q = libc::realloc(p, 10_000);

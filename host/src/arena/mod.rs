@@ -6,17 +6,20 @@
 //!
 //! | module | part |
 //! |---|---|
-//! | `heap` | Rust's global allocator and libc's `malloc` family |
+//! | `heap`, `granules` | Rust's global allocator and libc's `malloc` family, and where they get memory |
+//! | [`ledger`] | how much of the host's memory all of it is, and may be |
 //! | [`stack`] | kernel stacks with guard pages, pooled |
 //! | [`thread`] | host threads whose stack and TLS lie in the arena, so that they work inside the guest |
 //! | [`region`] | who backs which part: frames by anonymous memory or a memfd, file chunks by `mmap` |
 
+mod granules;
 mod heap;
+pub mod ledger;
 pub mod region;
 pub mod stack;
 pub mod thread;
 
-pub use heap::is_free as heap_is_free;
+pub use heap::{is_free as heap_is_free, trim, trim_if_grown};
 
 use crate::hostsys::{mem, process};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -50,7 +53,7 @@ fn map_window() {
     // SAFETY: nothing else of this process is mapped there (MAP_FIXED_NOREPLACE inside checks it).
     if let Err(errno) = unsafe { mem::map_anonymous_fixed(ARENA_BASE, ARENA_END - ARENA_BASE) } {
         process::die(&[
-            "pillbox: cannot reserve 160 GiB of address space at 0x5000000000 (errno ",
+            "pillbox: cannot reserve 112 GiB of address space at 0x6000000000 (errno ",
             process::decimal(errno.0 as u64, &mut [0; 20]),
             "); check `ulimit -v` and vm.overcommit_memory (2 refuses it)\n",
         ]);

@@ -4,6 +4,7 @@
 //! there, KVM_RUN says EFAULT and the platform turns that into the same SIGSEGV. Slots are prepared in batches and
 //! reused in LIFO order, so that making a thread costs no host call once the sandbox is warm.
 
+use super::ledger;
 use crate::abi::{Errno, Result};
 use crate::hostsys::mem;
 use crate::sync::Lock;
@@ -13,6 +14,10 @@ use ring0::layout::{STACKS_BASE, STACKS_END};
 pub const SLOT: u64 = 256 << 10;
 /// Guard bytes at the slot's low end: a multiple of every host page size (4, 16 and 64 KiB).
 pub const GUARD: u64 = 64 << 10;
+/// Free stacks that keep their memory: those of threads that come and go.
+const WARM: usize = 64;
+/// What a stack in use is counted as: more than most ever touch.
+const COUNTED: u64 = 32 << 10;
 /// Slots whose guards are set at a time.
 const BATCH: u64 = 16;
 
@@ -41,7 +46,10 @@ impl KernelStack {
         if pool.free.is_empty() {
             pool.prepare()?;
         }
-        pool.free.pop().map(|slot| KernelStack { slot }).ok_or(Errno::ENOMEM)
+        let slot = pool.free.pop().ok_or(Errno::ENOMEM)?;
+        drop(pool);
+        ledger::charge(COUNTED);
+        Ok(KernelStack { slot })
     }
 
     /// One past the highest byte; 16-byte aligned.
@@ -57,7 +65,12 @@ impl KernelStack {
 
 impl Drop for KernelStack {
     fn drop(&mut self) {
+        if POOL.lock().free.len() >= WARM {
+            // SAFETY: nobody runs on it any more, and whoever does next writes before reading.
+            let _ = unsafe { mem::advise(self.bottom(), self.top() - self.bottom(), libc::MADV_DONTNEED) };
+        }
         POOL.lock().free.push(self.slot);
+        ledger::uncharge(COUNTED);
     }
 }
 

@@ -4,6 +4,8 @@
 //! counted from outside: ours as the difference between two runs of different length, so that what starting costs
 //! cancels out; KVM's own from debugfs, read while the program holds still before and after it is timed.
 
+mod programs;
+
 use super::{EXIT_OURS, fail};
 use crate::hostsys::process::children_cpu_ns;
 use crate::sandbox::PlatformChoice;
@@ -27,7 +29,7 @@ pub(super) struct Args {
     /// The program to measure with [default: the mb beside this executable]
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
-    /// Operations to measure [default: all]
+    /// Operations to measure [default: all], or `programs`: whole programs instead
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 }
@@ -60,6 +62,8 @@ struct Start {
 
 /// The name of the row that is no operation of the program.
 const START: &str = "start";
+/// The name that stands for whole programs.
+const PROGRAMS: &str = "programs";
 /// KVM's exits of all live VMs.
 const KVM_EXITS: &str = "/sys/kernel/debug/kvm/exits";
 
@@ -81,7 +85,7 @@ impl Bench {
     fn new(args: &Args) -> Result<Self, String> {
         let pillbox = std::env::current_exe().map_err(|e| format!("finding this executable: {e}"))?;
         let program = args.program.clone().unwrap_or_else(|| pillbox.with_file_name("mb"));
-        if !program.is_file() {
+        if !program.is_file() && args.names != [PROGRAMS] {
             return Err(format!("{}: no such program; see --program", program.display()));
         }
         let platform = clap::ValueEnum::to_possible_value(&args.platform);
@@ -90,6 +94,9 @@ impl Bench {
     }
 
     fn run(&self, args: &Args) -> Result<(), String> {
+        if args.names == [PROGRAMS] {
+            return self.programs(args.json);
+        }
         let known = self.operations()?;
         let wanted = |name: &str| args.names.is_empty() || args.names.iter().any(|n| n == name);
         if let Some(name) = args.names.iter().find(|n| *n != START && !known.iter().any(|(k, _)| k == *n)) {

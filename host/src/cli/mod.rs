@@ -3,12 +3,14 @@
 //! Every failure is one line on stderr, `pillbox: what: on what: what to do`, and an exit status that cannot be
 //! mistaken for the program's: 125 ours, 126 not executable, 127 not found.
 
+use crate::oci;
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use std::io::Write;
 use std::process::ExitCode;
 
 mod bench;
+mod box_options;
 mod doctor;
 mod run;
 mod selftest;
@@ -29,6 +31,8 @@ Examples:
 #[derive(Parser)]
 #[command(name = "pillbox", version, after_help = EXAMPLES)]
 struct Cli {
+    #[command(flatten)]
+    containers: oci::Global,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -46,6 +50,8 @@ enum Verb {
     /// Try a platform on this machine, step by step
     #[command(hide = true)]
     SelfTest(selftest::Args),
+    #[command(flatten)]
+    Containers(oci::Verb),
 }
 
 /// Parses the command line, does what it says, and returns the process's exit status.
@@ -60,6 +66,7 @@ pub fn main() -> ExitCode {
         Verb::Doctor(args) => doctor::main(&args),
         Verb::Syscalls(args) => syscalls::main(&args),
         Verb::SelfTest(args) => selftest::main(&args),
+        Verb::Containers(verb) => oci::main(&cli.containers, verb),
     }
 }
 

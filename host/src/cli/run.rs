@@ -1,7 +1,9 @@
 //! `pillbox do`: run one command in a new sandbox and become its exit status.
 
+use super::box_options::BoxOptions;
 use super::{EXIT_OURS, fail};
-use crate::sandbox::{self, Ended, PlatformChoice, Spec};
+use crate::sandbox::container::Container;
+use crate::sandbox::{self, Ended, Network, PlatformChoice, Publish, Spec};
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -38,9 +40,35 @@ pub(super) struct Args {
     /// CPUs that the program sees and uses [default: those the caller may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     cpus: Option<u16>,
+    /// Leave the sandbox's kernel all host calls and rights of the caller: for debugging pillbox itself, never for programs
+    /// that are not trusted
+    #[arg(long)]
+    no_jail: bool,
     /// Grant no more CPUs than the cgroup's CPU quota pays for
     #[arg(long)]
     cpu_num_from_quota: bool,
+    /// Memory that all programs together may have, with what the kernel keeps for them; K, M, G [default: what the caller's
+    /// control groups have left, at most three quarters of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = sandbox::parse_size)]
+    memory: Option<u64>,
+    /// What the program can reach: what this machine reaches (but not the machine itself), or nothing
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    network: Network,
+    /// Have a port of this machine lead to one inside, also to one that listens on 127.0.0.1 there only
+    #[arg(long, short = 'p', value_name = "[ADDR:]HOSTPORT:PORT[/udp]")]
+    publish: Vec<Publish>,
+    /// Tasks (processes and threads) that all programs together may have [default: 4096, or a quarter of what the host has
+    /// left]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pids: Option<u32>,
+    /// Protect the command as a container's process 1: signals from inside that it has no handler for do nothing to it
+    #[arg(long)]
+    protect_init: bool,
+    #[command(flatten)]
+    inside: BoxOptions,
+    /// Give the command the variables of --env alone, and PATH
+    #[arg(long)]
+    clear_env: bool,
     /// The command and its arguments
     #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
     pub(super) command: Vec<OsString>,
@@ -60,9 +88,6 @@ pub(super) fn main(args: Args) -> ExitCode {
 
 /// Runs a command where a bug of ours can be provoked, and memory runs out at `memory` MiB.
 pub(super) fn broken(platform: &str, command: &[OsString], memory: Option<u64>) -> ExitCode {
-    if let Some(mib) = memory {
-        crate::mm::frames::set_limit_bytes(mib << 20);
-    }
     start(Spec {
         platform: if platform == "kvm" { PlatformChoice::Kvm } else { PlatformChoice::Systrap },
         root: "/".into(),
@@ -74,22 +99,34 @@ pub(super) fn broken(platform: &str, command: &[OsString], memory: Option<u64>) 
         debug_log: None,
         cpus: None,
         cpus_from_quota: false,
+        memory: memory.map(|mib| mib << 20),
+        network: Network::None,
+        publish: Vec::new(),
+        pids: None,
+        init_is_protected: false,
         kvm_device: crate::platform::choose::DEVICE.into(),
+        jail: true,
         provoke_bugs: true,
+        container: Container::default(),
     })
 }
 
 fn start(spec: Spec) -> ExitCode {
     let stats = spec.stats;
+    if !spec.jail {
+        let line = "pillbox: --no-jail: whoever breaks out of this sandbox has all the caller's rights\n";
+        let _closed = std::io::stderr().write_all(line.as_bytes());
+    }
     match sandbox::run(spec) {
         Ok(done) => {
             if stats {
                 let _closed = std::io::stderr().write_all(done.stats.as_bytes());
             }
-            match done.ended {
-                Ended::Exited(status) => ExitCode::from(status),
-                Ended::Signaled(signal) => ExitCode::from(128_u8.wrapping_add(signal)),
-            }
+            // What the sandbox was made of ends with the process.
+            crate::hostsys::process::end(match done.ended {
+                Ended::Exited(status) => status,
+                Ended::Signaled(signal) => 128_u8.wrapping_add(signal),
+            })
         }
         Err(error) => fail(&error.to_string(), error.status(EXIT_OURS)),
     }
@@ -101,14 +138,24 @@ fn spec(args: Args) -> Spec {
         kvm_device: args.kvm_device,
         root: args.root,
         argv: args.command.into_iter().map(OsString::into_vec).collect(),
-        env: environment(std::env::vars_os(), &args.env),
+        env: environment(
+            std::env::vars_os().filter(|(name, _)| !args.clear_env || name == "PATH"),
+            &args.env,
+        ),
         cwd: args.cwd,
         strace: args.strace,
         stats: args.stats,
         debug_log: args.debug_log,
         cpus: args.cpus.map(usize::from),
         cpus_from_quota: args.cpu_num_from_quota,
+        memory: args.memory,
+        network: args.network,
+        publish: args.publish,
+        pids: args.pids,
+        init_is_protected: args.protect_init,
+        jail: !args.no_jail,
         provoke_bugs: false,
+        container: args.inside.container(),
     }
 }
 

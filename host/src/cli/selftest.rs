@@ -17,6 +17,9 @@ pub(super) struct Args {
     /// The KVM device to try
     #[arg(long, value_name = "PATH", default_value = "/dev/kvm")]
     kvm_device: PathBuf,
+    /// Go to jail instead, as a sandbox's kernel does, and say what of that this machine allows
+    #[arg(long)]
+    jail: bool,
     /// Crash in ring 0 instead
     #[arg(long, value_enum)]
     crash: Option<selftest::Crash>,
@@ -24,7 +27,7 @@ pub(super) struct Args {
     #[arg(long, num_args = 0..=1, value_name = "STEP", default_missing_value = "")]
     stress: Option<String>,
     /// Run CMD in a sandbox in which `prctl(0x50424247)` is a bug of ours, a panic while a lock is held, and
-    /// `prctl(0x50424248)` reads memory of the host process
+    /// `prctl(0x50424248)` reads memory of the host process, `prctl(0x50424249)` makes a host call that the jail refuses
     #[arg(long, num_args = 1.., value_name = "CMD", allow_hyphen_values = true)]
     with_bug: Vec<OsString>,
     /// The memory that programs of that sandbox can have together, in MiB
@@ -36,6 +39,9 @@ pub(super) struct Args {
 pub(super) fn main(args: &Args) -> ExitCode {
     if !args.with_bug.is_empty() {
         return run::broken(&args.platform, &args.with_bug, args.memory);
+    }
+    if args.jail {
+        return jail();
     }
     let platform = match args.platform.as_str() {
         "kvm" => kvm::Kvm::new(&args.kvm_device, 1)
@@ -76,4 +82,23 @@ pub(super) fn main(args: &Args) -> ExitCode {
         let _closed = std::io::stdout().flush();
     });
     if ok { ExitCode::SUCCESS } else { EXIT_OURS.into() }
+}
+
+/// One line per step of the jail.
+fn jail() -> ExitCode {
+    match crate::sandbox::trial() {
+        Ok(steps) => {
+            for step in steps {
+                match step.missing {
+                    None => println!("{}\tok\t", step.name),
+                    Some(why) => println!("{}\tfailed\t{why}", step.name),
+                }
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("closing it\tfailed\t{error}");
+            EXIT_OURS.into()
+        }
+    }
 }

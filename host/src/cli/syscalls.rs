@@ -1,6 +1,6 @@
 //! `pillbox syscalls`: the compatibility table, from the table that dispatch uses.
 
-use crate::syscalls::{ROWS, Row, Support};
+use crate::syscalls::{ROWS, Row, Support, format::ArgFormat};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write;
@@ -21,6 +21,7 @@ struct Line {
     aarch64: Option<u16>,
     support: &'static str,
     note: Option<&'static str>,
+    arguments: &'static [ArgFormat],
 }
 
 /// Prints the table.
@@ -39,7 +40,14 @@ fn line(row: &Row) -> Line {
         Support::Partial(note) => ("partial", Some(note)),
         Support::Missing => ("none", None),
     };
-    Line { name: row.name, x86_64: row.nr_x86_64, aarch64: row.nr_aarch64, support, note }
+    Line {
+        name: row.name,
+        x86_64: row.nr_x86_64,
+        aarch64: row.nr_aarch64,
+        support,
+        note,
+        arguments: row.format,
+    }
 }
 
 fn json(lines: impl Iterator<Item = Line>) -> String {

@@ -3,7 +3,6 @@
 use crate::abi::{Errno, Result};
 use crate::hostsys;
 use crate::mm::{IoDst, IoSrc, Mappable, SharedMemory};
-use crate::sync::Lock;
 use crate::vfs::{Dentry, File, FileOps, Kind, NewNode, OpenHow, Path, Whence, major, makedev, minor};
 use linux_raw_sys::general as c;
 use std::any::Any;
@@ -15,18 +14,11 @@ use super::pty::{PtyTable, SLAVE_MAJOR};
 /// What opening a character device gives.
 #[derive(Default)]
 pub struct Devices {
-    /// The terminal that /dev/tty and /dev/console stand for.
-    tty: Lock<Option<Arc<dyn FileOps>>>,
     /// Pseudo-terminals.
     pub ptys: Arc<PtyTable>,
 }
 
 impl Devices {
-    /// Sets what /dev/tty and /dev/console are.
-    pub fn set_tty(&self, tty: Arc<dyn FileOps>) {
-        *self.tty.lock() = Some(tty);
-    }
-
     /// Opens the character device `rdev`.
     ///
     /// # Errors
@@ -47,10 +39,8 @@ impl Devices {
             RANDOM | URANDOM => Ok(Arc::new(Random)),
             PTMX => self.ptys.open_master(how),
             _ if major(rdev) == SLAVE_MAJOR => self.ptys.open_slave(minor(rdev), how),
-            TTY | CONSOLE => match self.ptys.open_controlling(how) {
-                Some(result) => result,
-                None => self.tty.lock().clone().ok_or(Errno::ENXIO),
-            },
+            TTY => self.ptys.open_controlling(how),
+            CONSOLE => self.ptys.open_console(how),
             _ => Err(Errno::ENXIO),
         }
     }
@@ -113,7 +103,7 @@ struct Random;
 impl FileOps for Random {
     fn read(&self, dst: &mut IoDst<'_>, _offset: Option<u64>) -> Result<usize> {
         let mut done = 0;
-        let mut bytes = [0; 512];
+        let mut bytes = [0; 4096];
         while dst.remaining() > 0 {
             let part = dst.remaining().min(bytes.len());
             hostsys::file::random(&mut bytes[..part]);

@@ -3,7 +3,7 @@
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc};
 use crate::sync::{Lock, WaitQueue};
-use crate::vfs::{File, FileOps};
+use crate::vfs::{File, FileOps, Whence};
 use linux_raw_sys::general as c;
 use std::any::Any;
 use std::sync::Arc;
@@ -93,6 +93,10 @@ impl FileOps for EventFd {
 
     fn fdinfo(&self) -> String {
         format!("eventfd-count: {:16x}\n", *self.count.lock())
+    }
+
+    fn seek(&self, pos: u64, _offset: i64, _whence: Whence) -> Result<u64> {
+        Ok(pos)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -1,20 +1,26 @@
-//! The caller's own descriptors, passed through: standard input, output and error.
+//! The caller's own descriptors, passed through: standard input, output and error, unless they are terminals
+//! ([`super::hostterm`]).
 //!
 //! They are shared with whoever started the sandbox: nothing about them is changed (no O_NONBLOCK), and regular files
 //! are read at their own offset. What could block is asked first with poll(2); if it would, the poller is told to
-//! watch the descriptor and the call waits on [`HostFile`]'s queue like on any other.
+//! watch the descriptor and the call waits on [`HostFile`]'s queue like on any other. Whoever else uses the pipe may be
+//! faster than we are after that question, and no worker may wait for him: pipes are opened once more, with O_NONBLOCK for
+//! us alone, and where that cannot be, the host is asked for one call at a time not to block (RWF_NOWAIT).
+//!
+//! What was opened for appending is for appending only, as a file with the attribute `a` (chattr(1)): it is a log, as a rule,
+//! and what is in it is not the sandbox's. Not even to be cut off, which the host would allow.
 
 use super::hostio;
 use crate::abi::{Errno, Result};
 use crate::hostsys::file;
 use crate::mm::{IoDst, IoSrc};
-use crate::sync::WaitQueue;
-use crate::vfs::{File, FileOps, Ioctl, Kind, OpenHow, Stat, Timestamp, Whence, makedev};
+use crate::sync::{HostLine, WaitQueue};
+use crate::vfs::{File, FileOps, Ioctl, Kind, LockSlot, OpenHow, Stat, Timestamp, Whence, makedev};
 use linux_raw_sys::general as c;
 use linux_raw_sys::ioctl as i;
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Asks the poller to notify a queue once when one of the events holds on a host descriptor.
 pub type Watch = Box<dyn Fn(i32, u32, &Arc<WaitQueue>) + Send + Sync>;
@@ -22,13 +28,35 @@ pub type Watch = Box<dyn Fn(i32, u32, &Arc<WaitQueue>) + Send + Sync>;
 /// Bytes written to a pipe that poll(2) calls writable without a risk of blocking (PIPE_BUF).
 const SAFE_WRITE: usize = 4096;
 
+/// Opens a pipe once more so that it does not block; None where its owner or the host does not allow that, or nobody has
+/// the other end any more.
+fn twin(fd: i32) -> Option<file::HostFd> {
+    let flags = file::fcntl(fd, libc::F_GETFL, 0).ok()? as i32 & libc::O_ACCMODE;
+    let name = format!("/proc/self/fd/{fd}");
+    file::openat(libc::AT_FDCWD, name.as_bytes(), flags | libc::O_NONBLOCK, 0).ok()
+}
+
+/// What the host calls a descriptor.
+fn name(fd: i32) -> String {
+    match file::readlinkat(libc::AT_FDCWD, format!("/proc/self/fd/{fd}").as_bytes()) {
+        Ok(name) => String::from_utf8_lossy(&name).into_owned(),
+        Err(_) => format!("host:[{fd}]"),
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sort {
     /// Never blocks.
     Regular,
-    Terminal,
     /// Pipes, sockets, other devices.
     Stream,
+}
+
+fn sort_of(stat: &libc::statx) -> Sort {
+    match Kind::from_mode(stat.stx_mode.into()) {
+        Some(Kind::File | Kind::Dir | Kind::Block) => Sort::Regular,
+        _ => Sort::Stream,
+    }
 }
 
 /// A host descriptor that programs read and write.
@@ -37,32 +65,64 @@ pub struct HostFile {
     sort: Sort,
     queue: Arc<WaitQueue>,
     watch: Watch,
+    /// The way to make host calls that may hang all the same.
+    line: Arc<HostLine>,
+    /// A pipe once more, which does not block.
+    twin: Option<file::HostFd>,
     /// The host can refuse to block by itself (RWF_NOWAIT).
     nowait: AtomicBool,
-    /// The foreground process group of the terminal, as the sandbox numbers them.
-    foreground: AtomicI32,
+    /// Those of the sandbox. The host's own are of no concern in here.
+    locks: LockSlot,
+    /// What the host calls it: `pipe:[5]`, the name of a file.
+    name: String,
+    /// Where it is nobody else's.
+    _own: Option<file::HostFd>,
 }
 
 impl HostFile {
-    /// Passes `fd` through.
+    /// Passes `fd` through; `line` is told of host calls.
     ///
     /// # Errors
     /// EBADF if it is not open.
-    pub fn new(fd: i32, watch: Watch) -> Result<Arc<HostFile>> {
+    pub fn new(fd: i32, watch: Watch, line: Arc<HostLine>) -> Result<Arc<HostFile>> {
         let stat = file::statx(fd, b"", libc::AT_EMPTY_PATH)?;
-        let mut termios = [0; 256];
-        let sort = match Kind::from_mode(stat.stx_mode.into()) {
-            Some(Kind::File | Kind::Dir | Kind::Block) => Sort::Regular,
-            Some(Kind::Char) if file::ioctl(fd, i::TCGETS, &mut termios).is_ok() => Sort::Terminal,
-            _ => Sort::Stream,
-        };
         Ok(Arc::new(HostFile {
             fd,
-            sort,
+            sort: sort_of(&stat),
             queue: Arc::default(),
             watch,
+            line,
+            twin: (Kind::from_mode(stat.stx_mode.into()) == Some(Kind::Fifo)).then(|| twin(fd)).flatten(),
             nowait: AtomicBool::new(true),
-            foreground: AtomicI32::new(1),
+            locks: LockSlot::default(),
+            name: name(fd),
+            _own: None,
+        }))
+    }
+
+    /// Passes a descriptor through that somebody has sent: it is closed with the last of what is open for it. The host is
+    /// not asked for its name any more.
+    ///
+    /// # Errors
+    /// EBADF if it is not open.
+    pub fn received(own: file::HostFd, watch: Watch, line: Arc<HostLine>) -> Result<Arc<HostFile>> {
+        let stat = file::statx(own.raw(), b"", libc::AT_EMPTY_PATH)?;
+        let name = match Kind::from_mode(stat.stx_mode.into()) {
+            Some(Kind::Fifo) => format!("pipe:[{}]", stat.stx_ino),
+            Some(Kind::Socket) => format!("socket:[{}]", stat.stx_ino),
+            _ => format!("host:[{}]", stat.stx_ino),
+        };
+        Ok(Arc::new(HostFile {
+            fd: own.raw(),
+            sort: sort_of(&stat),
+            queue: Arc::default(),
+            watch,
+            line,
+            twin: None,
+            nowait: AtomicBool::new(true),
+            locks: LockSlot::default(),
+            name,
+            _own: Some(own),
         }))
     }
 
@@ -73,14 +133,36 @@ impl HostFile {
         File::anon(self.clone(), flags & (c::O_ACCMODE | c::O_APPEND))
     }
 
-    /// Whether it is a terminal.
-    pub fn is_terminal(&self) -> bool {
-        self.sort == Sort::Terminal
+    fn at(&self, fd: i32) -> hostio::At<'_> {
+        hostio::At { fd, line: &self.line }
     }
 
-    /// The process group in the foreground of this terminal, in the sandbox's numbers.
-    pub fn foreground(&self) -> i32 {
-        self.foreground.load(Relaxed)
+    /// Whether it was opened for appending.
+    fn appends(&self) -> bool {
+        self.sort == Sort::Regular
+            && file::fcntl(self.fd, libc::F_GETFL, 0).is_ok_and(|flags| flags as u32 & c::O_APPEND != 0)
+    }
+
+    /// Has `call` made with a descriptor and flags that keep it from blocking; None where there are none.
+    fn without_blocking(
+        &self,
+        events: u32,
+        call: impl FnOnce(i32, i32) -> Result<usize>,
+    ) -> Option<Result<usize>> {
+        let result = match &self.twin {
+            Some(twin) => call(twin.raw(), 0),
+            None if self.nowait.load(Relaxed) => call(self.fd, libc::RWF_NOWAIT),
+            None => return None,
+        };
+        match result {
+            Err(Errno::EOPNOTSUPP) if self.twin.is_none() => {
+                self.nowait.store(false, Relaxed);
+                return None;
+            }
+            Err(Errno::EAGAIN) => (self.watch)(self.fd, events, &self.queue),
+            _ => {}
+        }
+        Some(result)
     }
 
     /// Fails with EAGAIN if one of `events` does not hold, having asked to be told when one does.
@@ -108,7 +190,13 @@ impl FileOps for HostFile {
             return Ok(0);
         }
         self.wait_for(c::POLLIN)?;
-        hostio::read(self.fd, dst, usize::MAX, offset, 0)
+        let quick = |fd, flags| hostio::read(self.at(fd), dst, usize::MAX, None, flags);
+        if self.sort == Sort::Stream
+            && let Some(result) = self.without_blocking(c::POLLIN, quick)
+        {
+            return result;
+        }
+        hostio::read(self.at(self.fd), dst, usize::MAX, offset, 0)
     }
 
     fn write(&self, src: &mut IoSrc<'_>, offset: Option<u64>) -> Result<usize> {
@@ -120,19 +208,13 @@ impl FileOps for HostFile {
         }
         self.wait_for(c::POLLOUT)?;
         if self.sort != Sort::Stream {
-            return hostio::write(self.fd, src, usize::MAX, offset, 0);
+            return hostio::write(self.at(self.fd), src, usize::MAX, offset, 0);
         }
-        if src.remaining() > SAFE_WRITE && self.nowait.load(Relaxed) {
-            match hostio::write(self.fd, src, usize::MAX, offset, libc::RWF_NOWAIT) {
-                Err(Errno::EOPNOTSUPP) => self.nowait.store(false, Relaxed),
-                Err(Errno::EAGAIN) => {
-                    (self.watch)(self.fd, c::POLLOUT, &self.queue);
-                    return Err(Errno::EAGAIN);
-                }
-                result => return result,
-            }
+        let quick = |fd, flags| hostio::write(self.at(fd), src, usize::MAX, None, flags);
+        if let Some(result) = self.without_blocking(c::POLLOUT, quick) {
+            return result;
         }
-        hostio::write(self.fd, src, SAFE_WRITE, offset, 0)
+        hostio::write(self.at(self.fd), src, SAFE_WRITE, offset, 0)
     }
 
     fn poll(&self) -> u32 {
@@ -153,7 +235,7 @@ impl FileOps for HostFile {
     }
 
     fn stat(&self) -> Option<Stat> {
-        let raw = file::statx(self.fd, b"", libc::AT_EMPTY_PATH).ok()?;
+        let raw = self.line.call(|| file::statx(self.fd, b"", libc::AT_EMPTY_PATH)).ok()?;
         let time = |t: libc::statx_timestamp| Timestamp { sec: t.tv_sec, nsec: t.tv_nsec };
         Some(Stat {
             dev: makedev(raw.stx_dev_major, raw.stx_dev_minor),
@@ -182,7 +264,7 @@ impl FileOps for HostFile {
             Whence::Data => libc::SEEK_DATA,
             Whence::Hole => libc::SEEK_HOLE,
         };
-        file::lseek(self.fd, offset, whence)
+        self.line.call(|| file::lseek(self.fd, offset, whence))
     }
 
     fn ioctl(&self, call: &Ioctl<'_>) -> Result<u64> {
@@ -192,52 +274,18 @@ impl FileOps for HostFile {
             call.mm.write(call.arg, &arg[..4])?;
             return Ok(0);
         }
-        if self.sort != Sort::Terminal {
-            return Err(Errno::ENOTTY);
-        }
-        // Sizes: struct termios of the kernel, struct termios2, struct winsize.
-        let (size, writes) = match call.request {
-            i::TCGETS => (36, true),
-            i::TCSETS | i::TCSETSW | i::TCSETSF => (36, false),
-            i::TCGETS2 => (44, true),
-            i::TCSETS2 | i::TCSETSW2 | i::TCSETSF2 => (44, false),
-            i::TIOCGWINSZ => (8, true),
-            i::TIOCSWINSZ => (8, false),
-            i::TIOCOUTQ => (4, true),
-            i::TCSBRK | i::TCXONC | i::TCFLSH | i::TCSBRKP => {
-                return file::ioctl_int(self.fd, call.request, call.arg);
-            }
-            i::TIOCGPGRP => {
-                call.mm.write_val(call.arg, &self.foreground())?;
-                return Ok(0);
-            }
-            i::TIOCSPGRP => {
-                self.foreground.store(call.mm.read_val(call.arg)?, Relaxed);
-                return Ok(0);
-            }
-            i::TIOCGSID => {
-                call.mm.write_val(call.arg, &1i32)?;
-                return Ok(0);
-            }
-            i::TIOCSCTTY | i::TIOCNOTTY => return Ok(0),
-            _ => return Err(Errno::ENOTTY),
-        };
-        if !writes {
-            call.mm.read(call.arg, &mut arg[..size])?;
-        }
-        file::ioctl(self.fd, call.request, &mut arg)?;
-        if writes {
-            call.mm.write(call.arg, &arg[..size])?;
-        }
-        Ok(0)
+        Err(Errno::ENOTTY)
     }
 
     fn truncate(&self, len: u64) -> Result<()> {
-        file::ftruncate(self.fd, len)
+        if self.appends() {
+            return Err(Errno::EPERM);
+        }
+        self.line.call(|| file::ftruncate(self.fd, len))
     }
 
     fn sync(&self) -> Result<()> {
-        file::fsync(self.fd)
+        self.line.call(|| file::fsync(self.fd))
     }
 
     fn reopen(self: Arc<Self>, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
@@ -247,19 +295,23 @@ impl FileOps for HostFile {
         if own != c::O_RDWR && own != wanted {
             return Err(Errno::EACCES);
         }
+        if self.appends()
+            && (wanted != c::O_RDONLY && how.flags & c::O_APPEND == 0 || how.flags & c::O_TRUNC != 0)
+        {
+            return Err(Errno::EPERM);
+        }
         if how.flags & c::O_TRUNC != 0 && self.sort == Sort::Regular {
-            file::ftruncate(self.fd, 0)?;
+            self.line.call(|| file::ftruncate(self.fd, 0))?;
         }
         Ok(self)
     }
 
+    fn lock_slot(&self) -> Option<&LockSlot> {
+        Some(&self.locks)
+    }
+
     fn describe(&self) -> String {
-        // What the host says: `pipe:[5]`, `/dev/pts/1`, the name of a file.
-        let link = format!("/proc/self/fd/{}", self.fd);
-        match file::readlinkat(libc::AT_FDCWD, link.as_bytes()) {
-            Ok(name) => String::from_utf8_lossy(&name).into_owned(),
-            Err(_) => format!("host:[{}]", self.fd),
-        }
+        self.name.clone()
     }
 
     fn host_fd(&self) -> Option<i32> {

@@ -6,14 +6,16 @@ use crate::vfs::{File, Mount, MountFlags, OpenHow, Path};
 use linux_raw_sys::general as c;
 use std::sync::Arc;
 
-/// A new one, open for reading and writing.
+/// A new one, open for reading and writing. With `seals` more can be added; without, none.
 ///
 /// # Errors
 /// None in practice.
-pub fn create(name: &[u8], perm: u32, sealing: bool) -> Result<Arc<File>> {
+pub fn create(name: &[u8], perm: u32, seals: Option<u32>) -> Result<Arc<File>> {
     let dentry = Layer::nameless(&Arc::default(), &[b"/memfd:", name].concat(), perm);
-    if sealing && let Some(node) = dentry.inode.as_any().downcast_ref::<Node>() {
-        node.allow_sealing();
+    if let Some(seals) = seals
+        && let Some(node) = dentry.inode.as_any().downcast_ref::<Node>()
+    {
+        node.allow_sealing(seals);
     }
     dentry.mark_dead();
     let path = Path { mount: Mount::new(0, dentry.clone(), "none", MountFlags::empty()), dentry };

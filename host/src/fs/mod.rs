@@ -10,9 +10,11 @@ pub mod eventfd;
 pub mod host;
 #[expect(unsafe_code, reason = "host calls on pinned user pages and page caches")]
 pub mod hostio;
+pub mod hostterm;
 pub mod inotify;
 pub mod layer;
 pub mod memfd;
+pub mod mountable;
 mod numbers;
 pub mod pidfd;
 pub mod pipe;
@@ -21,5 +23,9 @@ pub mod pseudo;
 pub mod pty;
 pub mod signalfd;
 pub mod sysfs;
+pub mod terminal;
 pub mod timerfd;
 pub mod world;
+
+/// The types of file systems, as /proc/filesystems lists them: none is on a device.
+pub const FILESYSTEMS: &[&str] = &["sysfs", "tmpfs", "proc", "devtmpfs", "devpts", "ramfs"];

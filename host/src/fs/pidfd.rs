@@ -1,6 +1,6 @@
-//! pidfd: a process as a descriptor, readable once the process has ended.
+//! pidfd: a process, or one thread, as a descriptor, readable once it has ended.
 
-use crate::kernel::ThreadGroup;
+use crate::kernel::{Task, ThreadGroup};
 use crate::sync::WaitQueue;
 use crate::vfs::{File, FileOps};
 use linux_raw_sys::general as c;
@@ -10,12 +10,31 @@ use std::sync::Arc;
 /// One process.
 pub struct PidFd {
     group: Arc<ThreadGroup>,
+    /// One thread of it is meant (PIDFD_THREAD).
+    thread: Option<Arc<Task>>,
 }
 
 impl PidFd {
-    /// An open one; `flags` may hold O_NONBLOCK.
-    pub fn open(group: Arc<ThreadGroup>, flags: u32) -> Arc<File> {
-        File::anon(Arc::new(PidFd { group }), c::O_RDWR | flags & c::O_NONBLOCK)
+    /// An open one, for a thread of `group` or for all of it; `flags` may hold O_NONBLOCK and PIDFD_THREAD (O_EXCL).
+    pub fn open(group: Arc<ThreadGroup>, thread: Option<Arc<Task>>, flags: u32) -> Arc<File> {
+        let kept = flags & (c::O_NONBLOCK | c::O_EXCL);
+        File::anon(Arc::new(PidFd { group, thread }), c::O_RDWR | kept)
+    }
+
+    /// The thread that it was opened for.
+    pub fn thread(&self) -> Option<&Arc<Task>> {
+        self.thread.as_ref()
+    }
+
+    fn has_ended(&self) -> bool {
+        let alive = |thread: &Arc<Task>| self.group.threads().iter().any(|task| Arc::ptr_eq(task, thread));
+        self.group.is_dead() || self.thread.as_ref().is_some_and(|thread| !alive(thread))
+    }
+
+    /// Whether its id is nobody's any more. A thread's is free when it ends, but for the one whose id is the process's.
+    pub fn is_gone(&self) -> bool {
+        let leads = self.thread.as_ref().is_none_or(|thread| thread.tid() == self.group.tgid);
+        self.group.is_reaped() || (!leads && self.has_ended())
     }
 
     /// The process.
@@ -26,7 +45,8 @@ impl PidFd {
 
 impl FileOps for PidFd {
     fn poll(&self) -> u32 {
-        if self.group.is_dead() { c::POLLIN | c::POLLRDNORM } else { 0 }
+        let ended = if self.has_ended() { c::POLLIN | c::POLLRDNORM } else { 0 };
+        ended | if self.is_gone() { c::POLLHUP } else { 0 }
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {
@@ -38,7 +58,8 @@ impl FileOps for PidFd {
     }
 
     fn fdinfo(&self) -> String {
-        let pid = if self.group.is_dead() { -1 } else { self.group.tgid };
+        let id = self.thread.as_ref().map_or(self.group.tgid, |thread| thread.tid());
+        let pid = if self.is_gone() { -1 } else { id };
         format!("Pid:\t{pid}\nNSpid:\t{pid}\n")
     }
 

@@ -2,10 +2,14 @@
 //!
 //! The ring grows with use up to the pipe's capacity, so that the many pipes that carry a line or two stay small.
 
+mod room;
+
+pub use room::Room;
+
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc};
-use crate::sync::{Lock, WaitQueue};
-use crate::vfs::{File, FileOps, Ioctl, OpenHow, Stat, Timestamp, makedev};
+use crate::sync::{Lock, WaitQueue, event};
+use crate::vfs::{File, FileOps, Ioctl, LockSlot, OpenHow, Stat, Timestamp, makedev};
 use linux_raw_sys::general as c;
 use linux_raw_sys::ioctl::FIONREAD;
 use std::any::Any;
@@ -129,6 +133,8 @@ fn before_a_fault(done: usize, want: usize) -> Result<usize> {
 struct State {
     ring: Ring,
     capacity: usize,
+    /// Room that somebody keeps for what is on its way from elsewhere.
+    kept: usize,
     readers: u32,
     writers: u32,
     /// How many ends were ever opened for reading and for writing: a FIFO's open waits for the other to move.
@@ -142,6 +148,7 @@ pub struct Pipe {
     queue: WaitQueue,
     ino: u64,
     made: Timestamp,
+    locks: LockSlot,
 }
 
 impl Pipe {
@@ -151,6 +158,7 @@ impl Pipe {
             state: Lock::new(State {
                 ring: Ring::default(),
                 capacity: DEFAULT_CAPACITY,
+                kept: 0,
                 readers: 0,
                 writers: 0,
                 reads_opened: 0,
@@ -159,6 +167,7 @@ impl Pipe {
             queue: WaitQueue::new(),
             ino: NEXT_INO.fetch_add(1, Ordering::Relaxed),
             made: Timestamp::now(),
+            locks: LockSlot::default(),
         })
     }
 
@@ -269,10 +278,10 @@ impl PipeEnd {
             return if state.writers == 0 { Ok(0) } else { Err(Errno::EAGAIN) };
         }
         let count = state.ring.drain(dst, consume)?;
-        let room = state.capacity.saturating_sub(state.ring.len());
+        let room = state.room();
         drop(state);
-        if consume && room >= PIPE_BUF {
-            self.pipe.queue.notify(OUT);
+        if consume {
+            self.pipe.queue.notify(if room >= PIPE_BUF { OUT | event::SPACE } else { event::SPACE });
         }
         Ok(count)
     }
@@ -299,7 +308,7 @@ impl FileOps for PipeEnd {
         if state.readers == 0 {
             return Err(Errno::EPIPE);
         }
-        let room = state.capacity.saturating_sub(state.ring.len());
+        let room = state.room();
         if room == 0 || (want <= PIPE_BUF && room < want) {
             return Err(Errno::EAGAIN);
         }
@@ -322,7 +331,7 @@ impl FileOps for PipeEnd {
             }
         }
         if self.write {
-            if state.capacity - state.ring.len().min(state.capacity) >= PIPE_BUF {
+            if state.room() >= PIPE_BUF {
                 events |= OUT;
             }
             if state.readers == 0 {
@@ -380,6 +389,22 @@ impl FileOps for PipeEnd {
         Ok(self.pipe.end(access != c::O_WRONLY, access != c::O_RDONLY, false))
     }
 
+    fn magic(&self) -> u64 {
+        0x5049_5045
+    }
+
+    fn allocate(&self, _mode: u32, _offset: u64, _len: u64) -> Result<()> {
+        Err(Errno::ESPIPE)
+    }
+
+    fn lock_slot(&self) -> Option<&LockSlot> {
+        Some(&self.pipe.locks)
+    }
+
+    fn sends_signals(&self) -> bool {
+        true
+    }
+
     fn describe(&self) -> String {
         format!("pipe:[{}]", self.pipe.ino)
     }
@@ -399,7 +424,7 @@ impl Drop for PipeEnd {
             events |= c::POLLHUP | IN;
         }
         if self.read && state.readers == 0 {
-            events |= c::POLLERR | OUT;
+            events |= c::POLLERR | OUT | event::SPACE;
             if state.writers == 0 {
                 state.ring = Ring::default();
             }
@@ -412,82 +437,4 @@ impl Drop for PipeEnd {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn put(file: &File, bytes: &[u8]) -> Result<usize> {
-        file.write(&mut IoSrc::kernel(bytes))
-    }
-
-    fn get(file: &File, len: usize) -> Result<Vec<u8>> {
-        let mut bytes = vec![0; len];
-        let count = file.read(&mut IoDst::kernel(&mut bytes))?;
-        bytes.truncate(count);
-        Ok(bytes)
-    }
-
-    #[test]
-    fn bytes_come_out_in_order() {
-        let (r, w) = Pipe::pair(0);
-        assert_eq!(get(&r, 1), Err(Errno::EAGAIN));
-        let mut sent = 0u32;
-        let mut seen = 0u32;
-        for round in 0..1000 {
-            let mut out = Vec::new();
-            for _ in 0..(round * 7) % 1500 {
-                out.push(sent as u8);
-                sent += 1;
-            }
-            assert_eq!(put(&w, &out), Ok(out.len()));
-            while let Ok(bytes) = get(&r, 1 + (round * 13) % 997) {
-                for byte in bytes {
-                    assert_eq!(byte, seen as u8);
-                    seen += 1;
-                }
-            }
-        }
-        assert_eq!(sent, seen);
-    }
-
-    #[test]
-    fn small_writes_are_atomic_and_large_ones_partial() {
-        let (r, w) = Pipe::pair(0);
-        assert_eq!(put(&w, &vec![1; 70000]), Ok(65536));
-        assert_eq!(put(&w, &[1]), Err(Errno::EAGAIN));
-        assert_eq!(w.ops().poll() & c::POLLOUT, 0);
-        assert_eq!(get(&r, 100).unwrap().len(), 100);
-        assert_eq!(put(&w, &[1; 101]), Err(Errno::EAGAIN));
-        assert_eq!(put(&w, &[1; 100]), Ok(100));
-        assert_eq!(get(&r, 100_000).unwrap().len(), 65536);
-    }
-
-    #[test]
-    fn ends_notice_each_other() {
-        let (r, w) = Pipe::pair(0);
-        put(&w, b"x").unwrap();
-        drop(w);
-        assert_eq!(r.ops().poll(), IN | c::POLLHUP);
-        assert_eq!(get(&r, 10), Ok(b"x".to_vec()));
-        assert_eq!(get(&r, 10), Ok(Vec::new()));
-        let (r, w) = Pipe::pair(0);
-        drop(r);
-        assert_eq!(put(&w, b"x"), Err(Errno::EPIPE));
-        assert_eq!(w.ops().poll() & c::POLLERR, c::POLLERR);
-        assert_eq!(get(&w, 1), Err(Errno::EBADF));
-    }
-
-    #[test]
-    fn fifos_wait_for_the_other_side() {
-        let pipe = Pipe::new();
-        let how = |flags| OpenHow { flags, ..OpenHow::default() };
-        assert_eq!(pipe.open_fifo(&how(c::O_WRONLY | c::O_NONBLOCK)).err(), Some(Errno::ENXIO));
-        let reader = pipe.open_fifo(&how(c::O_RDONLY)).unwrap();
-        assert!(!reader.opened());
-        assert_eq!(reader.poll(), 0);
-        let writer = pipe.open_fifo(&how(c::O_WRONLY)).unwrap();
-        assert!(reader.opened() && writer.opened());
-        drop(writer);
-        assert!(reader.opened());
-        assert_eq!(reader.poll(), c::POLLHUP);
-    }
-}
+mod tests;

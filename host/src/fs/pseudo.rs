@@ -3,7 +3,7 @@
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc};
 use crate::sync::Lock;
-use crate::vfs::{Caller, DirFile, FileOps, Inode, Kind, Link, ListEntry, Meta, OpenHow, Path, Whence};
+use crate::vfs::{Caller, DirFile, FileOps, Inode, Kind, Link, ListEntry, Meta, OpenHow, Path, Stat, Whence};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,56 +17,68 @@ pub fn next_ino() -> u64 {
     NEXT_INO.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Makes the text of a file.
-pub type Make = Box<dyn Fn(Caller) -> Result<Vec<u8>> + Send + Sync>;
+/// Makes the text of an open file.
+type Make = Box<dyn Fn() -> Result<Vec<u8>> + Send + Sync>;
 /// Takes what is written to one.
-pub type Store = Box<dyn Fn(Caller, &[u8]) -> Result<()> + Send + Sync>;
-/// Lets somebody open one, or not.
-pub type Gate = Box<dyn Fn(Caller) -> Result<()> + Send + Sync>;
+type Store = Box<dyn Fn(&[u8]) -> Result<()> + Send + Sync>;
+/// Opens one, or not.
+type Opener = Box<dyn Fn(Caller) -> Result<Opened> + Send + Sync>;
+
+/// What an open file says and takes. It knows who opened it: those that it is handed on to get nothing that they could
+/// not have been told, and may do nothing that its opener might not.
+pub struct Opened {
+    make: Make,
+    store: Option<Store>,
+}
+
+impl Opened {
+    /// One that is read.
+    pub fn new(make: impl Fn() -> Result<Vec<u8>> + Send + Sync + 'static) -> Self {
+        Opened { make: Box::new(make), store: None }
+    }
+
+    /// The same, written too.
+    pub fn writable(self, store: impl Fn(&[u8]) -> Result<()> + Send + Sync + 'static) -> Self {
+        Opened { store: Some(Box::new(store)), ..self }
+    }
+}
 
 /// A file whose text is made when it is first read.
 pub struct Text {
     meta: Meta,
-    make: Make,
-    store: Option<Store>,
-    gate: Option<Gate>,
+    opener: Opener,
+    writable: bool,
 }
 
 impl Text {
-    /// A read-only one.
-    pub fn new(ino: u64, make: impl Fn(Caller) -> Result<Vec<u8>> + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Text {
-            meta: Meta::new(Kind::File, ino, 0o444),
-            make: Box::new(make),
-            store: None,
-            gate: None,
+    /// A read-only one that says the same to everybody.
+    pub fn new(ino: u64, make: impl Fn() -> Result<Vec<u8>> + Send + Sync + 'static) -> Arc<Self> {
+        let make = Arc::new(make);
+        Self::opened(ino, move |_| {
+            let make = make.clone();
+            Ok(Opened::new(move || make()))
         })
     }
 
     /// One with a text that never changes.
     pub fn fixed(text: impl Into<Vec<u8>>) -> Arc<Self> {
         let text = text.into();
-        Self::new(next_ino(), move |_| Ok(text.clone()))
+        Self::new(next_ino(), move || Ok(text.clone()))
     }
 
-    /// One that can be written too.
+    /// A read-only one that `opener` opens, for those that it lets.
+    pub fn opened(ino: u64, opener: impl Fn(Caller) -> Result<Opened> + Send + Sync + 'static) -> Arc<Self> {
+        let meta = Meta::new(Kind::File, ino, 0o444);
+        Arc::new(Text { meta, opener: Box::new(opener), writable: false })
+    }
+
+    /// The same for what can be written.
     pub fn writable(
         ino: u64,
-        make: impl Fn(Caller) -> Result<Vec<u8>> + Send + Sync + 'static,
-        store: impl Fn(Caller, &[u8]) -> Result<()> + Send + Sync + 'static,
+        opener: impl Fn(Caller) -> Result<Opened> + Send + Sync + 'static,
     ) -> Arc<Self> {
         let meta = Meta::new(Kind::File, ino, 0o644);
-        Arc::new(Text { meta, make: Box::new(make), store: Some(Box::new(store)), gate: None })
-    }
-
-    /// One that only those open whom `gate` lets.
-    pub fn guarded(
-        ino: u64,
-        gate: impl Fn(Caller) -> Result<()> + Send + Sync + 'static,
-        make: impl Fn(Caller) -> Result<Vec<u8>> + Send + Sync + 'static,
-    ) -> Arc<Self> {
-        let meta = Meta::new(Kind::File, ino, 0o444);
-        Arc::new(Text { meta, make: Box::new(make), store: None, gate: Some(Box::new(gate)) })
+        Arc::new(Text { meta, opener: Box::new(opener), writable: true })
     }
 
     /// The same with an owner and permissions.
@@ -83,14 +95,11 @@ impl Inode for Text {
         &self.meta
     }
     fn open(self: Arc<Self>, _path: &Path, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
-        if let Some(gate) = &self.gate {
-            gate(how.caller)?;
-        }
-        Ok(Arc::new(TextFile { inode: self, caller: how.caller, text: Lock::new(None) }))
+        Ok(Arc::new(TextFile { opened: (self.opener)(how.caller)?, text: Lock::new(None) }))
     }
     fn truncate(&self, _len: u64) -> Result<()> {
         // `echo 1 > /proc/...` opens with O_TRUNC.
-        if self.store.is_some() { Ok(()) } else { Err(Errno::EACCES) }
+        if self.writable { Ok(()) } else { Err(Errno::EACCES) }
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -98,8 +107,7 @@ impl Inode for Text {
 }
 
 struct TextFile {
-    inode: Arc<Text>,
-    caller: Caller,
+    opened: Opened,
     text: Lock<Option<Arc<Vec<u8>>>>,
 }
 
@@ -109,7 +117,7 @@ impl TextFile {
         match known {
             Some(text) if offset > 0 => Ok(text),
             _ => {
-                let text = Arc::new((self.inode.make)(self.caller)?);
+                let text = Arc::new((self.opened.make)()?);
                 *self.text.lock() = Some(text.clone());
                 Ok(text)
             }
@@ -131,10 +139,10 @@ impl FileOps for TextFile {
     }
     fn write(&self, src: &mut IoSrc<'_>, _offset: Option<u64>) -> Result<usize> {
         // Root may open what has no permission to be written.
-        let store = self.inode.store.as_ref().ok_or(Errno::EINVAL)?;
+        let store = self.opened.store.as_ref().ok_or(Errno::EINVAL)?;
         let mut bytes = vec![0; src.remaining().min(4096)];
         let count = src.read_bytes(&mut bytes)?;
-        store(self.caller, &bytes[..count])?;
+        store(&bytes[..count])?;
         Ok(count)
     }
     fn append(&self, src: &mut IoSrc<'_>) -> Result<(usize, u64)> {
@@ -194,6 +202,11 @@ pub fn entry(name: &[u8], inode: &dyn Inode) -> ListEntry {
     ListEntry { name: name.into(), ino: inode.meta().ino, kind: inode.meta().kind }
 }
 
+/// The links that a directory with these entries has: its name, its own `.`, and the `..` of each directory in it.
+pub fn links(entries: &[ListEntry]) -> u32 {
+    2 + entries.iter().filter(|entry| entry.kind == Kind::Dir).count() as u32
+}
+
 /// A directory whose entries are found by functions.
 pub struct DynDir<F, L> {
     meta: Meta,
@@ -219,6 +232,11 @@ where
 {
     fn meta(&self) -> &Meta {
         &self.meta
+    }
+    fn stat(&self) -> Stat {
+        // What is in it comes and goes (threads): nobody counts meanwhile.
+        let nlink = (self.names)().map_or(2, |entries| links(&entries));
+        Stat { nlink, ..self.meta.stat() }
     }
     fn lookup(&self, name: &[u8]) -> Result<Option<Arc<dyn Inode>>> {
         (self.find)(name)

@@ -1,35 +1,43 @@
 //! Pseudo-terminals: /dev/ptmx, /dev/pts and the line discipline between them (termios(3), pty(7)).
 //!
 //! What the master writes is edited, echoed and turned into signals on its way to the slave; what the slave writes is
-//! post-processed on its way to the master. Both directions are bounded queues.
+//! post-processed on its way to the master. Both directions are bounded queues. The caller's own terminal has its place
+//! in /dev/pts, too: see [`super::hostterm`].
 //!
 //! Lock order: a terminal's state → nothing. Signals and wake-ups are sent after it is released.
 
 mod discipline;
+mod input;
+mod ioctl;
+mod output;
 mod table;
+mod termios;
 
 pub use table::{PtyTable, root};
+pub use termios::Pace;
 
+use super::terminal::Terminal;
 use crate::abi::{Errno, Result};
 use crate::cred::Caps;
 use crate::kernel::Kernel;
-use crate::kernel::signal::{SIGWINCH, SigInfo};
 use crate::mm::{IoDst, IoSrc};
 use crate::sync::{Lock, WaitQueue};
 use crate::vfs::{FileOps, Ioctl, OpenHow, Stat, makedev};
 use discipline::Discipline;
 use linux_raw_sys::general as c;
-use linux_raw_sys::ioctl as i;
 use std::any::Any;
 use std::sync::{Arc, Weak};
 
 const IN: u32 = c::POLLIN | c::POLLRDNORM;
 const OUT: u32 = c::POLLOUT | c::POLLWRNORM;
 
-/// tcflow(3): output goes on.
-const TCOON: u64 = 1;
 /// Major number of slaves.
 pub const SLAVE_MAJOR: u32 = 136;
+
+/// The number of the slave with this index.
+pub const fn slave_number(index: u32) -> u64 {
+    makedev(SLAVE_MAJOR, index)
+}
 
 struct State {
     line: Discipline,
@@ -38,8 +46,8 @@ struct State {
     /// A slave was open once: the master sees a hang-up when the last one goes.
     used: bool,
     locked: bool,
-    /// Nobody else may open it (TIOCEXCL).
-    exclusive: bool,
+    /// Nobody else may open it (TIOCEXCL): the slave, the master.
+    exclusive: [bool; 2],
     window: [u8; 8],
 }
 
@@ -58,134 +66,41 @@ impl Pty {
         self.table.upgrade()?.kernel()
     }
 
-    /// The session it controls and that session's foreground group.
-    fn session(&self) -> Option<(i32, i32)> {
-        let kernel = self.kernel()?;
-        let tree = kernel.tree.lock();
-        let own = Some(self.number());
-        tree.nodes()
-            .map(|(_, node)| node.sid)
-            .find_map(|sid| tree.session(sid).filter(|s| s.tty == own).map(|s| (sid, s.foreground)))
-    }
-
     fn number(&self) -> u64 {
-        makedev(SLAVE_MAJOR, self.index)
+        slave_number(self.index)
     }
 
-    /// Sends a signal to the foreground group.
-    fn signal(&self, signo: i32) {
-        if let (Some(kernel), Some((_, group))) = (self.kernel(), self.session())
-            && group > 0
-        {
-            let _ = kernel.signal_process_group(group, SigInfo::kernel(signo));
+    /// Sends signals to the foreground group.
+    fn signal(&self, signals: &[i32]) {
+        if let Some(kernel) = self.kernel().filter(|_| !signals.is_empty()) {
+            for signo in signals {
+                kernel.signal_foreground(self.number(), *signo);
+            }
         }
     }
 
-    /// Makes it the controlling terminal of the caller's session, if that has none and leads it.
-    fn acquire(&self, pid: i32) -> Result<()> {
-        let kernel = self.kernel().ok_or(Errno::EIO)?;
-        let mut tree = kernel.tree.lock();
-        let (sid, pgid) = tree.node(pid).map(|node| (node.sid, node.pgid)).ok_or(Errno::ESRCH)?;
-        if sid != pid {
-            return Err(Errno::EPERM);
-        }
-        let own = Some(self.number());
-        let taken = tree.nodes().any(|(_, node)| {
-            node.sid != sid && tree.session(node.sid).is_some_and(|session| session.tty == own)
-        });
-        let session = tree.session_mut(sid);
-        if session.tty == own {
-            return Ok(());
-        }
-        if session.tty.is_some() || taken {
-            return Err(Errno::EPERM);
-        }
-        session.tty = own;
-        session.foreground = pgid;
-        Ok(())
-    }
-
-    /// ioctls that both sides answer.
-    fn ioctl(&self, call: &Ioctl<'_>, master: bool) -> Result<u64> {
-        let (mm, arg) = (call.mm, call.arg);
-        match call.request {
-            i::TCGETS => mm.write(arg, &self.state.lock().line.termios()[..36])?,
-            i::TCGETS2 => mm.write(arg, &self.state.lock().line.termios())?,
-            i::TCSETS | i::TCSETSW | i::TCSETSF | i::TCSETS2 | i::TCSETSW2 | i::TCSETSF2 => {
-                let size = if call.request >= i::TCSETS2 { 44 } else { 36 };
-                let mut raw = [0; 44];
-                mm.read(arg, &mut raw[..size])?;
-                let flush = matches!(call.request, i::TCSETSF | i::TCSETSF2);
-                self.state.lock().line.set_termios(&raw[..size], flush);
-                self.slave.notify(IN);
-                self.master.notify(OUT);
-            }
-            i::TIOCGWINSZ => mm.write(arg, &self.state.lock().window)?,
-            i::TIOCSWINSZ => {
-                let mut window = [0; 8];
-                mm.read(arg, &mut window)?;
-                let changed = std::mem::replace(&mut self.state.lock().window, window) != window;
-                if changed {
-                    self.signal(SIGWINCH);
-                }
-            }
-            i::TIOCGPGRP => {
-                let (_, group) = self.session().ok_or(Errno::ENOTTY)?;
-                mm.write_val(arg, &group)?;
-            }
-            i::TIOCSPGRP => {
-                let group: i32 = mm.read_val(arg)?;
-                let (sid, _) = self.session().ok_or(Errno::ENOTTY)?;
-                let kernel = self.kernel().ok_or(Errno::EIO)?;
-                let mut tree = kernel.tree.lock();
-                let mut members = tree.process_group(group);
-                if !members.any(|node| node.sid == sid) {
-                    return Err(Errno::EPERM);
-                }
-                drop(members);
-                tree.session_mut(sid).foreground = group;
-            }
-            i::TIOCGSID => mm.write_val(arg, &self.session().ok_or(Errno::ENOTTY)?.0)?,
-            i::TIOCSCTTY if !master => self.acquire(call.caller.pid)?,
-            i::TIOCNOTTY if !master => {
-                let kernel = self.kernel().ok_or(Errno::EIO)?;
-                let mut tree = kernel.tree.lock();
-                let sid = tree.node(call.caller.pid).map(|node| node.sid).ok_or(Errno::ENOTTY)?;
-                tree.session_mut(sid).tty = None;
-            }
-            i::TIOCGPTN if master => mm.write_val(arg, &self.index)?,
-            i::TIOCSPTLCK if master => {
-                let lock: i32 = mm.read_val(arg)?;
-                self.state.lock().locked = lock != 0;
-            }
-            i::TIOCGPTLCK if master => mm.write_val(arg, &i32::from(self.state.lock().locked))?,
-            i::FIONREAD => {
-                let state = self.state.lock();
-                let count = if master { state.line.output() } else { state.line.readable() };
-                mm.write_val(arg, &(count as i32))?;
-            }
-            i::TIOCOUTQ => mm.write_val(arg, &(self.state.lock().line.output() as i32))?,
-            i::TCFLSH => self.state.lock().line.flush(arg != 1, arg != 0),
-            // There is no line to break, and what was written is the other side's at once.
-            i::TCSBRK | i::TCSBRKP => {}
-            // The master's own is never opened again.
-            i::TIOCEXCL | i::TIOCNXCL if master => {}
-            i::TIOCEXCL => self.state.lock().exclusive = true,
-            i::TIOCNXCL => self.state.lock().exclusive = false,
-            i::TIOCGEXCL => mm.write_val(arg, &i32::from(self.state.lock().exclusive))?,
-            // Output is never stopped, so that it can only be told to go on.
-            i::TCXONC if arg == TCOON => {}
-            // The master reads without packets, and stays with that.
-            i::TIOCPKT if master && mm.read_val::<i32>(arg)? == 0 => {}
-            i::TIOCGPKT if master => mm.write_val(arg, &0i32)?,
-            _ => return Err(Errno::ENOTTY),
-        }
-        Ok(0)
+    /// Changes the discipline, tells both sides, and sends the signals that came of it.
+    fn change<T>(&self, change: impl FnOnce(&mut Discipline) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = change(&mut state.line);
+        let signals = state.line.take_signals();
+        drop(state);
+        self.slave.notify(IN | OUT);
+        self.master.notify(IN | OUT | c::POLLPRI);
+        self.signal(&signals);
+        result
     }
 }
 
 /// The side of the terminal emulator.
 pub struct Master(Arc<Pty>);
+
+impl Master {
+    /// The number of its slave in /dev/pts.
+    pub fn index(&self) -> u32 {
+        self.0.index
+    }
+}
 
 impl FileOps for Master {
     fn read(&self, dst: &mut IoDst<'_>, _offset: Option<u64>) -> Result<usize> {
@@ -201,28 +116,23 @@ impl FileOps for Master {
     }
 
     fn write(&self, src: &mut IoSrc<'_>, _offset: Option<u64>) -> Result<usize> {
-        let pty = &self.0;
-        let mut state = pty.state.lock();
-        let room = state.line.room();
+        let room = self.0.state.lock().line.room();
         if room == 0 && src.remaining() > 0 {
             return Err(Errno::EAGAIN);
         }
         let mut bytes = vec![0; src.remaining().min(room)];
         let count = src.read_bytes(&mut bytes)?;
-        let signals = state.line.input(&bytes[..count]);
-        drop(state);
-        pty.slave.notify(IN);
-        pty.master.notify(IN);
-        for signo in signals {
-            pty.signal(signo);
-        }
+        self.0.change(|line| line.type_bytes(&bytes[..count]));
         Ok(count)
     }
 
     fn poll(&self) -> u32 {
         let state = self.0.state.lock();
         let mut events = 0;
-        if state.line.output() > 0 {
+        if state.line.has_status() {
+            events |= IN | c::POLLPRI;
+        }
+        if state.line.out.len() > 0 {
             events |= IN;
         }
         if state.line.room() > 0 {
@@ -259,7 +169,9 @@ impl Drop for Master {
             table.remove(pty.index);
         }
         pty.slave.notify(!0);
-        pty.signal(crate::kernel::signal::SIGHUP);
+        if let Some(kernel) = pty.kernel() {
+            kernel.hang_up_terminal(pty.number());
+        }
     }
 }
 
@@ -272,22 +184,26 @@ impl Slave {
     /// # Errors
     /// EIO while the master keeps it locked or is gone; EBUSY while somebody has it for itself.
     pub fn open(pty: &Arc<Pty>, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
-        let opener = pty.kernel().and_then(|kernel| kernel.task(how.caller.pid));
+        let kernel = pty.kernel();
+        let opener = kernel.as_ref().and_then(|kernel| kernel.task(how.caller.pid));
         let administrator = opener.is_some_and(|task| task.cred().has(Caps::SYS_ADMIN));
         {
             let mut state = pty.state.lock();
             if state.locked || state.masters == 0 {
                 return Err(Errno::EIO);
             }
-            if state.exclusive && !administrator {
+            if state.exclusive[0] && !administrator {
                 return Err(Errno::EBUSY);
             }
             state.slaves += 1;
             state.used = true;
         }
-        if how.flags & c::O_NOCTTY == 0 {
+        if let Some(kernel) = kernel
+            && how.flags & c::O_NOCTTY == 0
+            && how.flags & c::O_ACCMODE != c::O_WRONLY
+        {
             // Only a session leader without a terminal gets one this way; others just open it.
-            let _ = pty.acquire(how.caller.pid);
+            let _ = kernel.acquire_terminal(how.caller.pid, pty.number(), false);
         }
         Ok(Arc::new(Slave(pty.clone())))
     }
@@ -295,22 +211,15 @@ impl Slave {
 
 impl FileOps for Slave {
     fn read(&self, dst: &mut IoDst<'_>, _offset: Option<u64>) -> Result<usize> {
-        if dst.remaining() == 0 {
-            return Ok(0);
-        }
-        let pty = &self.0;
-        let mut state = pty.state.lock();
-        let taken = state.line.read(dst)?;
-        let gone = state.masters == 0;
-        drop(state);
-        match taken {
-            Some(count) => {
-                pty.master.notify(OUT);
-                Ok(count)
-            }
-            None if gone => Ok(0),
-            None => Err(Errno::EAGAIN),
-        }
+        if dst.remaining() == 0 { Ok(0) } else { self.take(dst) }
+    }
+
+    fn reads_itself(&self) -> bool {
+        false
+    }
+
+    fn names_writer(&self) -> bool {
+        true
     }
 
     fn write(&self, src: &mut IoSrc<'_>, _offset: Option<u64>) -> Result<usize> {
@@ -319,7 +228,7 @@ impl FileOps for Slave {
         if state.masters == 0 {
             return Err(Errno::EIO);
         }
-        let room = state.line.output_room();
+        let room = state.line.out.room();
         if room == 0 && src.remaining() > 0 {
             return Err(Errno::EAGAIN);
         }
@@ -340,7 +249,7 @@ impl FileOps for Slave {
         if state.line.is_ready() {
             events |= IN;
         }
-        if state.line.output_room() > 0 {
+        if state.line.out.room() > 0 {
             events |= OUT;
         }
         events
@@ -359,11 +268,37 @@ impl FileOps for Slave {
     }
 }
 
+impl Terminal for Slave {
+    fn number(&self) -> u64 {
+        self.0.number()
+    }
+
+    fn take(&self, dst: &mut IoDst<'_>) -> Result<usize> {
+        let pty = &self.0;
+        let mut state = pty.state.lock();
+        let taken = state.line.take(dst)?;
+        let (gone, signals) = (state.masters == 0, state.line.take_signals());
+        drop(state);
+        let Some(count) = taken else { return if gone { Ok(0) } else { Err(Errno::EAGAIN) } };
+        pty.master.notify(IN | OUT);
+        pty.signal(&signals);
+        Ok(count)
+    }
+
+    fn pace(&self) -> Pace {
+        self.0.state.lock().line.pace()
+    }
+
+    fn stops_background_writes(&self) -> bool {
+        self.0.state.lock().line.stops_background_writes()
+    }
+}
+
 impl Drop for Slave {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.slaves -= 1;
-        state.exclusive &= state.slaves > 0;
+        state.exclusive[0] &= state.slaves > 0;
         drop(state);
         self.0.master.notify(!0);
     }

@@ -8,7 +8,7 @@ use crate::kernel::signal::SigSet;
 use crate::kernel::{Task, ThreadGroup};
 use crate::mm::IoDst;
 use crate::sync::WaitQueue;
-use crate::vfs::{File, FileOps};
+use crate::vfs::{File, FileOps, Whence};
 use linux_raw_sys::general as c;
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,6 +67,10 @@ impl FileOps for SignalFd {
 
     fn fdinfo(&self) -> String {
         format!("sigmask:\t{:016x}\n", self.mask.load(Ordering::Relaxed))
+    }
+
+    fn seek(&self, pos: u64, _offset: i64, _whence: Whence) -> Result<u64> {
+        Ok(pos)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -6,10 +6,58 @@ use crate::kernel::Kernel;
 use crate::vfs::{Dentry, Inode, Superblock, makedev};
 use std::sync::Arc;
 
+/// `IFF_RUNNING`, which these files leave out; ARPHRD_LOOPBACK.
+const IFF_RUNNING: u32 = 0x40;
+const LOOPBACK: u16 = 772;
 const SYSFS_MAGIC: u64 = 0x6265_6572;
 
 fn fixed(text: &str) -> Arc<dyn Inode> {
     Text::fixed(format!("{text}\n"))
+}
+
+/// class/net: the interfaces.
+fn interfaces(kernel: &Kernel) -> Arc<dyn Inode> {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":");
+    let all = kernel.interfaces();
+    let known: Vec<(String, Arc<dyn Inode>)> = all
+        .links()
+        .map(|link| {
+            let running = link.flags & IFF_RUNNING != 0;
+            let state = if link.hardware == LOOPBACK {
+                "unknown"
+            } else if running {
+                "up"
+            } else {
+                "down"
+            };
+            let statistics = Dir::new(vec![
+                ("rx_bytes", fixed(&link.received[0].to_string())),
+                ("rx_packets", fixed(&link.received[1].to_string())),
+                ("rx_errors", fixed(&link.received[2].to_string())),
+                ("rx_dropped", fixed(&link.received[3].to_string())),
+                ("tx_bytes", fixed(&link.sent[0].to_string())),
+                ("tx_packets", fixed(&link.sent[1].to_string())),
+                ("tx_errors", fixed(&link.sent[2].to_string())),
+                ("tx_dropped", fixed(&link.sent[3].to_string())),
+            ]);
+            let files = Dir::new(vec![
+                ("address", fixed(&hex(&link.address))),
+                ("addr_len", fixed(&link.address.len().to_string())),
+                ("broadcast", fixed(&hex(&link.broadcast))),
+                ("carrier", fixed(if running { "1" } else { "0" })),
+                ("flags", fixed(&format!("0x{:x}", link.flags & 0xffff & !IFF_RUNNING))),
+                ("ifindex", fixed(&link.index.to_string())),
+                ("iflink", fixed(&link.index.to_string())),
+                ("mtu", fixed(&link.mtu.to_string())),
+                ("operstate", fixed(state)),
+                ("statistics", statistics),
+                ("tx_queue_len", fixed(&link.queue.to_string())),
+                ("type", fixed(&link.hardware.to_string())),
+            ]);
+            (link.name, files as Arc<dyn Inode>)
+        })
+        .collect();
+    Dir::new(known.iter().map(|(name, inode)| (name.as_str(), inode.clone())).collect())
 }
 
 /// The root directory of a new /sys.
@@ -44,7 +92,7 @@ pub fn root(kernel: &Arc<Kernel>) -> Arc<Dentry> {
     let root = Dir::new(vec![
         ("devices", Dir::new(vec![("system", system)])),
         ("fs", Dir::new(vec![("cgroup", Dir::new(Vec::new()))])),
-        ("class", Dir::new(vec![("net", Dir::new(Vec::new())), ("block", Dir::new(Vec::new()))])),
+        ("class", Dir::new(vec![("net", interfaces(kernel)), ("block", Dir::new(Vec::new()))])),
         ("block", Dir::new(Vec::new())),
         ("bus", Dir::new(Vec::new())),
     ]);

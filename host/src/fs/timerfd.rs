@@ -5,9 +5,11 @@ use crate::kernel::Kernel;
 use crate::kernel::sched::{Action, Expire, TimerId};
 use crate::mm::IoDst;
 use crate::sync::{Lock, WaitQueue};
-use crate::vfs::{File, FileOps};
+use crate::time::{Given, NSEC_PER_SEC};
+use crate::vfs::{File, FileOps, Whence};
 use linux_raw_sys::general as c;
 use std::any::Any;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 #[derive(Default)]
@@ -17,6 +19,22 @@ struct State {
     next: u64,
     interval: u64,
     expirations: u64,
+    /// It expired at `next`, and nobody has asked since: only then it is armed for the time after. Nobody misses anything
+    /// (what it has missed is counted), and whatever the interval is, one who does not look costs nothing (as on Linux).
+    resting: bool,
+}
+
+impl State {
+    /// Counts how often it would have expired since it rests, and says when it is to expire next.
+    fn rested(&mut self, now: u64) -> Option<u64> {
+        if !std::mem::take(&mut self.resting) {
+            return None;
+        }
+        let (missed, next) = Given::from_ns(self.interval).periods(self.next, now)?;
+        self.expirations = self.expirations.saturating_add(missed);
+        self.next = next;
+        Some(next)
+    }
 }
 
 /// A timer.
@@ -27,6 +45,8 @@ pub struct TimerFd {
     queue: WaitQueue,
     /// The clock it was made for.
     pub clock: u32,
+    /// TFD_TIMER_* of the last setting.
+    pub flags: AtomicU32,
 }
 
 /// Time to the next expiry, and between later ones; ns, 0 for none.
@@ -47,16 +67,27 @@ impl TimerFd {
             state: Lock::default(),
             queue: WaitQueue::new(),
             clock,
+            flags: AtomicU32::new(0),
         });
         File::anon(timer, c::O_RDWR | flags & c::O_NONBLOCK)
     }
 
     /// What is left now.
     pub fn setting(&self) -> Setting {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         let now = crate::time::monotonic_ns();
+        self.wake(&mut state, now);
         let value = if state.next == 0 { 0 } else { state.next.saturating_sub(now).max(1) };
         Setting { value, interval: state.interval }
+    }
+
+    /// Arms it again if it rests.
+    fn wake(&self, state: &mut State, now: u64) {
+        if let Some(next) = state.rested(now)
+            && let (Some(kernel), Some(me)) = (self.kernel.upgrade(), self.me.upgrade())
+        {
+            state.timer = Some(kernel.add_timer(next, Action::Expire(me)));
+        }
     }
 
     /// Arms it for `next` (CLOCK_MONOTONIC ns; 0 disarms) and returns the old setting.
@@ -73,6 +104,9 @@ impl TimerFd {
         {
             state.timer = Some(kernel.add_timer(next, Action::Expire(me)));
         }
+        drop(state);
+        // What was due before is due now: whoever looks next finds it so.
+        self.expire(crate::time::monotonic_ns());
         old
     }
 }
@@ -80,23 +114,18 @@ impl TimerFd {
 impl Expire for TimerFd {
     fn expire(&self, now: u64) {
         let mut state = self.state.lock();
-        if state.next == 0 || now < state.next {
+        if state.next == 0 || state.resting || now < state.next {
             return;
         }
-        state.timer = None;
-        // How often it expired since it was due, beyond the first time; an interval of 0 is a one-shot timer.
-        match (now - state.next).checked_div(state.interval) {
-            None => {
-                state.expirations += 1;
-                state.next = 0;
-            }
-            Some(missed) => {
-                state.expirations += missed + 1;
-                state.next += (missed + 1) * state.interval;
-                if let (Some(kernel), Some(me)) = (self.kernel.upgrade(), self.me.upgrade()) {
-                    state.timer = Some(kernel.add_timer(state.next, Action::Expire(me)));
-                }
-            }
+        if let (Some(timer), Some(kernel)) = (state.timer.take(), self.kernel.upgrade()) {
+            kernel.cancel_timer(timer);
+        }
+        state.expirations = state.expirations.saturating_add(1);
+        // An interval of 0 is a one-shot timer.
+        if state.interval == 0 {
+            state.next = 0;
+        } else {
+            state.resting = true;
         }
         drop(state);
         self.queue.notify(c::POLLIN | c::POLLRDNORM);
@@ -108,7 +137,11 @@ impl FileOps for TimerFd {
         if dst.remaining() < 8 {
             return Err(Errno::EINVAL);
         }
-        let count = std::mem::take(&mut self.state.lock().expirations);
+        let count = {
+            let mut state = self.state.lock();
+            self.wake(&mut state, crate::time::monotonic_ns());
+            std::mem::take(&mut state.expirations)
+        };
         if count == 0 {
             return Err(Errno::EAGAIN);
         }
@@ -125,6 +158,23 @@ impl FileOps for TimerFd {
 
     fn describe(&self) -> String {
         "anon_inode:[timerfd]".to_owned()
+    }
+
+    fn fdinfo(&self) -> String {
+        let ticks = self.state.lock().expirations;
+        let Setting { value, interval } = self.setting();
+        let split = |ns: u64| format!("({}, {})", ns / NSEC_PER_SEC, ns % NSEC_PER_SEC);
+        let flags = self.flags.load(Ordering::Relaxed);
+        format!(
+            "clockid: {}\nticks: {ticks}\nsettime flags: 0{flags:o}\nit_value: {}\nit_interval: {}\n",
+            self.clock,
+            split(value),
+            split(interval),
+        )
+    }
+
+    fn seek(&self, pos: u64, _offset: i64, _whence: Whence) -> Result<u64> {
+        Ok(pos)
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -5,15 +5,20 @@
 
 use super::dev::{self, Devices};
 use super::host::{HostFile, Watch};
+use super::hostterm::access_mode;
 use super::layer::Layer;
+use super::mountable::Mountable;
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
 use crate::hostsys::file::{self, HostFd};
 use crate::kernel::Kernel;
 use crate::platform::Capabilities;
+use crate::sync::HostLine;
 use crate::vfs::{
-    Caller, Dentry, Extra, FdTable, FsContext, Kind, Lookup, Mount, MountFlags, Namespace, Path, Resolve,
+    Caller, Dentry, Extra, FdTable, File, FsContext, Kind, Lookup, Mount, MountFlags, Namespace, OpenHow,
+    Path, Resolve, makedev,
 };
+use linux_raw_sys::general as c;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -28,6 +33,8 @@ pub struct World {
     pub ns: Arc<Namespace>,
     /// What device nodes lead to.
     pub devices: Arc<Devices>,
+    /// The way to make host calls that may hang.
+    pub line: Arc<HostLine>,
 }
 
 /// Opens the host directory that is to be the root.
@@ -44,9 +51,10 @@ pub fn open_root(path: &std::path::Path) -> Result<HostFd> {
 /// The host's for reading `root`, ENOTDIR.
 pub fn build(root: HostFd, caps: &Capabilities) -> Result<World> {
     let devices: Arc<Devices> = Arc::default();
-    let root = Layer::above(root, ROOT_DEV, caps, &devices)?;
+    let line: Arc<HostLine> = Arc::default();
+    let root = Layer::above(root, ROOT_DEV, caps, &devices, &line)?;
     let ns = Namespace::new(Mount::new(1, root, "none", MountFlags::empty()));
-    let world = World { ns, devices };
+    let world = World { ns, devices, line };
     world.mount(b"/dev", dev::tree(DEV_DEV, &world.devices)?, "devtmpfs", MountFlags::NOSUID)?;
     let shm = Layer::tmpfs(SHM_DEV, "tmpfs", 0o1777, &world.devices);
     world.mount(b"/dev/shm", shm, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV)?;
@@ -60,30 +68,117 @@ pub fn build(root: HostFd, caps: &Capabilities) -> Result<World> {
 pub fn mount_proc(world: &World, kernel: &Arc<Kernel>) -> Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     world.devices.ptys.set_kernel(kernel);
-    let pts = super::pty::root(&world.devices.ptys);
-    world.mount(b"/dev/pts", pts, "devpts", MountFlags::NOSUID | MountFlags::NOEXEC)?;
-    world.mount(b"/proc", super::proc::root(kernel), "proc", flags)?;
-    world.mount(b"/sys", super::sysfs::root(kernel), "sysfs", flags | MountFlags::RDONLY)
+    world.line.connect(kernel.sched.clone());
+    let dev = world.directory(b"/dev")?.dentry;
+    let all = Mountable::new(&world.devices, dev, kernel);
+    world.mount(b"/dev/pts", all.root(b"devpts")?, "devpts", MountFlags::NOSUID | MountFlags::NOEXEC)?;
+    world.mount(b"/proc", all.root(b"proc")?, "proc", flags)?;
+    world.mount(b"/sys", all.root(b"sysfs")?, "sysfs", flags | MountFlags::RDONLY)?;
+    kernel.set_filesystems(all);
+    Ok(())
 }
 
-/// The caller's standard input, output and error as descriptors 0 to 2 (those that are open).
-pub fn stdio(world: &World, kernel: &Arc<Kernel>) -> Arc<FdTable> {
+/// The caller's standard input, output and error as descriptors 0 to 2 (those that are open). A terminal among them
+/// becomes one of the sandbox's, whose owner is `cred`; the first is what the kernel is told of.
+pub fn stdio(world: &World, kernel: &Arc<Kernel>, cred: &Cred) -> Arc<FdTable> {
     let fds = FdTable::new();
+    let mut terminals: Vec<(u64, u32)> = Vec::new();
     for fd in 0..3 {
-        let kernel = Arc::downgrade(kernel);
-        let watch: Watch = Box::new(move |fd, events, queue| {
-            if let Some(kernel) = kernel.upgrade() {
-                let _ = kernel.poller().watch(fd, events, queue);
-            }
-        });
-        if let Ok(host) = HostFile::new(fd, watch) {
-            if host.is_terminal() {
-                world.devices.set_tty(host.clone());
-            }
-            let _ = fds.install_at(fd, host.open(), false, 3);
+        let file = match terminal_number(fd) {
+            Some(number) => terminal(world, cred, fd, number, &mut terminals),
+            None => passed_through(world, kernel, fd),
+        };
+        if let Ok(file) = file {
+            let _ = fds.install_at(fd, file, false, 3);
         }
     }
+    if let Some((_, index)) = terminals.first() {
+        kernel.set_host_terminal(super::pty::slave_number(*index));
+    }
     fds
+}
+
+/// The device number in the host of the terminal that `fd` is.
+fn terminal_number(fd: i32) -> Option<u64> {
+    let mut termios = [0; 256];
+    file::ioctl(fd, linux_raw_sys::ioctl::TCGETS, &mut termios).ok()?;
+    let stat = file::statx(fd, b"", libc::AT_EMPTY_PATH).ok()?;
+    Some(makedev(stat.stx_rdev_major, stat.stx_rdev_minor))
+}
+
+/// Opens the terminal `number` of the host, descriptor `fd` of this process; `known` are those that have a name.
+fn terminal(
+    world: &World,
+    cred: &Cred,
+    fd: i32,
+    number: u64,
+    known: &mut Vec<(u64, u32)>,
+) -> Result<Arc<File>> {
+    let index = match known.iter().find(|(other, _)| *other == number) {
+        Some((_, index)) => *index,
+        None => {
+            let index = world.devices.ptys.add_host(fd, (cred.uid.real, cred.gid.real))?;
+            known.push((number, index));
+            index
+        }
+    };
+    let (fs, root) = (FsContext::new(world.ns.clone()), Cred::root());
+    let lookup = Lookup { fs: &fs, cred: &root, caller: Caller::default() };
+    let how = OpenHow { flags: access_mode(fd) | c::O_NOCTTY, ..OpenHow::default() };
+    lookup.open(None, format!("/dev/pts/{index}").as_bytes(), &how)
+}
+
+fn passed_through(world: &World, kernel: &Arc<Kernel>, fd: i32) -> Result<Arc<File>> {
+    HostFile::new(fd, watch_by(kernel), world.line.clone()).map(|host| host.open())
+}
+
+fn watch_by(kernel: &Arc<Kernel>) -> Watch {
+    let kernel = Arc::downgrade(kernel);
+    Box::new(move |fd, events, queue| {
+        if let Some(kernel) = kernel.upgrade() {
+            let _ = kernel.poller().watch(fd, events, queue);
+        }
+    })
+}
+
+/// Who waits to hear that a process has ended, where its terminal goes with it.
+pub struct Streams {
+    /// Its standard input, output and error.
+    pub fds: Arc<FdTable>,
+    /// The number of the terminal among them, and its index in /dev/pts.
+    pub tty: Option<(u64, u32)>,
+}
+
+/// Standard input, output and error of a process that starts later, as somebody has sent them. A terminal among them is one of
+/// the process's own; the three are the same then.
+///
+/// # Errors
+/// What has no file behind it; ENOSPC when there are too many terminals.
+pub fn received_stdio(
+    world: &World,
+    kernel: &Arc<Kernel>,
+    cred: &Cred,
+    received: Vec<HostFd>,
+    terminal: bool,
+) -> Result<Streams> {
+    let fds = FdTable::new();
+    if !terminal {
+        for (number, fd) in received.into_iter().enumerate() {
+            let file = HostFile::received(fd, watch_by(kernel), world.line.clone())?.open();
+            fds.install_at(number as i32, file, false, 3)?;
+        }
+        return Ok(Streams { fds, tty: None });
+    }
+    let first = received.into_iter().next().ok_or(Errno::EBADF)?;
+    let index = world.devices.ptys.add_received(first, (cred.uid.real, cred.gid.real))?;
+    let (fs, root) = (FsContext::new(world.ns.clone()), Cred::root());
+    let lookup = Lookup { fs: &fs, cred: &root, caller: Caller::default() };
+    let how = OpenHow { flags: c::O_RDWR | c::O_NOCTTY, ..OpenHow::default() };
+    let file = lookup.open(None, format!("/dev/pts/{index}").as_bytes(), &how)?;
+    for number in 0..3 {
+        fds.install_at(number, file.clone(), false, 3)?;
+    }
+    Ok(Streams { fds, tty: Some((super::pty::slave_number(index), index)) })
 }
 
 impl World {
@@ -94,6 +189,52 @@ impl World {
     pub fn mount(&self, place: &[u8], root: Arc<Dentry>, source: &str, flags: MountFlags) -> Result<()> {
         let place = self.directory(place)?;
         self.ns.mount(&place, root, source, flags).map(drop)
+    }
+
+    /// Mounts the file `root` at `place`, an empty file that is made, with its parents, if it is missing.
+    ///
+    /// # Errors
+    /// As mkdir(2) and open(2); ENOTDIR where there is a directory.
+    pub fn mount_file(&self, place: &[u8], root: Arc<Dentry>, source: &str, flags: MountFlags) -> Result<()> {
+        let parent = place.iter().rposition(|&b| b == b'/').unwrap_or(0);
+        self.directory(&place[..parent.max(1)])?;
+        let (fs, cred) = (FsContext::new(self.ns.clone()), Cred::root());
+        let lookup = Lookup { fs: &fs, cred: &cred, caller: Caller::default() };
+        match lookup.create(None, place, Kind::File, 0o644, Extra::None) {
+            Ok(_) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        let place = lookup.resolve(None, place, Resolve::FOLLOW)?;
+        self.ns.mount(&place, root, source, flags).map(drop)
+    }
+
+    /// What `place` names, mounted on itself, to forbid more or less than what it is on.
+    ///
+    /// # Errors
+    /// ENOENT.
+    pub fn mount_again(&self, place: &[u8], flags: MountFlags) -> Result<()> {
+        let (fs, cred) = (FsContext::new(self.ns.clone()), Cred::root());
+        let lookup = Lookup { fs: &fs, cred: &cred, caller: Caller::default() };
+        let path = lookup.resolve(None, place, Resolve::FOLLOW)?;
+        let source = path.mount.source.clone();
+        self.ns.mount(&path, path.dentry.clone(), &source, flags).map(drop)
+    }
+
+    /// Hides what `place` names behind nothing, an empty directory or /dev/null, for good: root inside cannot take that away.
+    ///
+    /// # Errors
+    /// ENOENT.
+    pub fn mask(&self, place: &[u8], dev: u32) -> Result<()> {
+        let (fs, cred) = (FsContext::new(self.ns.clone()), Cred::root());
+        let lookup = Lookup { fs: &fs, cred: &cred, caller: Caller::default() };
+        let path = lookup.resolve(None, place, Resolve::FOLLOW)?;
+        let nothing = match path.dentry.kind() {
+            Kind::Dir => Layer::tmpfs(dev, "tmpfs", 0o555, &self.devices),
+            _ => lookup.resolve(None, b"/dev/null", Resolve::FOLLOW)?.dentry,
+        };
+        let mount = self.ns.mount(&path, nothing, "tmpfs", MountFlags::RDONLY)?;
+        mount.set_locked(true);
+        Ok(())
     }
 
     /// The directory `name`, made with its parents if it is missing.

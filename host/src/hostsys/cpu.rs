@@ -38,10 +38,19 @@ pub fn random_bytes(buffer: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
+/// Host calls that this module makes on one architecture only, whenever a worker starts.
+#[cfg(target_arch = "x86_64")]
+pub const OWN_CALLS: &[(i64, u32)] = &[(libc::SYS_arch_prctl, ARCH_GET_FS as u32)];
+/// Host calls that this module makes on one architecture only, whenever a worker starts.
+#[cfg(target_arch = "aarch64")]
+pub const OWN_CALLS: &[(i64, u32)] = &[];
+
+#[cfg(target_arch = "x86_64")]
+const ARCH_GET_FS: u64 = 0x1003;
+
 /// The calling thread's FS base (arch_prctl(2), `ARCH_GET_FS`).
 #[cfg(target_arch = "x86_64")]
 pub fn fs_base() -> u64 {
-    const ARCH_GET_FS: u64 = 0x1003;
     let mut base = 0u64;
     // SAFETY: the call writes one word.
     let result = unsafe {

@@ -122,8 +122,8 @@ fn crash(signal: i32, addr: u64, ip: u64, sp: u64, fp: u64) -> ! {
     ]);
     // The frame chain first: it needs no heap, no lock and no debug information.
     backtrace(ip, fp);
-    // Then names, unless the heap's lock is what this thread was holding.
-    if !overflow && crate::arena::heap_is_free() {
+    // Then names, unless the heap's lock is what this thread was holding, or this program's file cannot be opened any more.
+    if !overflow && crate::arena::heap_is_free() && !super::confine::is_confined() {
         eprintln!("{}", std::backtrace::Backtrace::force_capture());
     }
     die(&["pillbox: the sandbox cannot go on; this is a bug in pillbox, please report the lines above\n"])

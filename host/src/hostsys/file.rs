@@ -3,7 +3,7 @@
 use super::syscall;
 use crate::abi::{Errno, Result};
 use core::mem::MaybeUninit;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 /// An owned host descriptor.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,9 +21,30 @@ impl HostFd {
         unsafe { BorrowedFd::borrow_raw(self.0) }
     }
 
+    /// The same description under another number (F_DUPFD_CLOEXEC).
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn duplicate(&self) -> Result<HostFd> {
+        fcntl(self.0, libc::F_DUPFD_CLOEXEC, 3).map(|fd| HostFd(fd as i32))
+    }
+
     /// The number.
     pub fn raw(&self) -> i32 {
         self.0
+    }
+
+    /// As std's type, which owns it from then on.
+    pub fn into_owned(self) -> OwnedFd {
+        let fd = core::mem::ManuallyDrop::new(self);
+        // SAFETY: it is open, and whoever had it is forgotten.
+        unsafe { OwnedFd::from_raw_fd(fd.0) }
+    }
+}
+
+impl From<OwnedFd> for HostFd {
+    fn from(fd: OwnedFd) -> Self {
+        HostFd(fd.into_raw_fd())
     }
 }
 
@@ -110,6 +131,15 @@ pub fn getdents(fd: i32, out: &mut [u8]) -> Result<usize> {
     unsafe { syscall(libc::SYS_getdents64, args) }.map(|n| n as usize)
 }
 
+/// Goes back to the start of a file or directory.
+///
+/// # Errors
+/// The host's.
+pub fn rewind(fd: i32) -> Result<()> {
+    // SAFETY: no pointers.
+    unsafe { syscall(libc::SYS_lseek, [fd as u64, 0, libc::SEEK_SET as u64, 0, 0, 0]) }.map(drop)
+}
+
 /// pread(2).
 ///
 /// # Errors
@@ -118,6 +148,24 @@ pub fn pread(fd: i32, out: &mut [u8], offset: u64) -> Result<usize> {
     let args = [fd as u64, out.as_mut_ptr() as u64, out.len() as u64, offset, 0, 0];
     // SAFETY: the buffer is as long as said.
     unsafe { syscall(libc::SYS_pread64, args) }.map(|n| n as usize)
+}
+
+/// All of a file of the host's /proc or /sys, from its start.
+///
+/// # Errors
+/// The host's.
+pub fn read_all(fd: i32) -> Result<Vec<u8>> {
+    const PIECE: usize = 16 << 10;
+    let mut all = Vec::new();
+    loop {
+        let done = all.len();
+        all.resize(done + PIECE, 0);
+        let got = pread(fd, &mut all[done..], done as u64)?;
+        all.truncate(done + got);
+        if got == 0 {
+            return Ok(all);
+        }
+    }
 }
 
 /// A piece of memory for [`readv`] and [`writev`]: address and length, laid out as `struct iovec`.
@@ -281,6 +329,18 @@ pub fn raise_nofile() -> u64 {
     }
 }
 
+/// Makes the process's descriptor table as large as a busy sandbox's gets, before there is a second thread: every later
+/// doubling would wait for all CPUs of the host to pass a point of rest (an RCU grace period, some milliseconds).
+pub fn reserve_descriptors() {
+    /// A table of this size takes 32 KiB of the host.
+    const ROOM: u64 = 4096;
+    let highest = raise_nofile().min(ROOM).saturating_sub(1);
+    // What cannot be had now is grown into later.
+    if let Ok(any) = openat(libc::AT_FDCWD, b"/", libc::O_PATH, 0) {
+        let _closed = fcntl(any.raw(), libc::F_DUPFD_CLOEXEC, highest).map(|fd| HostFd(fd as i32));
+    }
+}
+
 /// getrandom(2): fills `out`.
 pub fn random(out: &mut [u8]) {
     let mut done = 0;
@@ -294,5 +354,16 @@ pub fn random(out: &mut [u8]) {
             Err(Errno::EINTR) => {}
             Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_descriptor_table_is_grown_at_once() {
+        super::reserve_descriptors();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+        assert!(size.trim().parse::<u64>().unwrap() >= super::raise_nofile().min(4096));
     }
 }

@@ -41,3 +41,14 @@ pub fn limit(resource: u32) -> Option<(u64, u64)> {
     unsafe { syscall(libc::SYS_prlimit64, args) }.ok()?;
     Some((limit[0], limit[1]))
 }
+
+/// Sets soft and hard limit of a resource of the calling process and of what it starts.
+///
+/// # Errors
+/// EPERM to raise the hard one.
+pub fn set_limit(resource: u32, (soft, hard): (u64, u64)) -> Result<()> {
+    let limit = [soft, hard];
+    let args = [0, u64::from(resource), limit.as_ptr() as u64, 0, 0, 0];
+    // SAFETY: reads the two words of `limit`.
+    unsafe { syscall(libc::SYS_prlimit64, args) }.map(drop)
+}

@@ -5,16 +5,22 @@
 
 mod auxv;
 pub mod clock;
+pub mod confine;
 pub mod cpu;
 pub mod fault;
 pub mod file;
 pub mod futex;
 pub mod identity;
+pub mod last_close;
 pub mod mem;
 pub mod poll;
 pub mod process;
 mod raw;
+pub mod socket;
 pub mod stub;
+pub mod tty;
 
-pub use auxv::auxval;
+pub use auxv::{auxv_random, auxval};
+#[cfg(test)]
+pub use raw::harmless;
 pub use raw::{Syscall, syscall};

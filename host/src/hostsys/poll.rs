@@ -108,7 +108,14 @@ pub fn event_fd() -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Makes an [`event_fd`] readable, for good.
+/// Makes an [`event_fd`] unreadable again.
+pub fn lower(fd: BorrowedFd<'_>) {
+    let mut count = 0u64;
+    // SAFETY: `count` is valid for the write.
+    let _ = unsafe { syscall(libc::SYS_read, [fd.as_raw_fd() as u64, &raw mut count as u64, 8, 0, 0, 0]) };
+}
+
+/// Makes an [`event_fd`] readable, until it is [lowered](lower).
 pub fn raise(fd: BorrowedFd<'_>) {
     let one = 1u64;
     // SAFETY: `one` is valid for the read.

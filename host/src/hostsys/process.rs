@@ -8,6 +8,15 @@ pub fn id() -> i32 {
     unsafe { syscall(libc::SYS_getpid, [0; 6]) }.unwrap_or(0) as i32
 }
 
+/// The process that started this one (getppid(2)).
+///
+/// # Errors
+/// None of Linux's.
+pub fn parent() -> crate::abi::Result<u64> {
+    // SAFETY: takes no pointers.
+    unsafe { syscall(libc::SYS_getppid, [0; 6]) }
+}
+
 /// The calling thread's id.
 pub fn thread_id() -> i32 {
     // SAFETY: takes no pointers and cannot fail.
@@ -49,14 +58,86 @@ pub fn write_error(parts: &[&str]) {
     }
 }
 
+/// Writes a line to standard error, if that takes it at once: nobody is kept waiting by a pipe that is not read.
+pub fn tell(line: &str) {
+    // struct pollfd: the descriptor, the events asked for, those found.
+    let mut poll = [2_i32, i32::from(libc::POLLOUT)];
+    let now = [0_u64; 2];
+    let args = [poll.as_mut_ptr() as u64, 1, now.as_ptr() as u64, 0, 0, 0];
+    // SAFETY: one struct pollfd, and a timeout of nothing.
+    if unsafe { syscall(libc::SYS_ppoll, args) } == Ok(1) && poll[1] >> 16 & i32::from(libc::POLLOUT) != 0 {
+        write_error(&[line]);
+    }
+}
+
 /// Writes the parts to standard error and ends the process with status 125. For states in which nothing else works.
 pub fn die(parts: &[&str]) -> ! {
     write_error(parts);
+    end(125)
+}
+
+/// Ends the process as it is: nothing is dropped, flushed or unmapped. The caller's terminal is put back.
+pub fn end(status: u8) -> ! {
+    super::tty::restore();
     // SAFETY: ends the process.
-    let _ = unsafe { syscall(libc::SYS_exit_group, [125, 0, 0, 0, 0, 0]) };
+    let _ = unsafe { syscall(libc::SYS_exit_group, [status.into(), 0, 0, 0, 0, 0]) };
     loop {
         core::hint::spin_loop();
     }
+}
+
+/// Has a signal do nothing, here and in what is started.
+pub fn ignore(signal: i32) {
+    // struct kernel_sigaction: SIG_IGN, no flags, no restorer, no mask.
+    let action = [libc::SIG_IGN as u64, 0, 0, 0];
+    // SAFETY: no handler is installed.
+    let _ = unsafe { syscall(libc::SYS_rt_sigaction, [signal as u64, action.as_ptr() as u64, 0, 8, 0, 0]) };
+}
+
+/// Nobody but root looks into this process, and no core is made of it (prctl(2), PR_SET_DUMPABLE).
+pub fn hide() {
+    // SAFETY: no pointers.
+    let _ = unsafe { syscall(libc::SYS_prctl, [libc::PR_SET_DUMPABLE as u64, 0, 0, 0, 0, 0]) };
+}
+
+/// Stops this process by a signal that stops by default, until it is continued. Nothing happens where nobody could
+/// continue it (signal(7): an orphaned process group).
+pub fn stop(signo: i32) {
+    let mask = 1u64 << (signo - 1);
+    let change = |how: i32| {
+        let args = [how as u64, &raw const mask as u64, 0, 8, 0, 0];
+        // SAFETY: the mask is valid for the read.
+        let _ = unsafe { syscall(libc::SYS_rt_sigprocmask, args) };
+    };
+    change(libc::SIG_UNBLOCK);
+    // SAFETY: no pointers.
+    let _ = unsafe { syscall(libc::SYS_tgkill, [id() as u64, thread_id() as u64, signo as u64, 0, 0, 0]) };
+    // It has stopped, and goes on, before the call returns.
+    if signo != libc::SIGSTOP {
+        change(libc::SIG_BLOCK);
+    }
+}
+
+/// Whether the process that runs this one is a shell with job control: another group of the session has started ours, and
+/// can continue it.
+pub fn has_job_control() -> bool {
+    // /proc/PID/stat: pid (comm) state ppid pgrp session ...; the name may hold anything.
+    let relations = |pid: i32| -> Option<[i32; 3]> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let mut words = text.rsplit_once(')')?.1.split_whitespace().skip(1).map(str::parse);
+        Some([words.next()?.ok()?, words.next()?.ok()?, words.next()?.ok()?])
+    };
+    let Some([mut parent, group, session]) = relations(id()) else { return false };
+    while let Some([next, its_group, its_session]) = relations(parent) {
+        if its_session != session {
+            return false;
+        }
+        if its_group != group {
+            return true;
+        }
+        parent = next;
+    }
+    false
 }
 
 /// Orders memory on every CPU of the host (membarrier(2), MEMBARRIER_CMD_GLOBAL): programs may run in processes of their

@@ -54,7 +54,7 @@ pub unsafe fn unmap(at: *mut u8, len: u64) {
 }
 
 /// Executes `program` as a child of the calling *thread* with exactly `fds` as its descriptors 0, 1, 2 and every
-/// signal but the synchronous ones blocked. The child shares nothing else that outlives its exec.
+/// signal blocked. The child shares nothing else that outlives its exec.
 ///
 /// # Errors
 /// What posix_spawn(3) returns.
@@ -73,9 +73,6 @@ pub fn spawn(program: &CStr, fds: [BorrowedFd<'_>; 3]) -> Result<i32> {
         }
         let mut mask = core::mem::zeroed::<libc::sigset_t>();
         libc::sigfillset(&mut mask);
-        for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS] {
-            libc::sigdelset(&mut mask, signal);
-        }
         libc::posix_spawnattr_setsigmask(&mut attr, &mask);
         // A process group of its own: the terminal's signals are for the sandbox's main process. Not a session of its
         // own: the host's scheduler treats a session as one (sched(7), "autogroup"), and threads that take turns
@@ -116,6 +113,13 @@ pub fn reap_any() -> Result<(i32, bool)> {
 pub fn kill(pid: i32) {
     // SAFETY: no pointers.
     let _ = unsafe { syscall(libc::SYS_kill, [pid as u64, libc::SIGKILL as u64, 0, 0, 0, 0]) };
+}
+
+/// Stops all processes of a process group, or continues them.
+pub fn pause_group(group: i32, on: bool) {
+    let signal = if on { libc::SIGSTOP } else { libc::SIGCONT };
+    // SAFETY: no pointers.
+    let _ = unsafe { syscall(libc::SYS_kill, [-i64::from(group) as u64, signal as u64, 0, 0, 0, 0]) };
 }
 
 /// A signal for one thread of one process; 0 only asks whether it exists.

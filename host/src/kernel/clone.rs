@@ -1,20 +1,22 @@
 //! fork, vfork, clone, clone3.
 
 use super::clone_flags::CloneFlags;
-use super::group::{GroupState, Stop, Usage};
+use super::group::{GroupState, Stop};
+use super::namespaces::{Namespaces, OWN};
 use super::seccomp::Confinement;
-use super::signal::{Actions, NSIG, SIGCHLD, SigSet};
+use super::signal::{Actions, NSIG, SigSet};
 use super::task::{Resources, SchedPolicy, comm_of, work};
-use super::tree::Node;
+use super::tree::{INIT, Node, Tie, Tree};
 use super::{Current, Init, Kernel, Task, ThreadGroup, limits};
 use crate::abi::{Errno, Result};
 use crate::arch::{FpState, Registers, UserRegs};
 use crate::cred::Caps;
+use crate::platform::Context;
 use crate::sync::{LockGuard, WaitQueue};
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-/// Flags that ask for namespaces: there is one of each.
+/// Flags that ask for namespaces.
 pub const NAMESPACES: CloneFlags = CloneFlags::NEWNS
     .union(CloneFlags::NEWCGROUP)
     .union(CloneFlags::NEWUTS)
@@ -23,8 +25,8 @@ pub const NAMESPACES: CloneFlags = CloneFlags::NEWNS
     .union(CloneFlags::NEWPID)
     .union(CloneFlags::NEWNET)
     .union(CloneFlags::NEWTIME);
-/// Those, and a cgroup of the child's own.
-const UNSUPPORTED: CloneFlags = NAMESPACES.union(CloneFlags::INTO_CGROUP);
+/// Those that there is one of, and a cgroup of the child's own.
+const UNSUPPORTED: CloneFlags = NAMESPACES.difference(OWN).union(CloneFlags::INTO_CGROUP);
 
 /// What clone3(2) takes; the other calls are special cases.
 #[derive(Clone, Copy, Debug)]
@@ -64,13 +66,9 @@ impl Current {
     /// EINVAL for combinations that make no sense, EAGAIN, ENOMEM.
     pub fn clone_task(&mut self, args: &CloneArgs) -> Result<i32> {
         let flags = args.flags;
-        check(args)?;
+        self.may_clone(args)?;
         let group = self.task.group.clone();
-        let vm = if flags.contains(CloneFlags::VM) { self.mm().clone() } else { self.mm().fork()? };
-        let fds = if flags.contains(CloneFlags::FILES) { self.fds() } else { self.fds().fork() };
-        let fs = if flags.contains(CloneFlags::FS) { self.fs() } else { self.fs().fork() };
-        let comm = self.task.resources.lock().comm;
-        let resources = Resources { mm: Some(vm), fds: Some(fds), fs: Some(fs), cred: self.cred(), comm };
+        let resources = self.child_resources(flags)?;
         let context = self.kernel.platform.new_context()?;
         self.context.save_fp(&mut self.fp);
         let mut regs = self.regs;
@@ -112,19 +110,18 @@ impl Current {
             policy,
             self.task.confinement(),
         );
+        if flags.contains(CloneFlags::SYSVSEM) {
+            *child.undo.lock() = self.task.share_undo_list(&self.kernel);
+        }
+        if !flags.contains(CloneFlags::VM)
+            && let Some(mm) = child.mm()
+        {
+            mm.set_owner(tid);
+        }
         let slack = self.task.timer_slack.load(Ordering::Relaxed);
         child.timer_slack.store(slack, Ordering::Relaxed);
         child.default_slack.store(slack, Ordering::Relaxed);
-        let mut current = Current::new(child.clone(), kernel.clone(), regs, self.fp.clone(), context);
-        if flags.contains(CloneFlags::VM) && !flags.contains(CloneFlags::VFORK) {
-            // A thread has no alternate stack until it sets one.
-        } else {
-            current.altstack = self.altstack;
-        }
-        current.restorer = self.restorer;
-        if flags.contains(CloneFlags::CHILD_CLEARTID) {
-            current.clear_child_tid = args.child_tid;
-        }
+        let mut current = self.current_of(&child, regs, context, args);
         let vfork = flags.contains(CloneFlags::VFORK).then(Arc::<VforkDone>::default);
         current.vfork_done = vfork.clone();
         self.link(&mut tree, parent_state, &child, &child_group, args);
@@ -148,8 +145,58 @@ impl Current {
         Ok(tid)
     }
 
-    /// RLIMIT_NPROC: how many tasks a user may have. It does not count for root.
+    /// What the child has or shares of its parent's.
+    fn child_resources(&self, flags: CloneFlags) -> Result<Resources> {
+        let vm = if flags.contains(CloneFlags::VM) { self.mm().clone() } else { self.mm().fork()? };
+        let fds = if flags.contains(CloneFlags::FILES) { self.fds() } else { self.fds().fork() };
+        let fs = match flags {
+            _ if flags.contains(CloneFlags::FS) => self.fs(),
+            _ if flags.contains(CloneFlags::NEWNS) => self.fs().in_own_namespace()?,
+            _ => self.fs().fork(),
+        };
+        let own = self.task.resources.lock();
+        let namespaces = own.namespaces.with_new(flags);
+        Ok(Resources { mm: Some(vm), fds: Some(fds), fs: Some(fs), namespaces, ..own.clone() })
+    }
+
+    /// The child as it starts: with what it has of its parent beside its resources.
+    fn current_of(
+        &self,
+        child: &Arc<Task>,
+        regs: UserRegs,
+        context: Box<dyn Context>,
+        args: &CloneArgs,
+    ) -> Box<Current> {
+        let flags = args.flags;
+        let mut current = Current::new(child.clone(), self.kernel.clone(), regs, self.fp.clone(), context);
+        if flags.contains(CloneFlags::VM) && !flags.contains(CloneFlags::VFORK) {
+            // A thread has no alternate stack until it sets one.
+        } else {
+            current.altstack = self.altstack;
+        }
+        current.restorer = self.restorer;
+        if !flags.contains(CloneFlags::VM) {
+            current.rseq = self.rseq;
+            current.note_rseq();
+        }
+        if flags.contains(CloneFlags::CHILD_CLEARTID) {
+            current.clear_child_tid = args.child_tid;
+        }
+        current
+    }
+
+    /// What can be told before anything is copied.
+    fn may_clone(&self, args: &CloneArgs) -> Result<()> {
+        check(args)?;
+        self.may_have(args.flags)?;
+        self.check_process_limit(&self.kernel.tree.lock())
+    }
+
+    /// How many tasks there may be altogether, and RLIMIT_NPROC: how many a user may have. That does not count for root.
     fn check_process_limit(&self, tree: &super::Tree) -> Result<()> {
+        if tree.is_full(self.kernel.options.max_tasks) {
+            return Err(Errno::EAGAIN);
+        }
         let cred = self.cred();
         if cred.uid.real == 0 || cred.has(Caps::SYS_RESOURCE) || cred.has(Caps::SYS_ADMIN) {
             return Ok(());
@@ -187,28 +234,19 @@ impl Current {
         }
         drop(parent_state);
         child_group.state.lock().threads.push(child.clone());
-        let tgid = self.task.tgid();
-        let Some(node) = tree.node(tgid) else { return };
-        let (pgid, sid) = (node.pgid, node.sid);
-        let (parent, exit_signal) = if args.flags.contains(CloneFlags::PARENT) {
-            (node.parent, node.exit_signal)
+        let own = self.task.tgid();
+        let Some(node) = tree.node(own) else { return };
+        let new = if args.flags.contains(CloneFlags::PARENT) {
+            // A sibling: what holds between this process and its parent holds for the child.
+            let (parent, creator) = (node.parent, node.creator);
+            let (exit_signal, parent_execs) = (node.exit_signal, node.parent_execs);
+            let new = Node::new(child_group.clone(), Some(node), creator);
+            Node { parent, exit_signal, parent_execs, adopted: node.adopted, ..new }
         } else {
-            (tgid, args.exit_signal)
+            let new = Node::new(child_group.clone(), Some(node), self.task.tid());
+            Node { exit_signal: args.exit_signal, ..new }
         };
-        tree.add_node(Node {
-            group: child_group.clone(),
-            parent,
-            children: Vec::new(),
-            pgid,
-            sid,
-            exit_signal,
-            zombie: None,
-            stop_report: None,
-            continue_report: false,
-            subreaper: false,
-            execed: false,
-            children_usage: Usage::default(),
-        });
+        tree.add_node(new);
     }
 }
 
@@ -221,6 +259,8 @@ fn check(args: &CloneArgs) -> Result<()> {
         // Handlers belong to a process here; processes that share them went out with LinuxThreads.
         || needs(CloneFlags::SIGHAND, CloneFlags::THREAD)
         || flags.contains(CloneFlags::SIGHAND | CloneFlags::CLEAR_SIGHAND)
+        || flags.contains(CloneFlags::NEWNS | CloneFlags::FS)
+        || flags.contains(CloneFlags::NEWIPC | CloneFlags::SYSVSEM)
         || !(0..=NSIG).contains(&args.exit_signal)
     {
         return Err(Errno::EINVAL);
@@ -253,17 +293,30 @@ impl Kernel {
 pub(super) fn spawn_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>> {
     crate::arch::sigframe::prepare();
     let context = kernel.platform.new_context()?;
+    let first = kernel.process(INIT).and_then(|init| init.threads().first().cloned());
     let mut tree = kernel.tree.lock();
+    if first.is_some() && tree.is_full(kernel.options.max_tasks) {
+        return Err(Errno::EAGAIN);
+    }
     let tid = tree.allocate()?;
+    if (tid == INIT) != first.is_none() {
+        return Err(Errno::ESRCH);
+    }
     let group = ThreadGroup::new(tid, Actions::new(), init.limits);
-    *group.exe.lock() = init.exe;
+    if let Some(on_exit) = init.on_exit {
+        let _ = group.on_exit.set(on_exit);
+    }
+    let namespaces = namespaces(kernel, first.as_ref());
     let comm = comm_of(&init.comm);
+    init.mm.set_owner(tid);
     let resources = Resources {
         mm: Some(init.mm),
         fds: Some(init.fds),
         fs: Some(init.fs),
         cred: Arc::new(init.cred),
         comm,
+        exe: init.exe,
+        namespaces,
     };
     let cpus = kernel.sched.worker_count() as u32;
     let affinity = if cpus >= 64 { u64::MAX } else { (1 << cpus) - 1 };
@@ -277,26 +330,38 @@ pub(super) fn spawn_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>> 
         policy,
         Confinement::default(),
     );
+    if init.no_new_privs {
+        task.set_no_new_privs();
+    }
     let regs = UserRegs::start(init.ip, init.sp);
     let mut current = Current::new(task.clone(), kernel.clone(), regs, Box::new(FpState::initial()), context);
     current.find_restorer();
     group.state.lock().threads.push(task.clone());
     tree.add_task(task.clone());
-    tree.add_node(Node {
-        group,
-        parent: 0,
-        children: Vec::new(),
-        pgid: tid,
-        sid: tid,
-        exit_signal: SIGCHLD,
-        zombie: None,
-        stop_report: None,
-        continue_report: false,
-        subreaper: false,
-        execed: true,
-        children_usage: Usage::default(),
-    });
+    tree.add_node(Node::new(group, None, 0));
+    if let Some(tty) = if tid == INIT { kernel.host_terminal() } else { init.tty } {
+        give_terminal(&mut tree, tid, tty);
+    }
     drop(tree);
+    if let Some(told) = init.told {
+        told(tid);
+    }
     kernel.sched.start(current)?;
     Ok(task)
+}
+
+/// The namespaces of a process without a parent: the first process's, once there is one.
+fn namespaces(kernel: &Kernel, first: Option<&Arc<Task>>) -> Namespaces {
+    match first {
+        Some(first) => first.namespaces(),
+        None => Namespaces::new(&kernel.uts, crate::net::Namespace::new(kernel.way_out())),
+    }
+}
+
+/// Makes `tty` the controlling terminal of `tid`, which leads a session without one.
+fn give_terminal(tree: &mut Tree, tid: i32, tty: u64) {
+    tree.set_tie(tty, Some(Tie { sid: tid, foreground: tid }));
+    if let Some(node) = tree.node_mut(tid) {
+        node.tty = Some(tty);
+    }
 }

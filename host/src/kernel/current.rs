@@ -5,14 +5,14 @@ use super::futex::Waiting;
 use super::group::Usage;
 use super::sched::Action;
 use super::signal::{AltStack, SigInfo, SigSet};
-use super::task::work;
+use super::task::{Resources, work};
 use super::{Kernel, Task, WaitStatus};
 use crate::abi::{Errno, Result};
 use crate::arch::{FpState, UserRegs};
 use crate::cred::Cred;
 use crate::mm::Mm;
 use crate::platform::{Context, UserSpace};
-use crate::sync::{WaitQueue, Waiter};
+use crate::sync::{Pause, WaitQueue, Waiter};
 use crate::vfs::{FdTable, FsContext};
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
@@ -56,6 +56,7 @@ pub struct Current {
     waiter: Option<Arc<Waiter>>,
     /// For futex waits: made once.
     pub(super) futex_waiter: Option<Arc<Waiting>>,
+    pub(super) rseq: Option<super::rseq::Rseq>,
     /// This thread ends: exit(2), a filter.
     pub(super) exit: Option<WaitStatus>,
 }
@@ -70,6 +71,9 @@ impl Current {
         context: Box<dyn Context>,
     ) -> Box<Current> {
         let resources = task.resources.lock().clone();
+        if let Some(mm) = &resources.mm {
+            mm.pause_by(kernel.sched.clone());
+        }
         if kernel.metrics.observed {
             task.watched.store(true, Ordering::SeqCst);
         }
@@ -95,6 +99,7 @@ impl Current {
             restorer: None,
             waiter: None,
             futex_waiter: None,
+            rseq: None,
             exit: None,
         })
     }
@@ -136,6 +141,11 @@ impl Current {
         self.fs.clone().expect("a task without a root makes no calls")
     }
 
+    /// The network that its new sockets are in.
+    pub fn network(&self) -> Arc<crate::net::Namespace> {
+        self.task.network()
+    }
+
     /// Its credentials.
     #[inline]
     pub fn cred(&self) -> Arc<Cred> {
@@ -145,15 +155,15 @@ impl Current {
     /// Replaces its credentials. Who it is to others changes with them: nobody may look into it any more, and no parent
     /// signals it from its grave (commit_creds).
     pub fn set_cred(&mut self, cred: Cred) {
-        let old = &self.cred;
-        let same = |a: &crate::cred::Ids, b: &crate::cred::Ids| a.effective == b.effective && a.fs == b.fs;
-        if !same(&old.uid, &cred.uid) || !same(&old.gid, &cred.gid) || !old.permitted.contains(cred.permitted)
-        {
-            self.task.group.dumpable.store(0, Ordering::Relaxed);
+        let becomes_another = self.cred.becomes_another(&cred);
+        let cred = Arc::new(cred);
+        let mut resources = self.task.resources.lock();
+        if becomes_another {
+            self.mm().set_dumpable(false);
             self.task.set_parent_death_signal(0);
         }
-        let cred = Arc::new(cred);
-        self.task.resources.lock().cred = cred.clone();
+        resources.cred = cred.clone();
+        drop(resources);
         self.cred = cred;
     }
 
@@ -165,28 +175,37 @@ impl Current {
 
     /// Replaces root and working directory (unshare).
     pub fn set_fs(&mut self, fs: Arc<FsContext>) {
-        self.task.resources.lock().fs = Some(fs.clone());
+        let old = self.task.resources.lock().fs.replace(fs.clone());
         self.fs = Some(fs);
+        drop(old);
     }
 
-    /// Replaces its memory (execve).
-    pub(super) fn set_mm(&mut self, mm: Arc<Mm>) {
-        self.space = Some(UserSpace::new(mm.space().clone()));
-        let old = self.task.resources.lock().mm.replace(mm.clone());
-        self.mm = Some(mm);
-        drop(old);
+    /// Takes what a new program has in place of what the old one had, in one step for all who look (execve). Returns what
+    /// is to be dropped once it no longer matters how long that takes.
+    pub(super) fn replace(&mut self, new: Resources) -> Resources {
+        if let Some(mm) = &new.mm {
+            mm.set_owner(self.task.tgid());
+        }
+        self.space = new.mm.as_ref().map(|mm| UserSpace::new(mm.space().clone()));
+        if let Some(mm) = &new.mm {
+            mm.pause_by(self.kernel.sched.clone());
+        }
+        (self.mm, self.fds, self.fs) = (new.mm.clone(), new.fds.clone(), new.fs.clone());
+        self.cred = new.cred.clone();
+        core::mem::replace(&mut *self.task.resources.lock(), new)
     }
 
     /// Lets go of what an ended task has no use for.
     pub(super) fn release(&mut self) {
         let mut resources = self.task.resources.lock();
-        let taken = (resources.mm.take(), resources.fds.take(), resources.fs.take());
+        let taken = (resources.mm.take(), resources.fds.take(), resources.fs.take(), resources.exe.take());
         drop(resources);
         drop(taken);
         self.fds = None;
         self.fs = None;
         self.space = None;
         self.mm = None;
+        self.kernel.flight.closed();
     }
 
     /// A soft resource limit (`RLIMIT_*`).
@@ -227,7 +246,16 @@ impl Current {
 
     /// Lets other runnable tasks go first.
     pub fn yield_now(&mut self) {
+        self.note_rseq();
         self.kernel.sched.yield_now(&self.task);
+    }
+
+    /// What long work asks now and then: see [`Pause`].
+    ///
+    /// # Errors
+    /// EINTR when the task is to end.
+    pub fn pause(&self) -> Result<()> {
+        self.kernel.sched.pause()
     }
 
     /// Waits for a signal in `set`, blocked or not, and takes it.
@@ -322,6 +350,36 @@ impl Current {
         ready: &mut dyn FnMut() -> Option<T>,
     ) -> Result<T> {
         self.wait_one(queue, Some(version), None, work::INTERRUPT, ready)
+    }
+
+    /// Makes `attempt` until it returns anything but EAGAIN, waiting in between for events on a queue, until `deadline`
+    /// (CLOCK_MONOTONIC ns) at most. A limit on the time that a socket waits looks like a socket that does not wait
+    /// (socket(7)), and a wait that has one is not restarted after a signal (signal(7)).
+    ///
+    /// # Errors
+    /// What `attempt` returned; EAGAIN when time is up; ERESTARTSYS, or EINTR with a deadline, on a signal.
+    pub fn retry<T>(
+        &mut self,
+        queue: (&WaitQueue, u32),
+        deadline: Option<u64>,
+        attempt: &mut dyn FnMut() -> Result<T>,
+    ) -> Result<T> {
+        // Before the attempt: what changes after it changes the version too.
+        let version = queue.0.version();
+        match attempt() {
+            Err(Errno::EAGAIN) => {}
+            result => return result,
+        }
+        let mut ready = || match attempt() {
+            Err(Errno::EAGAIN) => None,
+            result => Some(result),
+        };
+        match self.wait_one(queue, Some(version), deadline, work::INTERRUPT, &mut ready) {
+            Ok(result) => result,
+            Err(Errno::ETIMEDOUT) => Err(Errno::EAGAIN),
+            Err(Errno::ERESTARTSYS) if deadline.is_some() => Err(Errno::EINTR),
+            Err(errno) => Err(errno),
+        }
     }
 
     fn wait<T>(

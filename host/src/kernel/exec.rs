@@ -2,7 +2,7 @@
 
 use super::futex::ANY;
 use super::signal::AltStack;
-use super::task::{comm_of, work};
+use super::task::{Resources, comm_of, work};
 use super::{Current, WaitStatus, personality};
 use crate::abi::{Errno, Result};
 use crate::arch::{FpState, Registers, UserRegs};
@@ -10,7 +10,7 @@ use crate::cred::Cred;
 use crate::loader::vdso;
 use crate::mm::Mm;
 use crate::sync::Wake;
-use crate::vfs::Path;
+use crate::vfs::{FdTable, Path};
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -28,6 +28,8 @@ pub struct Program {
     pub cred: Cred,
     /// Its file, for `/proc/PID/exe`.
     pub exe: Option<Path>,
+    /// Whether its caller may read all the files that it is made of.
+    pub readable: bool,
 }
 
 impl Current {
@@ -45,47 +47,75 @@ impl Current {
         self.task.pi_dead.store(false, Ordering::SeqCst);
         self.clear_tid();
         self.task.group.note_max_rss(self.mm());
-        if let Some(done) = self.vfork_done.take() {
-            self.set_mm(program.mm);
-            done.complete();
-        } else {
-            self.set_mm(program.mm);
-        }
         {
             let mut tree = self.kernel.tree.lock();
             if let Some(node) = tree.node_mut(self.task.tgid()) {
                 node.execed = true;
+                node.execs = node.execs.wrapping_add(1);
                 node.exit_signal = super::signal::SIGCHLD;
             }
         }
-        let fds = self.fds();
-        // Two references are this task's, the third is `fds` itself.
-        let fds = if Arc::strong_count(&fds) > 3 {
-            let own = fds.fork();
-            self.set_fds(own.clone());
-            own
-        } else {
-            fds
-        };
-        fds.close_on_exec();
-        self.task.group.state.lock().actions.reset_handlers();
+        let group = self.task.group.clone();
+        group.state.lock().actions.reset_handlers();
         self.delete_posix_timers();
-        self.altstack = AltStack::NONE;
-        self.restart = None;
-        self.task.resources.lock().comm = comm_of(&program.comm);
-        let raised = program.cred.uid.effective != program.cred.uid.real
-            || program.cred.gid.effective != program.cred.gid.real;
-        self.set_cred(program.cred);
-        let group = &self.task.group;
-        *group.exe.lock() = program.exe;
-        group.dumpable.store(u64::from(!raised), Ordering::Relaxed);
+        let raised = program.cred.is_raised();
         group.membarriers.store(0, Ordering::Relaxed);
         group.personality.fetch_and(!personality::kept_off(raised), Ordering::Relaxed);
-        self.regs = UserRegs::start(program.ip, program.sp);
+        self.altstack = AltStack::NONE;
+        self.restart = None;
+        self.forget_rseq();
+        (self.regs, *self.fp) = (UserRegs::start(program.ip, program.sp), FpState::initial());
         self.context.drop_fp();
-        *self.fp = FpState::initial();
+        let old = self.become_program(program);
+        if let Some(done) = self.vfork_done.take() {
+            done.complete();
+        }
         self.find_restorer();
+        drop(old);
         Ok(())
+    }
+
+    /// What others see of the task becomes that of the new program, at once. Returns the old one's.
+    fn become_program(&mut self, program: Program) -> Resources {
+        let fds = self.own_fds();
+        fds.close_on_exec();
+        let Program { mm, cred, .. } = program;
+        // It is its user's to look at only if that user could have had all of it anyway (begin_new_exec, commit_creds).
+        let becomes_another = self.cred().becomes_another(&cred);
+        mm.set_dumpable(program.readable && !self.cred().is_raised() && !becomes_another);
+        if becomes_another || cred.is_raised() {
+            self.task.set_parent_death_signal(0);
+        }
+        // Who began to share it since the program was given these credentials keeps it to himself.
+        let fs = if cred.is_raised() && self.is_fs_shared() { self.fs().fork() } else { self.fs() };
+        self.replace(Resources {
+            mm: Some(mm),
+            fds: Some(fds),
+            fs: Some(fs),
+            cred: Arc::new(cred),
+            comm: comm_of(&program.comm),
+            exe: program.exe,
+            namespaces: self.task.namespaces(),
+        })
+    }
+
+    /// Its descriptors, which no other process has any more.
+    fn own_fds(&self) -> Arc<FdTable> {
+        let fds = self.fds();
+        let shares = |held: &Resources| held.fds.as_ref().is_some_and(|other| Arc::ptr_eq(other, &fds));
+        if self.is_shared(&shares) { fds.fork() } else { fds }
+    }
+
+    /// Whether another process shares its root, working directory and umask.
+    pub fn is_fs_shared(&self) -> bool {
+        let fs = self.fs();
+        self.is_shared(&|held| held.fs.as_ref().is_some_and(|other| Arc::ptr_eq(other, &fs)))
+    }
+
+    /// Whether a task of another process holds what `shares` knows.
+    fn is_shared(&self, shares: &dyn Fn(&Resources) -> bool) -> bool {
+        let tree = self.kernel.tree.lock();
+        tree.tasks().any(|task| task.tgid() != self.task.tgid() && shares(&task.resources.lock()))
     }
 
     /// Where handlers of this program return to that bring no restorer of their own.
@@ -128,6 +158,7 @@ impl Current {
             let mut tree = self.kernel.tree.lock();
             tree.remove_task(old);
             self.task.set_tid(new);
+            tree.hand_over_children(new, None, new);
             tree.add_task(self.task.clone());
         }
     }

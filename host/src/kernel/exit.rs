@@ -2,7 +2,7 @@
 
 use super::group::{Stop, ThreadGroup, WaitStatus};
 use super::signal::{Fields, SIG_IGN, SIGCHLD, SIGCONT, SIGHUP, SigInfo, code, sa};
-use super::tree::{INIT, Zombie};
+use super::tree::{INIT, Node, Zombie};
 use super::{Current, Kernel, Tree};
 use crate::sync::Wake;
 use core::sync::atomic::Ordering;
@@ -18,9 +18,23 @@ impl Current {
             done.complete();
         }
         self.task.group.note_max_rss(self.mm());
+        self.task.leave_undo_list();
+        if self.ends_the_sandbox() {
+            // The host's process takes the memory along.
+            core::mem::forget(self.mm().clone());
+        }
         // Files and memory go before the parent hears of it: it may look for the effects.
         self.release();
+        if self.task.group.state.lock().threads.len() == 1 {
+            crate::arena::trim_if_grown();
+        }
         self.leave_group(status);
+    }
+
+    /// Whether this is the last thread of the first process.
+    fn ends_the_sandbox(&self) -> bool {
+        let group = &self.task.group;
+        group.tgid == INIT && group.state.lock().threads.len() == 1
     }
 
     fn leave_group(&mut self, status: WaitStatus) {
@@ -51,7 +65,11 @@ impl Current {
         };
         tree.remove_task(task.tid());
         let Some(status) = ended else {
+            if let Some(other) = group.threads().first() {
+                tree.hand_over_children(group.tgid, Some(task.tid()), other.tid());
+            }
             drop(tree);
+            group.exit_wait.notify(!0);
             if let Some(signo) = stopped {
                 kernel.notify_stopped(&group, signo);
             }
@@ -62,6 +80,9 @@ impl Current {
         kernel.process_ended(&mut tree, &group, status, &task);
         drop(tree);
         group.exit_wait.notify(!0);
+        if let Some(tell) = group.on_exit.get() {
+            tell(status);
+        }
         if group.tgid == INIT {
             kernel.end(status);
         }
@@ -77,16 +98,16 @@ impl Kernel {
         last: &super::Task,
     ) {
         let id = group.tgid;
-        self.hang_up_orphans(tree, id);
+        self.dissociate(tree, id, &[SIGHUP]);
         let Some(node) = tree.node_mut(id) else { return };
         let usage = group.usage().plus(node.children_usage);
         let resources = last.resources.lock();
         let (uid, gid) = (resources.cred.uid, resources.cred.gid);
         node.zombie = Some(Zombie { status, usage, uid, gid, comm: resources.comm });
         drop(resources);
-        let children = node.children.clone();
-        for child in children {
-            if let Some(child) = tree.node(child) {
+        let (own, children) = (Membership::of(node), node.children.clone());
+        for child in &children {
+            if let Some(child) = tree.node(*child) {
                 for task in child.group.threads() {
                     let signo = task.parent_death_signal.load(Ordering::Relaxed);
                     if signo != 0 {
@@ -97,31 +118,44 @@ impl Kernel {
                 }
             }
         }
-        if let Some(heir) = tree.reparent_children(id) {
+        if tree.reparent_children(id).is_some() {
             // Zombies among them are the heir's to wait for; an heir that ignores them never will.
-            self.adopt_zombies(tree, heir);
+            self.adopt_zombies(tree, &children);
         }
+        for child in children {
+            // The father was perhaps the only one who could continue the child's group.
+            if let Some(child) = tree.node(child).map(Membership::of) {
+                self.hang_up_orphans(tree, child, own, None);
+            }
+        }
+        let parent = tree.node(id).and_then(|node| tree.node(node.parent)).map(Membership::of);
+        // Its own group may have been continued by its parent only.
+        self.hang_up_orphans(tree, own, parent.unwrap_or(Membership::OUTSIDE), Some(id));
         self.tell_parent(tree, id, status);
     }
 
-    fn adopt_zombies(&self, tree: &mut Tree, heir: i32) {
-        let zombies: Vec<(i32, WaitStatus)> = tree.node(heir).map_or_else(Vec::new, |node| {
-            let ended = |child: &i32| Some((*child, tree.node(*child)?.zombie?.status));
-            node.children.iter().filter_map(ended).collect()
-        });
-        for (child, status) in zombies {
-            if let Some(node) = tree.node_mut(child) {
-                node.exit_signal = SIGCHLD;
+    fn adopt_zombies(&self, tree: &mut Tree, children: &[i32]) {
+        for &child in children {
+            if let Some(zombie) = tree.node(child).and_then(|node| node.zombie) {
+                self.tell_parent(tree, child, zombie.status);
             }
-            self.tell_parent(tree, child, status);
         }
     }
 
     /// Sends the exit signal and wakes waiters; reaps the child at once if the parent said that it will not wait.
     fn tell_parent(&self, tree: &mut Tree, id: i32, status: WaitStatus) {
         let Some(node) = tree.node(id) else { return };
-        let (signo, uid) = (node.exit_signal, node.zombie.map_or(0, |zombie| zombie.uid.real));
-        let Some(parent) = tree.node(node.parent).map(|parent| parent.group.clone()) else { return };
+        let uid = node.zombie.map_or(0, |zombie| zombie.uid.real);
+        let Some(parent) = tree.node(node.parent) else {
+            // Who waits for it outside has been told by other means.
+            if id != INIT {
+                tree.remove_node(id);
+            }
+            return;
+        };
+        // A parent that has become another program since has not asked for another signal.
+        let signo = if parent.execs == node.parent_execs { node.exit_signal } else { SIGCHLD };
+        let parent = parent.group.clone();
         let mut reap = false;
         if signo == SIGCHLD {
             let action = *parent.state.lock().actions.of(SIGCHLD);
@@ -138,26 +172,38 @@ impl Kernel {
         parent.child_wait.notify(!0);
     }
 
-    /// Process groups that become orphaned by the end of `id` and have stopped members get SIGHUP and SIGCONT.
-    fn hang_up_orphans(&self, tree: &Tree, id: i32) {
-        let Some(node) = tree.node(id) else { return };
-        let mut groups: Vec<i32> =
-            node.children.iter().filter_map(|child| Some(tree.node(*child)?.pgid)).collect();
-        groups.push(node.pgid);
-        groups.sort_unstable();
-        groups.dedup();
-        for pgid in groups {
-            let has_stopped = tree
-                .process_group(pgid)
-                .any(|member| member.group.tgid != id && member.group.state.lock().stop == Stop::Stopped);
-            if has_stopped && tree.is_orphaned(pgid, Some(id)) {
-                for member in tree.process_group(pgid).filter(|member| member.zombie.is_none()) {
-                    for signo in [SIGHUP, SIGCONT] {
-                        let _ = self.signal_group_locked(&member.group, SigInfo::kernel(signo));
-                    }
-                }
-            }
+    /// Sends SIGHUP and SIGCONT to the process group of `member` if the end of a process has orphaned it just now, and
+    /// something in it is stopped. `link` is who connected it to the rest of its session: the dead parent of a member,
+    /// or the parent of the dead member `gone` (kill_orphaned_pgrp).
+    fn hang_up_orphans(&self, tree: &mut Tree, member: Membership, link: Membership, gone: Option<i32>) {
+        // A group that had no such connection was an orphan before.
+        let was_connected = link.pgid != member.pgid && link.sid == member.sid;
+        if !was_connected || !tree.is_orphaned(member.pgid, gone) {
+            return;
         }
+        let stopped = |group: &ThreadGroup| group.state.lock().stop == Stop::Stopped;
+        if !tree.process_group(member.pgid).any(|node| stopped(&node.group)) {
+            return;
+        }
+        for signo in [SIGHUP, SIGCONT] {
+            self.signal_process_group_locked(tree, member.pgid, SigInfo::kernel(signo));
+        }
+    }
+}
+
+/// Where a process belongs.
+#[derive(Clone, Copy)]
+struct Membership {
+    pgid: i32,
+    sid: i32,
+}
+
+impl Membership {
+    /// In no session of ours.
+    const OUTSIDE: Membership = Membership { pgid: 0, sid: 0 };
+
+    fn of(node: &Node) -> Self {
+        Membership { pgid: node.pgid, sid: node.sid }
     }
 }
 

@@ -20,23 +20,23 @@ const ROBUST_LIMIT: usize = 2048;
 
 /// Everybody who waits on a word.
 pub struct Futexes {
-    buckets: Box<[Lock<Vec<Entry>>]>,
+    pub(super) buckets: Box<[Lock<Vec<Entry>>]>,
     pub(super) pi: PiFutexes,
 }
 
-struct Entry {
-    key: FutexKey,
-    bitset: u32,
-    waiter: Arc<Waiting>,
+pub(super) struct Entry {
+    pub(super) key: FutexKey,
+    pub(super) bitset: u32,
+    pub(super) waiter: Arc<Waiting>,
 }
 
 /// A waiter. Each task has one, made by its first wait: a waker may hold it a moment longer than it is queued, but only
 /// to wake the task.
 pub(super) struct Waiting {
-    task: Arc<Task>,
-    woken: AtomicBool,
+    pub(super) task: Arc<Task>,
+    pub(super) woken: AtomicBool,
     /// The bucket it is in; changed with both buckets locked.
-    bucket: AtomicUsize,
+    pub(super) bucket: AtomicUsize,
 }
 
 impl Futexes {
@@ -45,7 +45,7 @@ impl Futexes {
     }
 
     #[inline]
-    fn index(key: &FutexKey) -> usize {
+    pub(super) fn index(key: &FutexKey) -> usize {
         let (object, offset) = match *key {
             FutexKey::Private { mm, addr } => (mm as u64, addr),
             FutexKey::Shared { object, offset } => (object as u64, offset),
@@ -78,12 +78,11 @@ impl Futexes {
     pub fn requeue(
         &self,
         mm: &Mm,
-        [from, to]: [u64; 2],
-        shared: bool,
+        [(from, from_shared), (to, to_shared)]: [(u64, bool); 2],
         [wake, requeue]: [usize; 2],
         expected: Option<u32>,
     ) -> Result<u64> {
-        let (from_key, to_key) = (mm.futex_key(from, shared)?, mm.futex_key(to, shared)?);
+        let (from_key, to_key) = (mm.futex_key(from, from_shared)?, mm.futex_key(to, to_shared)?);
         let (from_index, to_index) = (Self::index(&from_key), Self::index(&to_key));
         let (mut source, mut target) = self.lock_two(from_index, to_index);
         if let Some(expected) = expected
@@ -155,7 +154,7 @@ impl Futexes {
     }
 
     /// Takes a waiter out; true if it was woken before that.
-    fn give_up(&self, waiter: &Arc<Waiting>) -> bool {
+    pub(super) fn give_up(&self, waiter: &Arc<Waiting>) -> bool {
         loop {
             let index = waiter.bucket.load(Ordering::SeqCst);
             let mut bucket = self.buckets[index].lock();

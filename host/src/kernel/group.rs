@@ -6,9 +6,8 @@ use super::timers::ProcessTimers;
 use super::{OomScore, Task};
 use crate::mm::Mm;
 use crate::sync::{Lock, WaitQueue};
-use crate::vfs::Path;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// How a process ended or changed, in the encoding of wait(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +40,9 @@ impl WaitStatus {
         }
     }
 }
+
+/// Who outside waits for a process.
+pub type OnExit = Box<dyn Fn(WaitStatus) + Send + Sync>;
 
 /// Stopping by signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,29 +120,31 @@ pub struct ThreadGroup {
     pub(super) state: Lock<GroupState>,
     /// Resource limits.
     pub limits: Lock<Limits>,
-    /// The program's file, for `/proc/PID/exe`.
-    pub exe: Lock<Option<Path>>,
     /// Notified when a child changes, and (for the others) when a thread ends.
     pub(super) child_wait: WaitQueue,
     /// Notified when a signal arrives: signalfd.
     pub signal_wait: WaitQueue,
-    /// Notified when the process ends: pidfd.
+    /// Notified when one of its threads ends, when it ends, and when it has been waited for: pidfd.
     pub exit_wait: WaitQueue,
     pub(super) timers: Lock<ProcessTimers>,
     /// What its dead threads used.
     pub(super) dead_usage: Lock<Usage>,
     /// Ended, perhaps not waited for yet.
     dead: AtomicBool,
-    /// prctl(PR_SET_DUMPABLE).
-    pub dumpable: AtomicU64,
+    /// Waited for: its id is nobody's.
+    reaped: AtomicBool,
     /// personality(2).
     pub personality: AtomicU32,
     /// prctl(PR_SET_THP_DISABLE): kept for PR_GET_THP_DISABLE. No page is huge here, whoever asks.
     pub no_huge_pages: AtomicBool,
     /// What the process has registered for with membarrier(2), as MEMBARRIER_CMD_REGISTER_* bits.
     pub membarriers: AtomicU32,
+    /// Bytes by which the kernel's heap has grown while it ran: roughly what it has made the kernel keep.
+    pub(super) heap_grown: AtomicU64,
     /// `/proc/PID/oom_score_adj`.
     pub oom_score: Lock<OomScore>,
+    /// Set before it runs.
+    pub(super) on_exit: OnceLock<OnExit>,
 }
 
 impl ThreadGroup {
@@ -158,26 +162,25 @@ impl ThreadGroup {
                 stop_signal: 0,
             }),
             limits: Lock::new(limits),
-            exe: Lock::new(None),
             child_wait: WaitQueue::new(),
             signal_wait: WaitQueue::new(),
             exit_wait: WaitQueue::new(),
             timers: Lock::new(ProcessTimers::default()),
             dead_usage: Lock::new(Usage::default()),
             dead: AtomicBool::new(false),
-            dumpable: AtomicU64::new(1),
+            reaped: AtomicBool::new(false),
             personality: AtomicU32::new(0),
             no_huge_pages: AtomicBool::new(false),
             membarriers: AtomicU32::new(0),
+            heap_grown: AtomicU64::new(0),
             oom_score: Lock::default(),
+            on_exit: OnceLock::new(),
         })
     }
 
     /// Takes over what a child process has from its parent.
     pub(super) fn inherit(&self, parent: &ThreadGroup) {
-        *self.exe.lock() = parent.exe.lock().clone();
         *self.oom_score.lock() = *parent.oom_score.lock();
-        self.dumpable.store(parent.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
         self.no_huge_pages.store(parent.no_huge_pages.load(Ordering::Relaxed), Ordering::Relaxed);
         for (to, from) in [(&self.personality, &parent.personality), (&self.membarriers, &parent.membarriers)]
         {
@@ -195,9 +198,24 @@ impl ThreadGroup {
         self.state.lock().stop == Stop::Stopped
     }
 
+    /// Whether it is on its way to its end: it was killed, or exits.
+    pub fn is_ending(&self) -> bool {
+        self.state.lock().exit.is_some()
+    }
+
     /// Whether it has ended.
     pub fn is_dead(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
+    }
+
+    /// Whether it has ended and been waited for.
+    pub fn is_reaped(&self) -> bool {
+        self.reaped.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_reaped(&self) {
+        self.reaped.store(true, Ordering::SeqCst);
+        self.exit_wait.notify(!0);
     }
 
     pub(super) fn set_dead(&self) {

@@ -1,8 +1,9 @@
 //! Process groups, sessions, stop and continue reports, and who may signal whom.
 
 use super::group::{ThreadGroup, WaitStatus};
-use super::signal::{SIGCHLD, SIGCONT, SigInfo, code, sa};
-use super::{Current, Kernel, Task};
+use super::signal::{SIGCHLD, SIGCONT, SIGSTOP, SigInfo, code, sa};
+use super::tree::INIT;
+use super::{Current, Kernel, Task, Tree};
 use crate::abi::{Errno, Result};
 use crate::cred::{Caps, Cred};
 use core::sync::atomic::Ordering;
@@ -16,18 +17,26 @@ impl Kernel {
         (node.stop_report, node.continue_report) = (Some(WaitStatus::stopped(signo)), false);
         let parent = node.parent;
         self.tell_about_stop(&tree, parent, SigInfo::child(code::CLD_STOPPED, group.tgid, 0, signo));
+        // The shell that runs the sandbox is to see it stop. What stops for somebody in here to continue it does not.
+        let for_shell = signo != SIGSTOP || self.host_terminal().is_some();
+        if group.tgid == INIT && tree.controlled_from_outside && for_shell {
+            self.poller().suspend(signo);
+        }
     }
 
     /// Notes that a process goes on and tells its parent.
     pub(super) fn notify_continued(&self, group: &Arc<ThreadGroup>) {
-        let mut tree = self.tree.lock();
-        let Some(node) = tree.node_mut(group.tgid) else { return };
-        (node.stop_report, node.continue_report) = (None, true);
-        let parent = node.parent;
-        self.tell_about_stop(&tree, parent, SigInfo::child(code::CLD_CONTINUED, group.tgid, 0, SIGCONT));
+        self.note_continued(&mut self.tree.lock(), group.tgid);
     }
 
-    fn tell_about_stop(&self, tree: &super::Tree, parent: i32, info: SigInfo) {
+    pub(super) fn note_continued(&self, tree: &mut Tree, tgid: i32) {
+        let Some(node) = tree.node_mut(tgid) else { return };
+        (node.stop_report, node.continue_report) = (None, true);
+        let parent = node.parent;
+        self.tell_about_stop(tree, parent, SigInfo::child(code::CLD_CONTINUED, tgid, 0, SIGCONT));
+    }
+
+    fn tell_about_stop(&self, tree: &Tree, parent: i32, info: SigInfo) {
         let Some(parent) = tree.node(parent) else { return };
         let flags = parent.group.state.lock().actions.of(SIGCHLD).flags;
         if flags & sa::NOCLDSTOP == 0 {
@@ -58,17 +67,20 @@ impl Kernel {
     /// # Errors
     /// ESRCH if there is none.
     pub fn signal_process_group(&self, pgid: i32, info: SigInfo) -> Result<()> {
-        let members: Vec<Arc<ThreadGroup>> = self
-            .tree
-            .lock()
-            .process_group(pgid)
-            .filter(|n| n.zombie.is_none())
-            .map(|n| n.group.clone())
-            .collect();
+        let any = self.signal_process_group_locked(&mut self.tree.lock(), pgid, info);
+        if any { Ok(()) } else { Err(Errno::ESRCH) }
+    }
+
+    /// As [`signal_process_group`](Self::signal_process_group) for who holds the tree's lock; says whether there is one.
+    pub(super) fn signal_process_group_locked(&self, tree: &mut Tree, pgid: i32, info: SigInfo) -> bool {
+        let alive = tree.process_group(pgid).filter(|node| node.zombie.is_none());
+        let members: Vec<Arc<ThreadGroup>> = alive.map(|node| node.group.clone()).collect();
         for member in &members {
-            let _ = self.signal_group(member, info);
+            if self.signal_group_locked(member, info) == Ok(true) {
+                self.note_continued(tree, member.tgid);
+            }
         }
-        if members.is_empty() { Err(Errno::ESRCH) } else { Ok(()) }
+        !members.is_empty()
     }
 }
 
@@ -199,8 +211,7 @@ impl Current {
             return Err(Errno::EPERM);
         }
         let node = tree.node_mut(own).ok_or(Errno::ESRCH)?;
-        (node.pgid, node.sid) = (own, own);
-        tree.session_mut(own);
+        (node.pgid, node.sid, node.tty) = (own, own, None);
         Ok(own)
     }
 

@@ -5,6 +5,7 @@
 //! (top, a supervisor) sees what Linux would show of tasks that run; those that only wait for a CPU are not in it.
 
 use super::{Kernel, RunState};
+use crate::arena::ledger;
 use crate::hostsys::process::memory_bytes;
 use crate::mm::frames;
 use crate::sync::Lock;
@@ -54,11 +55,10 @@ impl Load {
     }
 }
 
-/// Memory of the sandbox as a whole, in bytes: what there is and what is free. How much of it the host could really give
-/// is the host's business.
+/// Memory of the sandbox as a whole, in bytes: what there may be and what of it is free.
 pub fn memory() -> (u64, u64) {
     let total = frames::limit_bytes().min(memory_bytes());
-    (total, total.saturating_sub(frames::used_bytes()))
+    (total, total.saturating_sub(ledger::used().saturating_sub(frames::spare_bytes())))
 }
 
 impl Kernel {

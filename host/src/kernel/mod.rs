@@ -11,10 +11,13 @@
 //! | `current`, `run` | the running task: waiting, and the loop trap -> handler -> signals -> user code |
 //! | [`signal`] | queues, actions, sending, delivery, frames |
 //! | [`futex`] | waiting on user words |
+//! | [`ipc`] | System V IPC |
 //! | [`seccomp`] | filters over programs' own calls |
 //! | `clone`, `exec`, `exit`, `wait`, `lost` | a process's life |
+//! | `jobs`, `terminal` | process groups, sessions, and the terminals that control them |
 //! | [`limits`], `timers` | resource limits; interval and POSIX timers |
-//! | `load`, `oom` | what all of it has used; who would go first |
+//! | [`peek`] | who may look into whom |
+//! | `load`, `oom`, `shortage` | what all of it has used; who goes first when memory is short |
 //! | [`poller`] | the one host thread that watches host descriptors and signals |
 //!
 //! # Lock order
@@ -32,22 +35,31 @@ mod current;
 mod exec;
 mod exit;
 pub mod futex;
+pub mod futexes;
 pub mod group;
+pub mod ipc;
 mod jobs;
 pub mod limits;
 mod load;
+pub mod log;
 mod lost;
+pub mod namespaces;
 mod oom;
 mod panic;
+pub mod peek;
 pub mod personality;
 mod pi;
 pub mod poller;
+pub mod rseq;
 mod run;
 #[expect(unsafe_code, reason = "switches stacks")]
 pub mod sched;
 pub mod seccomp;
+mod shortage;
+mod sigio;
 pub mod signal;
 pub mod task;
+mod terminal;
 pub mod timers;
 pub mod tree;
 mod wait;
@@ -56,23 +68,27 @@ pub use clone::{CloneArgs, NAMESPACES};
 pub use clone_flags::CloneFlags;
 pub use current::{Current, Restart};
 pub use exec::Program;
-pub use group::{ThreadGroup, Usage, WaitStatus};
+pub use group::{OnExit, ThreadGroup, Usage, WaitStatus};
 pub use load::memory;
 pub use oom::OomScore;
 pub use panic::install_hook as install_panic_hook;
 pub use task::{RunState, Task};
-pub use tree::Tree;
+pub use tree::{Tie, Tree};
 pub use wait::{WaitFor, WaitOptions, Waited};
 
-use crate::abi::Result;
+use crate::abi::{Errno, Result};
 use crate::cred::Cred;
+use crate::hostsys::file::{self, HostFd};
 use crate::loader::vdso::Vdso;
 use crate::metrics::Metrics;
 use crate::mm::Mm;
+use crate::net::interfaces::Interfaces;
+use crate::net::outer::Outer;
+use crate::net::outside::Way;
 use crate::platform::Platform;
 use crate::random::Random;
 use crate::sync::Lock;
-use crate::vfs::{FdTable, FsContext, Path};
+use crate::vfs::{FdTable, FileLocks, FileSystems, Flight, FsContext, Path};
 use core::sync::atomic::{AtomicU32, Ordering};
 use futex::Futexes;
 use limits::Limits;
@@ -103,13 +119,27 @@ pub struct Options {
     pub init_is_protected: bool,
     /// Host name seen inside.
     pub hostname: Vec<u8>,
+    /// The host's network, where sockets reach what it reaches.
+    pub outer: Option<Arc<Outer>>,
+    /// The most tasks there may be, those included that have ended and not been waited for. It does not count for process 1.
+    pub max_tasks: usize,
+    /// The host's /proc/cpuinfo, which cannot be opened once programs run.
+    pub cpuinfo: Option<Arc<HostFd>>,
     /// `prctl(kernel::PROVOKE_BUG)` panics with a lock held. For the self-test: what becomes of the others?
     pub provoke_bugs: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { workers: 1, init_is_protected: false, hostname: b"pillbox".to_vec(), provoke_bugs: false }
+        Options {
+            workers: 1,
+            outer: None,
+            init_is_protected: false,
+            hostname: b"pillbox".to_vec(),
+            max_tasks: tree::PID_MAX as usize,
+            cpuinfo: None,
+            provoke_bugs: false,
+        }
     }
 }
 
@@ -118,6 +148,9 @@ pub const PROVOKE_BUG: u32 = 0x5042_4247;
 
 /// The `prctl` operation that reads the host process's own memory in kernel code, under the same condition.
 pub const READ_HOST: u32 = 0x5042_4248;
+
+/// The `prctl` operation that makes a host call which no sandbox needs, under the same condition.
+pub const REFUSED_CALL: u32 = 0x5042_4249;
 
 /// The first program, loaded.
 pub struct Init {
@@ -139,6 +172,14 @@ pub struct Init {
     pub limits: Limits,
     /// Its file, for `/proc/PID/exe`.
     pub exe: Option<Path>,
+    /// It, and what it executes, gains no privileges (prctl(2), PR_SET_NO_NEW_PRIVS).
+    pub no_new_privs: bool,
+    /// The number of its controlling terminal. Of process 1: what the kernel was told ([`Kernel::set_host_terminal`]).
+    pub tty: Option<u64>,
+    /// Told its number, before it runs.
+    pub told: Option<Box<dyn FnOnce(i32) + Send>>,
+    /// Told how it ended.
+    pub on_exit: Option<OnExit>,
 }
 
 /// Root of all sandbox state.
@@ -153,16 +194,31 @@ pub struct Kernel {
     pub tree: Lock<Tree>,
     /// Who waits on user words.
     pub futexes: Futexes,
-    /// uname(2).
-    pub uts: Lock<Uts>,
+    /// The names of the host in the first namespace.
+    pub uts: Arc<Lock<Uts>>,
+    /// Who has locked which files.
+    pub file_locks: FileLocks,
+    /// Open files on their way between programs.
+    pub flight: Arc<Flight>,
+    /// What syslog(2) reads.
+    pub log: log::Log,
+    /// Held while an epoll starts to watch another.
+    pub epolls: Arc<Lock<()>>,
+    undo_lists: ipc::undo::UndoLists,
     /// Mapped into every program.
     pub vdso: Vdso,
     random: Random,
+    /// See [`veil`](Self::veil).
+    veil: [u64; 2],
     /// CLOCK_MONOTONIC at boot: CLOCK_BOOTTIME and `/proc/uptime` count from here.
     pub boot_ns: u64,
     totals: load::Totals,
+    shortage: shortage::Shortage,
     options: Options,
     poller: OnceLock<Arc<Poller>>,
+    filesystems: OnceLock<Arc<dyn FileSystems>>,
+    /// The number of the terminal that the sandbox was started on.
+    host_terminal: OnceLock<u64>,
     /// How init ended. 0 = running; set once.
     ended: Lock<Option<WaitStatus>>,
     ended_word: AtomicU32,
@@ -173,50 +229,76 @@ impl Kernel {
     /// A kernel without tasks.
     pub fn new(platform: Arc<dyn Platform>, metrics: Metrics, options: Options) -> Arc<Kernel> {
         crate::time::calibrate();
+        let random = Random::from_host();
         let sched = Scheduler::new(platform.clone(), options.workers);
         let uts = Uts { hostname: options.hostname.clone(), domainname: b"(none)".to_vec() };
         Arc::new_cyclic(|me| Kernel {
+            uts: Arc::new(Lock::new(uts)),
             platform,
             metrics,
             sched,
             tree: Lock::default(),
             futexes: Futexes::new(),
-            uts: Lock::new(uts),
+            file_locks: FileLocks::default(),
+            flight: Arc::default(),
+            log: log::Log::new(),
+            epolls: Arc::default(),
+            undo_lists: ipc::undo::UndoLists::default(),
             vdso: Vdso::new(),
-            random: Random::from_host(),
+            veil: [random.word(), random.word() | 1],
+            random,
             boot_ns: crate::time::monotonic_ns(),
             totals: load::Totals::default(),
+            shortage: shortage::Shortage::default(),
             options,
             poller: OnceLock::new(),
+            filesystems: OnceLock::new(),
+            host_terminal: OnceLock::new(),
             ended: Lock::new(None),
             ended_word: AtomicU32::new(0),
             me: me.clone(),
         })
     }
 
-    /// Panics with the lock held that ending a task needs, if [`Options::provoke_bugs`] says so.
-    pub fn provoke_bug(&self, task: &Task) {
+    /// Panics with the lock held that ending a task needs, if [`Options::provoke_bugs`] says so. Else there is no such operation.
+    pub fn provoke_bug(&self, task: &Task) -> Errno {
         if self.options.provoke_bugs {
             let _held = task.group.state.lock();
             panic!("a bug was asked for");
         }
+        Errno::EINVAL
     }
 
-    /// A number made from the host process's environment, which lies on its first thread's stack: no window of ours. None
-    /// unless [`Options::provoke_bugs`] says so.
+    /// A number made from what lies on the first thread's stack of the host process: no window of ours. None unless
+    /// [`Options::provoke_bugs`] says so.
     pub fn read_host(&self) -> Option<u32> {
-        let hash = |sum: u32, byte: &u8| (sum ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        let read = || {
-            std::env::vars_os().fold(7, |sum, (name, value)| {
-                name.as_encoded_bytes().iter().chain(value.as_encoded_bytes()).fold(sum, hash)
-            })
-        };
-        self.options.provoke_bugs.then(read)
+        let hash = |sum: u32, byte: u8| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+        self.options.provoke_bugs.then(|| crate::hostsys::auxv_random().into_iter().fold(7, hash))
+    }
+
+    /// What the host says of its CPUs (`/proc/cpuinfo`); empty where it says nothing.
+    pub fn host_cpuinfo(&self) -> String {
+        let text = self.options.cpuinfo.as_ref().and_then(|file| file::read_all(file.raw()).ok());
+        String::from_utf8_lossy(&text.unwrap_or_default()).into_owned()
+    }
+
+    /// Makes a host call that no sandbox needs, if [`Options::provoke_bugs`] says so.
+    ///
+    /// # Errors
+    /// What the host says, where it is not refused.
+    pub fn make_refused_call(&self) -> Result<u64> {
+        if self.options.provoke_bugs { crate::hostsys::process::parent() } else { Err(Errno::EINVAL) }
     }
 
     /// Fills `out` with random bytes.
     pub fn random(&self, out: &mut [u8]) {
         self.random.fill(out);
+    }
+
+    /// An address as programs may learn of it: they can tell whether two are the same and put them in an order, and no more
+    /// (kcmp(2)).
+    pub fn veil(&self, address: u64) -> u64 {
+        (address ^ self.veil[0]).wrapping_mul(self.veil[1])
     }
 
     /// Arms a timer; see [`Scheduler::add_timer`].
@@ -229,31 +311,59 @@ impl Kernel {
         self.sched.cancel_timer(id)
     }
 
+    /// What can be mounted.
+    ///
+    /// # Errors
+    /// ENODEV before there is anything.
+    pub fn filesystems(&self) -> Result<&Arc<dyn FileSystems>> {
+        self.filesystems.get().ok_or(Errno::ENODEV)
+    }
+
+    /// Says what can be mounted. Called once.
+    pub fn set_filesystems(&self, all: Arc<dyn FileSystems>) {
+        let _ = self.filesystems.set(all);
+    }
+
     /// What watches host descriptors.
     pub fn poller(&self) -> &Arc<Poller> {
         self.poller.get_or_init(|| Poller::new(self.me.clone()))
     }
 
-    /// Creates process 1, ready to run.
+    /// The interfaces of the network that the first program is in.
+    pub fn interfaces(&self) -> Interfaces {
+        self.options.outer.as_ref().map_or_else(Interfaces::loopback, |outer| outer.interfaces.clone())
+    }
+
+    /// What networks reach the outside by.
+    fn way_out(&self) -> Option<Way> {
+        let outer = self.options.outer.clone()?;
+        Some(Way { watch: self.poller().clone(), outer })
+    }
+
+    /// Creates process 1, ready to run; once there is one, a process without a parent that leads a session of its own, in
+    /// process 1's namespaces: who asks for it waits for it outside.
     ///
     /// # Errors
-    /// ENOMEM.
+    /// ENOMEM; EAGAIN where there are as many tasks as there may be; ESRCH when process 1 has ended.
     pub fn spawn_init(self: &Arc<Self>, init: Init) -> Result<Arc<Task>> {
         clone::spawn_init(self, init)
     }
 
-    /// Runs workers until init has ended, and returns how. Called once, on a host thread of its own.
+    /// Runs workers until init has ended, and returns how. Called once, on a host thread of its own; the other threads go on
+    /// until the process ends.
     ///
     /// # Errors
     /// A worker could not be set up.
     pub fn run(self: &Arc<Self>) -> Result<WaitStatus> {
         let poller = self.poller().clone();
+        self.watch_memory();
         let kernel = Arc::downgrade(self);
         self.platform.when_a_space_is_lost(Box::new(move || {
             if let Some(kernel) = kernel.upgrade() {
                 kernel.end_lost_processes();
             }
         }));
+        self.begin_spares();
         let mut threads = Vec::new();
         let failure = Arc::new(Lock::new(None));
         for id in 0..self.sched.worker_count() {
@@ -269,9 +379,21 @@ impl Kernel {
         }
         poller.run();
         let status = self.wait_for_end();
-        self.sched.stop();
         let failed = *failure.lock();
         failed.map_or(Ok(status), Err)
+    }
+
+    /// Says how the scheduler gets threads for its spare workers.
+    fn begin_spares(self: &Arc<Self>) {
+        let kernel = Arc::downgrade(self);
+        self.sched.begin_spares_by(Box::new(move |id| {
+            let Some(kernel) = kernel.upgrade() else { return false };
+            // A worker that the platform refuses never rests, and gets nothing to do.
+            let body = move || {
+                let _refused = kernel.platform.run_worker(id, &mut || kernel.sched.work(id));
+            };
+            crate::arena::thread::spawn(&format!("pillbox-{id}"), body).is_ok()
+        }));
     }
 
     /// Marks the sandbox as ended and wakes [`run`](Self::run). The first status counts.

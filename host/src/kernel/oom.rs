@@ -1,7 +1,6 @@
 //! How readily a process would be killed for want of memory: `/proc/PID/oom_score_adj` and its older forms.
 //!
-//! Here a program that cannot have a page is killed itself, and nobody chooses another. The values are kept, inherited and
-//! guarded all the same, as proc(5) says: supervisors set them and read them back.
+//! The values are kept, inherited and guarded as proc(5) says; `shortage` goes by them.
 
 use crate::abi::{Errno, Result};
 
@@ -70,14 +69,19 @@ impl OomScore {
         Ok(())
     }
 
+    /// What decides who goes first (oom_badness): the pages that a process holds, and its adjustment in thousandths of the
+    /// `total`. None: it is not to be chosen.
+    pub fn points(self, used: u64, total: u64) -> Option<i64> {
+        let adjustment = i64::from(self.adjustment) * (total as i64 / 1000);
+        (self.adjustment() != ADJ_MIN).then_some(used as i64 + adjustment)
+    }
+
     /// What `oom_score` says of a process that holds `used` of `total` pages: 0 to 2000.
     pub fn score(self, used: u64, total: u64) -> u64 {
-        if self.adjustment() == ADJ_MIN || total == 0 {
-            return 0;
+        match self.points(used, total) {
+            Some(points) if total != 0 => ((1000 + points * 1000 / total as i64) * 2 / 3).max(0) as u64,
+            _ => 0,
         }
-        let total = total as i64;
-        let points = used as i64 + i64::from(self.adjustment) * (total / 1000);
-        ((1000 + points * 1000 / total) * 2 / 3).max(0) as u64
     }
 }
 

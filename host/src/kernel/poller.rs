@@ -4,26 +4,35 @@
 
 use super::Kernel;
 use super::signal::{
-    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SigInfo, SigSet,
+    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGPWR, SIGQUIT, SIGSTKFLT, SIGTERM, SIGTSTP, SIGUSR1,
+    SIGUSR2, SIGVTALRM, SIGWINCH, SigInfo, SigSet,
 };
 use super::tree::INIT;
 use crate::abi::{Errno, Result};
-use crate::hostsys::poll::{Epoll, Event, block_signals, event_fd, next_signal, raise, signal_fd};
-use crate::sync::{Lock, WaitQueue};
+use crate::hostsys::poll::{Epoll, Event, block_signals, event_fd, lower, next_signal, raise, signal_fd};
+use crate::net::outside::Watch;
+use crate::sync::{Lock, WaitQueue, Wake};
+use core::sync::atomic::{AtomicI32, Ordering};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
-/// The tokens of the signal descriptor and of the one that ends the loop; others are descriptor numbers.
+/// The tokens of the signal descriptor, of the one that ends the loop and of the one that stops us; others are descriptor
+/// numbers.
 const SIGNALS: u64 = u64::MAX;
 const END: u64 = u64::MAX - 1;
+const STOP: u64 = u64::MAX - 2;
 const EPOLLIN: u32 = 1;
 const EPOLLONESHOT: u32 = 1 << 30;
-/// What is passed on to the sandbox. SIGCHLD and terminal stops are our own business.
-const FORWARDED: SigSet =
-    SigSet::of(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGALRM, SIGCONT]);
+/// Every change of what a socket can be ready for.
+const EDGES: u32 = 1 << 31 | 0x2000 | 4 | 2 | EPOLLIN;
+/// What is passed on to the sandbox: all that would end or stop us otherwise. SIGCHLD is our own business.
+const FORWARDED: SigSet = SigSet::of(&[
+    SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH, SIGALRM, SIGCONT, SIGTSTP, SIGIO, SIGPROF,
+    SIGVTALRM, SIGPWR, SIGSTKFLT,
+]);
 /// What a terminal sends to the whole foreground group.
-const FROM_TERMINAL: SigSet = SigSet::of(&[SIGHUP, SIGINT, SIGQUIT, SIGWINCH]);
+const FROM_TERMINAL: SigSet = SigSet::of(&[SIGHUP, SIGINT, SIGQUIT, SIGWINCH, SIGTSTP]);
 
 /// Blocks the signals that the poller reads, in this thread and its future children. Call it before the first
 /// thread is made.
@@ -37,7 +46,12 @@ pub struct Poller {
     epoll: Option<Epoll>,
     signals: Option<OwnedFd>,
     end: Option<OwnedFd>,
+    stop: Option<OwnedFd>,
+    /// The signal to stop by; 0 for none.
+    stop_signal: AtomicI32,
     queues: Lock<BTreeMap<i32, Arc<WaitQueue>>>,
+    /// Who is told of every change, by descriptor.
+    edges: Lock<BTreeMap<i32, Arc<dyn Wake>>>,
 }
 
 impl Poller {
@@ -53,13 +67,46 @@ impl Poller {
         if let (Some(epoll), Some(end)) = (&epoll, &end) {
             let _ = epoll.watch(end.as_raw_fd(), EPOLLIN, END);
         }
-        Arc::new(Poller { kernel, epoll, signals, end, queues: Lock::default() })
+        let stop = event_fd().ok();
+        if let (Some(epoll), Some(stop)) = (&epoll, &stop) {
+            let _ = epoll.watch(stop.as_raw_fd(), EPOLLIN, STOP);
+        }
+        let stop_signal = AtomicI32::new(0);
+        Arc::new(Poller {
+            kernel,
+            epoll,
+            signals,
+            end,
+            stop,
+            stop_signal,
+            queues: Lock::default(),
+            edges: Lock::default(),
+        })
     }
 
     /// Makes [`run`](Self::run) return.
     pub(super) fn stop(&self) {
         if let Some(end) = &self.end {
             raise(end.as_fd());
+        }
+    }
+
+    /// Has the whole sandbox stop by `signo`, until whoever runs it continues it.
+    pub(super) fn suspend(&self, signo: i32) {
+        if let Some(stop) = &self.stop {
+            self.stop_signal.store(signo, Ordering::SeqCst);
+            raise(stop.as_fd());
+        }
+    }
+
+    fn stop_now(&self) {
+        let (Some(stop), Some(kernel)) = (&self.stop, self.kernel.upgrade()) else { return };
+        lower(stop.as_fd());
+        let signo = self.stop_signal.swap(0, Ordering::SeqCst);
+        if signo != 0 {
+            kernel.platform.pause(true);
+            crate::hostsys::process::stop(signo);
+            kernel.platform.pause(false);
         }
     }
 
@@ -98,6 +145,10 @@ impl Poller {
                 return;
             }
             for event in &events {
+                if event.token == STOP {
+                    self.stop_now();
+                    continue;
+                }
                 if event.token == SIGNALS {
                     self.forward_signals();
                     continue;
@@ -105,6 +156,10 @@ impl Poller {
                 let queue = self.queues.lock().get(&(event.token as i32)).cloned();
                 if let Some(queue) = queue {
                     queue.notify(event.events & 0xffff);
+                }
+                let wake = self.edges.lock().get(&(event.token as i32)).cloned();
+                if let Some(wake) = wake {
+                    wake.wake_for(event.events & 0xffff);
                 }
             }
         }
@@ -115,17 +170,39 @@ impl Poller {
         while let Some(signo) = next_signal(fd.as_fd()) {
             let info = SigInfo::kernel(signo);
             let group = {
-                let mut tree = kernel.tree.lock();
-                let sid = tree.node(INIT).map_or(INIT, |node| node.sid);
-                let foreground = tree.session_mut(sid).foreground;
-                if foreground == 0 { INIT } else { foreground }
+                let tree = kernel.tree.lock();
+                let own = tree.node(INIT).map_or(INIT, |node| node.pgid);
+                // Who continues us continues those that stopped with us.
+                let tie = kernel.host_terminal().filter(|_| signo != SIGCONT).and_then(|tty| tree.tie(tty));
+                tie.map_or(own, |tie| tie.foreground)
             };
-            if FROM_TERMINAL.has(signo) && kernel.signal_process_group(group, info).is_ok() {
+            if (FROM_TERMINAL.has(signo) || signo == SIGCONT)
+                && kernel.signal_process_group(group, info).is_ok()
+            {
                 continue;
             }
             if let Some(init) = kernel.process(INIT) {
                 let _ = kernel.signal_group(&init, info);
             }
+        }
+    }
+}
+
+impl Watch for Poller {
+    fn watch_edges(&self, fd: i32, wake: Arc<dyn Wake>) -> Result<()> {
+        let epoll = self.epoll.as_ref().ok_or(Errno::ENOMEM)?;
+        self.edges.lock().insert(fd, wake);
+        let result = epoll.watch(fd, EDGES, fd as u64);
+        if result.is_err() {
+            self.unwatch_edges(fd);
+        }
+        result
+    }
+
+    fn unwatch_edges(&self, fd: i32) {
+        let known = self.edges.lock().remove(&fd);
+        if let (Some(_), Some(epoll)) = (known, &self.epoll) {
+            epoll.unwatch(fd);
         }
     }
 }

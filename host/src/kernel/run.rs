@@ -5,6 +5,7 @@ use super::task::work;
 use super::{Current, WaitStatus};
 use crate::abi::Errno;
 use crate::arch::{Registers, sigframe};
+use crate::mm::FaultSignal;
 use crate::platform::{Access, FaultInfo, Trap, local};
 use core::sync::atomic::Ordering;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -59,9 +60,24 @@ impl Current {
             self.worker = word;
             self.task.worker.store(word, Ordering::SeqCst);
             self.attention = self.kernel.sched.attention();
+            self.note_rseq();
         }
         if self.attention.load(Ordering::Relaxed) != 0 {
-            self.kernel.sched.before_user();
+            self.attend();
+        }
+    }
+
+    /// The rest of [`before_user`](Self::before_user) where there is something.
+    #[cold]
+    fn attend(&mut self) {
+        if self.kernel.sched.move_to_cpu(&self.task) {
+            self.note_rseq();
+            return self.before_user();
+        }
+        if self.kernel.sched.before_user() {
+            self.kernel.relieve(&self.task);
+            // Perhaps on another worker.
+            self.before_user();
         }
     }
 
@@ -78,7 +94,16 @@ impl Current {
             Trap::PageFault { addr, access, info } => {
                 self.kernel.metrics.page_faults.add();
                 self.task.faults[0].fetch_add(1, Ordering::Relaxed);
-                if let Err(fault) = self.mm().handle_fault(addr, access) {
+                let switches = self.task.entity.switches();
+                let handled = self.mm().handle_fault(addr, access);
+                if self.task.entity.switches() != switches {
+                    self.note_rseq();
+                }
+                if let Err(fault) = handled {
+                    if fault == FaultSignal::OUT_OF_MEMORY && self.kernel.relieve(&self.task) {
+                        // There is room now, or this process is to go.
+                        return;
+                    }
                     self.note_fault(fault.signo, info, addr);
                     self.force_signal(SigInfo::fault(fault.signo, fault.code, addr));
                 }
@@ -137,6 +162,8 @@ impl Current {
                 self.stop_here();
             } else if work & (work::SIGNAL | work::RESTORE_MASK) != 0 {
                 self.deliver_signals();
+            } else if work & work::RSEQ != 0 {
+                self.refresh_rseq();
             } else {
                 return None;
             }

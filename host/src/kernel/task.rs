@@ -1,13 +1,17 @@
 //! A task: one thread of a program, as others see it.
 
+use super::Uts;
 use super::group::ThreadGroup;
+use super::ipc::{IpcNamespace, undo::UndoList};
+use super::namespaces::Namespaces;
 use super::sched::{Entity, Scheduler};
 use super::seccomp::{Confinement, Mode};
 use super::signal::{Pending, SigSet};
-use crate::cred::{Caps, Cred, Ids};
+use crate::cred::Cred;
 use crate::mm::Mm;
+use crate::net::Namespace as Network;
 use crate::sync::{Lock, Wake};
-use crate::vfs::{FdTable, FsContext};
+use crate::vfs::{FdTable, FsContext, Path};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -21,6 +25,8 @@ pub(super) mod work {
     pub(crate) const STOP: u32 = 4;
     /// A blocked-signal set was replaced for one call and is to be put back.
     pub(crate) const RESTORE_MASK: u32 = 8;
+    /// The thread was preempted, moved or sent to a handler, and has registered with rseq(2).
+    pub(crate) const RSEQ: u32 = 16;
     /// What ends an interruptible wait.
     pub(crate) const INTERRUPT: u32 = SIGNAL | KILL | STOP;
 }
@@ -53,7 +59,7 @@ impl RunState {
     }
 }
 
-/// What the task uses that others may look at.
+/// What the task uses that others may look at, and who it is: execve(2) changes all of it at once.
 #[derive(Clone)]
 pub(super) struct Resources {
     pub(super) mm: Option<Arc<Mm>>,
@@ -61,6 +67,9 @@ pub(super) struct Resources {
     pub(super) fs: Option<Arc<FsContext>>,
     pub(super) cred: Arc<Cred>,
     pub(super) comm: [u8; COMM_LEN],
+    /// The program's file, for `/proc/PID/exe`.
+    pub(super) exe: Option<Path>,
+    pub(super) namespaces: Namespaces,
 }
 
 /// What sched_setscheduler(2) and friends keep; the scheduler itself is fair and ignores it.
@@ -115,6 +124,8 @@ pub struct Task {
     pub(super) pi_dead: AtomicBool,
     /// Its calls take the longer path: they are screened, counted or printed. Set once and for all.
     pub(crate) watched: AtomicBool,
+    /// Semaphores that its end adjusts. Order: after `group.state`.
+    pub(super) undo: Lock<Option<Arc<UndoList>>>,
     /// Order: after `group.state`.
     pub(super) confinement: Lock<Confinement>,
 }
@@ -150,6 +161,7 @@ impl Task {
             robust_list: AtomicU64::new(0),
             pi_dead: AtomicBool::new(false),
             watched: AtomicBool::new(confinement.mode != Mode::Off),
+            undo: Lock::default(),
             confinement: Lock::new(confinement),
         })
     }
@@ -233,17 +245,29 @@ impl Task {
         self.resources.lock().fs.clone()
     }
 
+    /// Its namespaces.
+    pub fn namespaces(&self) -> Namespaces {
+        self.resources.lock().namespaces.clone()
+    }
+
+    /// The names of the host that it sees.
+    pub fn uts(&self) -> Arc<Lock<Uts>> {
+        self.resources.lock().namespaces.uts.of.clone()
+    }
+
+    /// The System V objects that it sees.
+    pub fn ipc(&self) -> Arc<IpcNamespace> {
+        self.resources.lock().namespaces.ipc.of.clone()
+    }
+
+    /// The network that its new sockets are in.
+    pub fn network(&self) -> Arc<Network> {
+        self.resources.lock().namespaces.network.of.clone()
+    }
+
     /// Its credentials.
     pub fn cred(&self) -> Arc<Cred> {
         self.resources.lock().cred.clone()
-    }
-
-    /// Whether `cred` may look into it: ptrace_may_access, PTRACE_MODE_READ_REALCREDS.
-    pub fn may_be_read_by(&self, cred: &Cred) -> bool {
-        let own = self.cred();
-        let same = |ids: &Ids, id: u32| ids.real == id && ids.effective == id && ids.saved == id;
-        let open = self.group.dumpable.load(Ordering::Relaxed) == 1;
-        open && same(&own.uid, cred.uid.real) && same(&own.gid, cred.gid.real) || cred.has(Caps::SYS_PTRACE)
     }
 
     /// Its name, up to the zero byte.
@@ -268,9 +292,9 @@ impl Task {
         }
     }
 
-    /// The worker that ran its user code last.
-    pub fn last_worker(&self) -> usize {
-        self.worker.load(Ordering::Relaxed).saturating_sub(1)
+    /// The CPU that programs see its user code run on last.
+    pub fn last_cpu(&self) -> usize {
+        self.sched.cpu_of(self.worker.load(Ordering::Relaxed).wrapping_sub(1))
     }
 
     /// CPU time used, ns.

@@ -13,7 +13,7 @@ use super::signal::{Fields, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU, SigIn
 use super::{Current, Kernel, Task, ThreadGroup};
 use crate::abi::{Errno, Result};
 use crate::sync::Lock;
-use crate::time::{NSEC_PER_SEC, monotonic_ns, realtime_offset_ns};
+use crate::time::{Given, NSEC_PER_SEC, monotonic_ns, realtime_offset_ns};
 use core::sync::atomic::{AtomicI32, Ordering};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -95,7 +95,10 @@ struct Timer {
     target: Target,
     clock: TimerClock,
     state: Lock<Armed>,
+    /// Expiries beyond the one that the signal that was delivered last stood for.
     overrun: AtomicI32,
+    /// Those of the signal that is about to be sent.
+    missed: AtomicI32,
     me: Weak<Timer>,
 }
 
@@ -140,6 +143,7 @@ impl Timer {
             clock,
             state: Lock::default(),
             overrun: AtomicI32::new(0),
+            missed: AtomicI32::new(0),
             me: me.clone(),
         })
     }
@@ -156,25 +160,29 @@ impl Timer {
         self.overrun.store(0, Ordering::Relaxed);
         let deadline = match when {
             When::Never => return old,
-            When::After(ns) => now.saturating_add(ns),
+            When::After(ns) => Given::from_ns(ns).after(now),
             When::At(at) if matches!(self.clock, TimerClock::Realtime) => {
                 at.saturating_sub(realtime_offset_ns())
             }
             When::At(at) => at,
         };
         (state.deadline, state.interval, state.seen, state.still) = (deadline, interval, now, 0);
-        self.arm(&kernel, &mut state, now);
+        self.arm(&kernel, &mut state, now, 0);
         old
     }
 
-    /// Enters it in the scheduler's queue; its clock shows `now`.
-    fn arm(&self, kernel: &Kernel, state: &mut Armed, now: u64) {
+    /// Enters it in the scheduler's queue; its clock shows `now`, and it is not looked at before `earliest`.
+    fn arm(&self, kernel: &Kernel, state: &mut Armed, now: u64, earliest: u64) {
         let Some(me) = self.me.upgrade() else { return };
         state.check = match self.clock {
-            TimerClock::Wall | TimerClock::Realtime => state.deadline,
+            TimerClock::Wall | TimerClock::Realtime => state.deadline.max(earliest),
             _ => {
                 let left = state.deadline.saturating_sub(now);
-                let delay = self.clock.soonest(left, kernel.sched.worker_count()).max(state.still);
+                let delay = if left == 0 {
+                    0
+                } else {
+                    self.clock.soonest(left, kernel.sched.worker_count()).max(state.still)
+                };
                 monotonic_ns().saturating_add(delay)
             }
         };
@@ -211,17 +219,19 @@ impl Expire for Timer {
             if state.id.is_none() || state.check > wall {
                 return;
             }
-            state.id = None;
+            if let Some(id) = state.id.take() {
+                kernel.sched.cancel_timer(id);
+            }
             if state.deadline > now {
                 // The longer a clock stands still, the longer it is left alone.
                 let still = if state.seen == now { (state.still * 2).clamp(SOONEST, LATEST) } else { 0 };
                 (state.seen, state.still) = (now, still);
-                return self.arm(&kernel, &mut state, now);
+                return self.arm(&kernel, &mut state, now, 0);
             }
-            if let Some(missed) = (now - state.deadline).checked_div(state.interval) {
-                self.overrun.store(i32::try_from(missed).unwrap_or(i32::MAX), Ordering::Relaxed);
-                state.deadline += (missed + 1) * state.interval;
-                self.arm(&kernel, &mut state, now);
+            if let Some((missed, next)) = Given::from_ns(state.interval).periods(state.deadline, now) {
+                self.missed.store(i32::try_from(missed).unwrap_or(i32::MAX), Ordering::Relaxed);
+                state.deadline = next;
+                self.arm(&kernel, &mut state, now, kernel.sched.again(0, wall));
             }
         }
         match &self.target {
@@ -244,7 +254,7 @@ impl Expire for Timer {
 impl Timer {
     fn with_overrun(&self, mut info: SigInfo) -> SigInfo {
         if let Fields::Timer { overrun, .. } = &mut info.fields {
-            *overrun = self.overrun.load(Ordering::Relaxed);
+            *overrun = self.missed.swap(0, Ordering::Relaxed);
         }
         info
     }
@@ -366,7 +376,11 @@ impl Current {
     /// # Errors
     /// EINVAL.
     pub fn set_timer(&mut self, id: i32, when: When, interval: u64) -> Result<TimerValue> {
-        Ok(self.posix_timer(id)?.set(when, interval))
+        let timer = self.posix_timer(id)?;
+        let old = timer.set(when, interval);
+        // A moment that has passed is now, not when a worker next looks.
+        timer.expire(monotonic_ns());
+        Ok(old)
     }
 
     /// timer_gettime(2).
@@ -383,6 +397,15 @@ impl Current {
     /// EINVAL.
     pub fn timer_overrun(&self, id: i32) -> Result<i32> {
         Ok(self.posix_timer(id)?.overrun.load(Ordering::Relaxed))
+    }
+
+    /// Notes what a signal that is being delivered says of its timer, if one of the process's timers sent it.
+    pub(super) fn note_overrun(&self, info: &SigInfo) {
+        if let Fields::Timer { id, overrun, .. } = info.fields
+            && let Some(timer) = self.task.group.timers.lock().posix.get(&id)
+        {
+            timer.overrun.store(overrun, Ordering::Relaxed);
+        }
     }
 
     /// timer_delete(2).

@@ -5,6 +5,7 @@
 
 use super::Task;
 use super::group::{ThreadGroup, Usage, WaitStatus};
+use super::signal::SIGCHLD;
 use crate::abi::{Errno, Result};
 use crate::cred::Ids;
 use core::sync::atomic::Ordering;
@@ -42,6 +43,18 @@ pub struct Node {
     pub subreaper: bool,
     /// It has called execve: its parent may not move it to another group any more.
     pub execed: bool,
+    /// Init has it because its own parent ended.
+    pub adopted: bool,
+    /// How often it has called execve, and how often its parent had when it made this process.
+    pub execs: u32,
+    /// See [`execs`](Self::execs): a parent that has become another program is told of the end by SIGCHLD only.
+    pub parent_execs: u32,
+    /// The number of its controlling terminal.
+    pub tty: Option<u64>,
+    /// The foreground group of the terminal that its session had when that was hung up, if it leads the session.
+    pub(super) hung_up_foreground: Option<i32>,
+    /// The parent's thread that made it, or took it over from one that ended.
+    pub creator: i32,
     /// Used by children that were waited for.
     pub children_usage: Usage,
 }
@@ -61,13 +74,13 @@ pub struct Zombie {
     pub comm: [u8; super::task::COMM_LEN],
 }
 
-/// A session's terminal. Which terminal, `fs` knows.
-#[derive(Clone, Debug, Default)]
-pub struct Session {
-    /// Foreground process group; 0 for none.
+/// What a terminal controls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tie {
+    /// The session.
+    pub sid: i32,
+    /// Its foreground process group.
     pub foreground: i32,
-    /// The controlling terminal's number, if any.
-    pub tty: Option<u64>,
 }
 
 /// All tasks and processes.
@@ -76,11 +89,41 @@ pub struct Tree {
     /// Live threads by id.
     tasks: BTreeMap<i32, Arc<Task>>,
     nodes: BTreeMap<i32, Node>,
-    sessions: BTreeMap<i32, Session>,
+    /// By the number of the terminal.
+    ties: BTreeMap<u64, Tie>,
     last_id: i32,
+    /// Init's parent outside is a shell with job control: its process group is not orphaned.
+    pub(super) controlled_from_outside: bool,
     /// Ids given out so far.
     allocated: u64,
     wrapped: bool,
+}
+
+impl Node {
+    /// A process that `parent` makes, in its process group and session; without one, a first process, which leads both.
+    pub(super) fn new(group: Arc<ThreadGroup>, parent: Option<&Node>, creator: i32) -> Node {
+        let tgid = group.tgid;
+        Node {
+            group,
+            parent: parent.map_or(0, |parent| parent.group.tgid),
+            children: Vec::new(),
+            pgid: parent.map_or(tgid, |parent| parent.pgid),
+            sid: parent.map_or(tgid, |parent| parent.sid),
+            exit_signal: SIGCHLD,
+            zombie: None,
+            stop_report: None,
+            continue_report: false,
+            subreaper: false,
+            execed: parent.is_none(),
+            adopted: false,
+            execs: 0,
+            parent_execs: parent.map_or(0, |parent| parent.execs),
+            tty: parent.and_then(|parent| parent.tty),
+            hung_up_foreground: None,
+            creator,
+            children_usage: Usage::default(),
+        }
+    }
 }
 
 impl Tree {
@@ -104,7 +147,7 @@ impl Tree {
         Err(Errno::EAGAIN)
     }
 
-    fn is_used(&self, id: i32) -> bool {
+    pub(super) fn is_used(&self, id: i32) -> bool {
         self.tasks.contains_key(&id)
             || self.nodes.contains_key(&id)
             || self.nodes.values().any(|node| node.pgid == id || node.sid == id)
@@ -131,18 +174,13 @@ impl Tree {
     pub(super) fn remove_node(&mut self, id: i32) -> Option<Node> {
         let node = self.nodes.remove(&id)?;
         if let Some(parent) = self.nodes.get_mut(&node.parent) {
-            parent.children.retain(|child| *child != id);
+            // The oldest is usually the first to go.
+            if let Some(at) = parent.children.iter().position(|child| *child == id) {
+                parent.children.remove(at);
+            }
         }
-        if node.sid == id || !self.nodes.values().any(|other| other.sid == node.sid) {
-            self.drop_empty_session(node.sid);
-        }
+        node.group.set_reaped();
         Some(node)
-    }
-
-    fn drop_empty_session(&mut self, sid: i32) {
-        if !self.nodes.values().any(|node| node.sid == sid) {
-            self.sessions.remove(&sid);
-        }
     }
 
     /// The live thread with this id.
@@ -170,14 +208,24 @@ impl Tree {
         self.nodes.values().filter(move |node| node.pgid == pgid)
     }
 
-    /// A session's terminal state, made on demand.
-    pub fn session_mut(&mut self, sid: i32) -> &mut Session {
-        self.sessions.entry(sid).or_default()
+    /// What the terminal with this number controls.
+    pub fn tie(&self, tty: u64) -> Option<Tie> {
+        self.ties.get(&tty).copied()
     }
 
-    /// A session's terminal state, if it was ever set.
-    pub fn session(&self, sid: i32) -> Option<&Session> {
-        self.sessions.get(&sid)
+    /// Ties a terminal to a session, or to none.
+    pub(super) fn set_tie(&mut self, tty: u64, tie: Option<Tie>) {
+        match tie {
+            Some(tie) => self.ties.insert(tty, tie),
+            None => self.ties.remove(&tty),
+        };
+    }
+
+    /// No process of a session has a controlling terminal any more.
+    pub(super) fn leave_terminal(&mut self, sid: i32) {
+        for node in self.nodes.values_mut().filter(|node| node.sid == sid) {
+            node.tty = None;
+        }
     }
 
     /// How many tasks there have been (`processes` in `/proc/stat`).
@@ -188,6 +236,15 @@ impl Tree {
     /// Live threads.
     pub fn task_count(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// Whether there are `most` tasks, zombies included.
+    pub(super) fn is_full(&self, most: usize) -> bool {
+        // Each zombie is a node: counted only where there could be so many.
+        self.tasks.len() + self.nodes.len() >= most && {
+            let zombies = self.nodes.values().filter(|node| node.zombie.is_some()).count();
+            self.tasks.len() + zombies >= most
+        }
     }
 
     /// The live threads themselves.
@@ -204,12 +261,20 @@ impl Tree {
     /// has a parent in another group of the same session. `except` is counted as gone.
     pub(super) fn is_orphaned(&self, pgid: i32, except: Option<i32>) -> bool {
         !self.process_group(pgid).any(|node| {
-            Some(node.group.tgid) != except
-                && node.zombie.is_none()
-                && self.nodes.get(&node.parent).is_some_and(|parent| {
-                    parent.pgid != pgid && parent.sid == node.sid && parent.group.tgid != INIT
-                })
+            Some(node.group.tgid) != except && node.zombie.is_none() && self.parent_controls(node)
         })
+    }
+
+    /// Whether a process's parent is one that could continue its group. Init is, of what it made itself: it may be a
+    /// shell. What it only took over has lost its own parent.
+    fn parent_controls(&self, node: &Node) -> bool {
+        if node.adopted {
+            return false;
+        }
+        match self.nodes.get(&node.parent) {
+            Some(parent) => parent.pgid != node.pgid && parent.sid == node.sid,
+            None => self.controlled_from_outside,
+        }
     }
 
     /// Gives the children of `from` to the nearest living subreaper above it, or to init. Returns the new parent.
@@ -225,6 +290,10 @@ impl Tree {
         for child in &children {
             if let Some(child) = self.nodes.get_mut(child) {
                 child.parent = heir;
+                child.creator = heir;
+                child.adopted = heir == INIT;
+                // Whoever chose another signal chose it for itself.
+                child.exit_signal = SIGCHLD;
                 child.group.parent.store(heir, Ordering::Relaxed);
             }
         }
@@ -233,5 +302,17 @@ impl Tree {
             heir.children.extend(children);
         }
         had_any.then_some(heir)
+    }
+
+    /// The children that thread `from` made are `to`'s, another thread of the same process.
+    pub(super) fn hand_over_children(&mut self, tgid: i32, from: Option<i32>, to: i32) {
+        let Some(node) = self.nodes.get(&tgid) else { return };
+        for child in node.children.clone() {
+            if let Some(child) = self.nodes.get_mut(&child)
+                && from.is_none_or(|from| from == child.creator)
+            {
+                child.creator = to;
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 use super::exit::child_info;
 use super::group::{Usage, WaitStatus};
 use super::signal::{SIGCHLD, SigInfo, code};
+use super::tree::Node;
 use super::{Current, Tree};
 use crate::abi::{Errno, Result};
 
@@ -20,7 +21,7 @@ bitflags::bitflags! {
         const CONTINUED = 8;
         /// Leave the child waitable.
         const NOWAIT = 0x0100_0000;
-        /// Children of this thread only. Children belong to processes here.
+        /// Children of this thread only.
         const NOTHREAD = 0x2000_0000;
         /// Clone children and others.
         const ALL = 0x4000_0000;
@@ -60,9 +61,10 @@ impl Current {
     /// ECHILD, ERESTARTSYS.
     pub fn wait_child(&mut self, which: WaitFor, options: WaitOptions) -> Result<Option<Waited>> {
         let (kernel, group) = (self.kernel.clone(), self.task.group.clone());
+        let creator = options.contains(WaitOptions::NOTHREAD).then(|| self.task.tid());
         let mut look = || {
             let mut tree = kernel.tree.lock();
-            match find(&mut tree, group.tgid, which, options) {
+            match find(&mut tree, (group.tgid, creator), which, options) {
                 Ok(None) if options.contains(WaitOptions::NOHANG) => Some(Ok(None)),
                 Ok(None) => None,
                 other => Some(other),
@@ -72,30 +74,45 @@ impl Current {
     }
 }
 
-/// A matching child that has something to report. Ok(None): there are matching children, none has.
-fn find(tree: &mut Tree, parent: i32, which: WaitFor, options: WaitOptions) -> Result<Option<Waited>> {
-    let node = tree.node(parent).ok_or(Errno::ECHILD)?;
-    let matches = |id: &i32| {
-        tree.node(*id).is_some_and(|child| {
-            let named = match which {
-                WaitFor::Any => true,
-                WaitFor::Pid(pid) => pid == *id,
-                WaitFor::Group(pgid) => pgid == child.pgid,
-            };
-            let is_clone = child.exit_signal != SIGCHLD;
-            named && (options.contains(WaitOptions::ALL) || options.contains(WaitOptions::CLONE) == is_clone)
-        })
+/// A matching child of `parent`, or of one thread of it, that has something to report. Ok(None): there are matching
+/// children, none has.
+fn find(
+    tree: &mut Tree,
+    (parent, creator): (i32, Option<i32>),
+    which: WaitFor,
+    options: WaitOptions,
+) -> Result<Option<Waited>> {
+    let matches = |child: &Node| {
+        let named = match which {
+            WaitFor::Any => true,
+            WaitFor::Pid(pid) => pid == child.group.tgid,
+            WaitFor::Group(pgid) => pgid == child.pgid,
+        };
+        let owned = creator.is_none_or(|creator| creator == child.creator);
+        // From a child that has ended nothing but its end can come.
+        let can_report = child.zombie.is_none() || options.contains(WaitOptions::EXITED);
+        let is_clone = child.exit_signal != SIGCHLD;
+        named
+            && owned
+            && can_report
+            && (options.contains(WaitOptions::ALL) || options.contains(WaitOptions::CLONE) == is_clone)
     };
-    let candidates: Vec<i32> = node.children.iter().copied().filter(matches).collect();
-    if candidates.is_empty() {
-        return Err(Errno::ECHILD);
+    // A named one is not looked for among its siblings.
+    if let WaitFor::Pid(pid) = which {
+        let found = tree.node(pid).is_some_and(|child| child.parent == parent && matches(child));
+        return if found { Ok(report(tree, parent, pid, options)) } else { Err(Errno::ECHILD) };
     }
-    for id in candidates {
-        if let Some(waited) = report(tree, parent, id, options) {
-            return Ok(Some(waited));
+    let (mut any, mut next) = (false, 0);
+    while let Some(&id) = tree.node(parent).and_then(|node| node.children.get(next)) {
+        if tree.node(id).is_some_and(matches) {
+            any = true;
+            if let Some(waited) = report(tree, parent, id, options) {
+                return Ok(Some(waited));
+            }
         }
+        next += 1;
     }
-    Ok(None)
+    if any { Ok(None) } else { Err(Errno::ECHILD) }
 }
 
 fn report(tree: &mut Tree, parent: i32, id: i32, options: WaitOptions) -> Option<Waited> {

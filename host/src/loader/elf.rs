@@ -10,7 +10,6 @@ use crate::mm::{Layout, MapFlags, MapRequest, Mappable, Mm, MmLimits, PAGE_SIZE,
 use crate::platform::Prot;
 use object::elf::{self, FileHeader64, ProgramHeader64};
 use object::{LittleEndian as LE, pod};
-use ring0::layout::{ARENA_BASE, ARENA_END};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -66,9 +65,7 @@ impl Places {
         let stack_top = top - pick(1 << 22) * PAGE_SIZE % (top >> 5).min(stack_room);
         let gap = limits.stack.load(Ordering::Relaxed).clamp(GAP.0, GAP.1.min(top / 6 * 5));
         let mmap_base = top - (top >> 5).min(stack_room) - gap.min(top / 2) - PAGE_SIZE * 256 - mmap_random;
-        // Two thirds up as on Linux, unless that is the kernel's window: then below it.
-        let pie_low = if top / 3 * 2 < ARENA_END { ARENA_BASE / 2 } else { top / 3 * 2 };
-        let pie_base = (pie_low + pick(1 << 28) * PAGE_SIZE % (top >> 3)) & !(PAGE_SIZE - 1);
+        let pie_base = (top / 3 * 2 + pick(1 << 28) * PAGE_SIZE % (top >> 3)) & !(PAGE_SIZE - 1);
         let brk_gap = pick(32 << 20) & !(PAGE_SIZE - 1);
         let mut key = [0; 16];
         random(&mut key);

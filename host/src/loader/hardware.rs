@@ -1,4 +1,4 @@
-//! What the auxiliary vector says about the CPU: what *our* ring 0 saves and restores (traps.md, 13).
+//! What the auxiliary vector says about the CPU: what *our* ring 0 saves and restores.
 
 use super::stack::{AT_HWCAP, AT_MINSIGSTKSZ};
 use crate::hostsys::auxval;

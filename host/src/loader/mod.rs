@@ -23,6 +23,8 @@ mod stack;
 mod tests;
 pub mod vdso;
 
+pub use stack::{RSEQ_ALIGN, RSEQ_FEATURES};
+
 use crate::abi::{Errno, Result};
 use crate::mm::{Mappable, Mm, MmLimits};
 use crate::platform::Platform;

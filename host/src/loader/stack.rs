@@ -29,6 +29,12 @@ const AT_EUID: u64 = 12;
 const AT_GID: u64 = 13;
 const AT_EGID: u64 = 14;
 const AT_PLATFORM: u64 = 15;
+const AT_RSEQ_FEATURE_SIZE: u64 = 27;
+/// How `struct rseq` is aligned.
+pub const RSEQ_ALIGN: u64 = 32;
+/// How much of it is in use: up to `mm_cid`.
+pub const RSEQ_FEATURES: u64 = 28;
+const AT_RSEQ_ALIGN: u64 = 28;
 pub(super) const AT_HWCAP: u64 = 16;
 const AT_CLKTCK: u64 = 17;
 const AT_SECURE: u64 = 23;
@@ -159,6 +165,8 @@ fn vector(
         (AT_HWCAP2, hardware.hwcap2),
         (AT_EXECFN, execfn),
         (AT_PLATFORM, platform),
+        (AT_RSEQ_FEATURE_SIZE, RSEQ_FEATURES),
+        (AT_RSEQ_ALIGN, RSEQ_ALIGN),
     ];
     if hardware.min_signal_stack != 0 {
         auxv.insert(0, (AT_MINSIGSTKSZ, hardware.min_signal_stack));

@@ -1,11 +1,15 @@
 //! madvise, mlock, mincore, msync.
 
+use super::map::MAX_AREAS;
 use super::vma::{Backing, VmFlags, Vma};
 use super::{Deferred, Mm, PAGE_SIZE, State, frames, page_up};
 use crate::abi::{Errno, Result};
 use crate::platform::{Access, Prot};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+/// How much of each area WILLNEED loads: it is advice, and as Linux we take it as far as it is sure to be good.
+const READ_AHEAD: u64 = 16 << 20;
 
 /// What madvise(2) asks for, as far as it makes a difference here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +33,17 @@ pub enum Advice {
     Set(VmFlags),
     /// Clears them (DOFORK, DODUMP, KEEPONFORK).
     Clear(VmFlags),
+}
+
+impl Advice {
+    /// Whether what pages held is lost by it, here or in a child.
+    fn discards(self) -> bool {
+        match self {
+            Advice::DontNeed { .. } | Advice::Free => true,
+            Advice::Set(flags) => flags.intersects(VmFlags::DONT_FORK | VmFlags::WIPE_ON_FORK),
+            _ => false,
+        }
+    }
 }
 
 /// How memory is locked.
@@ -57,6 +72,9 @@ impl Mm {
         }
         let mut load = Vec::new();
         let hole = self.edit(|state, deferred| {
+            if advice.discards() {
+                may_discard(state, start, end)?;
+            }
             let hole = !state.vmas.covers(start, end);
             match advice {
                 Advice::DontNeed { locked } => self.forget_pages(state, start, end, locked, deferred)?,
@@ -92,7 +110,7 @@ impl Mm {
         })?;
         for (start, end, prot, anon) in load {
             if !anon {
-                self.populate(start, end, prot - Prot::WRITE);
+                self.populate(start, end.min(start.saturating_add(READ_AHEAD)), prot - Prot::WRITE);
             }
         }
         if hole { Err(Errno::ENOMEM) } else { Ok(()) }
@@ -137,6 +155,7 @@ impl Mm {
     fn remove_pages(&self, start: u64, end: u64) -> Result<()> {
         let mut holes = Vec::new();
         self.edit(|state, deferred| {
+            may_discard(state, start, end)?;
             for vma in state.vmas.overlapping(start, end) {
                 let Backing::Object { object, .. } = &vma.backing else { return Err(Errno::EINVAL) };
                 if vma.is_private() || vma.flags.contains(VmFlags::LOCKED) {
@@ -168,6 +187,7 @@ impl Mm {
                 return Err(Errno::EINVAL);
             }
             self.fault_in(at, access)?;
+            self.pause()?;
             at += PAGE_SIZE;
         }
         Ok(())
@@ -300,6 +320,26 @@ impl Mm {
         Ok(pages)
     }
 
+    /// mseal: nothing can be mapped over the range, unmapped, moved or protected otherwise from here on.
+    ///
+    /// # Errors
+    /// EINVAL for a bad range; ENOMEM for holes, and where there would be too many areas.
+    pub fn seal(&self, addr: u64, len: u64) -> Result<()> {
+        let (start, end) = self.page_range(addr, len, Errno::EINVAL)?;
+        if start == end {
+            return Ok(());
+        }
+        self.edit(|state, _| {
+            if !state.vmas.covers(start, end)
+                || state.vmas.len() + state.vmas.would_split(start, end) > MAX_AREAS
+            {
+                return Err(Errno::ENOMEM);
+            }
+            state.vmas.update(start, end, |vma| vma.flags |= VmFlags::SEALED);
+            Ok(())
+        })
+    }
+
     /// msync: `write` (MS_SYNC) writes modified pages of shared mappings back.
     ///
     /// # Errors
@@ -339,4 +379,12 @@ impl Mm {
         }
         Ok((addr, end))
     }
+}
+
+/// Whether the contents of a range may be thrown away: of sealed private memory only what the program could overwrite.
+fn may_discard(state: &State, start: u64, end: u64) -> Result<()> {
+    let kept = |vma: &Vma| {
+        vma.flags.contains(VmFlags::SEALED) && vma.is_private() && !vma.prot.contains(Prot::WRITE)
+    };
+    if state.vmas.overlapping(start, end).any(kept) { Err(Errno::EPERM) } else { Ok(()) }
 }

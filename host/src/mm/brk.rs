@@ -1,6 +1,5 @@
 //! brk.
 
-use super::layout::reserved_in;
 use super::map::account;
 use super::vma::{Backing, VmFlags, Vma};
 use super::{Mm, page_up};
@@ -26,6 +25,9 @@ impl Mm {
                 return Ok(current);
             }
             if new_end < old_end {
+                if state.vmas.changeable(new_end, old_end).is_err() {
+                    return Ok(current);
+                }
                 self.remove_range(state, new_end, old_end, deferred);
             } else if new_end > old_end {
                 let flags = if state.lock_future { VmFlags::LOCKED } else { VmFlags::empty() };
@@ -34,7 +36,7 @@ impl Mm {
                 // Not against another area: one page stays free between (a growing stack keeps its own distance).
                 let next = state.vmas.find_from(old_end);
                 if next.is_some_and(|next| next.start < new_end + super::PAGE_SIZE)
-                    || reserved_in(old_end, new_end).is_some()
+                    || self.reserved_in(old_end, new_end).is_some()
                     || self.check_limits(state, &vma, 0).is_err()
                     || self.check_locked(state, &vma).is_err()
                 {

@@ -4,6 +4,8 @@
 //! have ready returns, fetches it without the lock (that may be a host read) and starts over: whatever changed in
 //! between is seen, and a fetched page that no longer fits is dropped.
 
+mod anonymous;
+
 use super::layout::STACK_GUARD;
 use super::mappable::put_unused;
 use super::raw;
@@ -16,7 +18,7 @@ use std::sync::atomic::Ordering;
 
 /// Pages mapped around a fault in a file, aligned to their number (Linux's `fault_around_bytes`).
 const AROUND: usize = 16;
-/// Most pages that one fault in anonymous memory maps.
+/// Most pages that one fault in anonymous memory deals with.
 const MAX_RUN: usize = 32;
 
 /// A fault that the program must hear about.
@@ -43,30 +45,6 @@ impl FaultSignal {
     }
 }
 
-/// Where recent faults in anonymous memory ended: one that begins there maps more pages than the last did. A few,
-/// because threads take turns.
-#[derive(Default)]
-pub(super) struct Sequences {
-    recent: [(u64, usize); 4],
-    oldest: usize,
-}
-
-impl Sequences {
-    /// How many pages to map at `page`, at least `first` and at most `max`; `Self::note` must follow.
-    fn run(&mut self, page: u64, first: usize, max: usize) -> (usize, usize) {
-        if let Some(slot) = self.recent.iter().position(|&(next, _)| next == page) {
-            return (slot, (self.recent[slot].1 * 2).min(max));
-        }
-        let slot = self.oldest;
-        self.oldest = (slot + 1) % self.recent.len();
-        (slot, first)
-    }
-
-    fn note(&mut self, slot: usize, next: u64, run: usize) {
-        self.recent[slot] = (next, run);
-    }
-}
-
 /// A page got from an object without the lock.
 struct Fetched {
     object: Arc<dyn Mappable>,
@@ -87,6 +65,8 @@ enum Step {
     Done,
     /// Replaced this frame, so many times: done once no worker uses its translations.
     Replaced(Frame, usize),
+    /// The same of different frames.
+    Copied(Vec<Frame>),
     Again,
     Fetch {
         object: Arc<dyn Mappable>,
@@ -130,6 +110,11 @@ impl Mm {
                     for _ in 0..times {
                         frames::put_ref(old);
                     }
+                    return Ok(());
+                }
+                Step::Copied(old) => {
+                    self.space.sync();
+                    frames::put_many(&old);
                     return Ok(());
                 }
                 Step::Again => {}
@@ -214,63 +199,18 @@ impl Mm {
             let Some(new) = take_fetched(fetched, object, index, true) else {
                 return Ok(Step::Fetch { object: object.clone(), index, write: true });
             };
-            self.space.replace(page, frame, new, wanted).map_err(FaultSignal::from_errno)?;
+            self.space.replace(page, &[frame], &[new], wanted).map_err(FaultSignal::from_errno)?;
             return Ok(Step::Replaced(frame, 1));
         }
         if frames::is_sole(frame) {
-            self.space.protect(page, self.sole_run(area, page), wanted);
+            let (start, len) = self.sole_run(area, page);
+            self.space.protect(start, len, wanted);
             return Ok(Step::Done);
         }
         if frames::is_zero(frame) {
             return self.fill_zeroes(state, area, page, frame);
         }
-        let new = frames::alloc_dirty().map_err(FaultSignal::from_errno)?;
-        if raw::copy_page(new.0, frame.0).is_err() {
-            frames::put_ref(new);
-            return Err(FaultSignal::BEYOND_END);
-        }
-        if wanted.contains(Prot::EXEC) {
-            raw::sync_code(new.0);
-        }
-        self.space.replace(page, frame, new, wanted).map_err(FaultSignal::from_errno)?;
-        Ok(Step::Replaced(frame, 1))
-    }
-
-    /// A write to a page that had only been read: it and, in a sequence, those like it behind it get frames.
-    fn fill_zeroes(
-        &self,
-        state: &mut State,
-        area: Area,
-        page: u64,
-        zero: Frame,
-    ) -> Result<Step, FaultSignal> {
-        let (slot, run) = state.sequences.run(page, 1, AROUND);
-        let limit = (page + run as u64 * PAGE_SIZE).min(area.end);
-        let mut end = page;
-        self.space.for_each(page, limit - page, &mut |va, frame, _| {
-            if va == end && frame == zero {
-                end += PAGE_SIZE;
-            }
-        });
-        let mut frames = [Frame(0); AROUND];
-        let len = (((end - page) / PAGE_SIZE) as usize).max(1);
-        let len = frames::alloc_many(&mut frames[..len]).map_err(FaultSignal::from_errno)?;
-        self.map(page, &frames[..len], hardware(area.prot))?;
-        state.sequences.note(slot, page + len as u64 * PAGE_SIZE, run);
-        Ok(Step::Replaced(zero, len))
-    }
-
-    /// Bytes from `page` on whose pages all belong to this space alone: they can become writable together (the
-    /// usual case after a forked child has gone).
-    fn sole_run(&self, area: Area, page: u64) -> u64 {
-        let limit = (page + AROUND as u64 * PAGE_SIZE).min(area.end);
-        let mut end = page;
-        self.space.for_each(page, limit - page, &mut |va, frame, _| {
-            if va == end && frames::is_sole(frame) {
-                end += PAGE_SIZE;
-            }
-        });
-        (end - page).max(PAGE_SIZE)
+        self.copy(state, area, page, frame)
     }
 
     /// Brings pages back from the stash.
@@ -298,48 +238,6 @@ impl Mm {
         }
         // A write to a shared frame has its copy made by the next step.
         Ok(Step::Again)
-    }
-
-    fn fault_anon(
-        &self,
-        state: &mut State,
-        area: Area,
-        page: u64,
-        access: Access,
-    ) -> Result<Step, FaultSignal> {
-        let wanted = hardware(area.prot);
-        let (first, max) = if self.caps.cheap_map { (1, 16) } else { (4, MAX_RUN) };
-        let (slot, run) = state.sequences.run(page, first, max);
-        let mut len = run.min(((area.end - page) / PAGE_SIZE) as usize);
-        if len > 1 {
-            len = self.absent_run(state, page, len);
-        }
-        let mut frames = [Frame(0); MAX_RUN];
-        // What is read first is usually written next: where faults are dear, that is one fault, not two.
-        if access == Access::Write || (!self.caps.cheap_map && wanted.contains(Prot::WRITE)) {
-            len = frames::alloc_many(&mut frames[..len]).map_err(FaultSignal::from_errno)?;
-            self.map(page, &frames[..len], wanted)?;
-        } else {
-            for frame in &mut frames[..len] {
-                *frame = frames::zero().map_err(FaultSignal::from_errno)?;
-            }
-            self.map(page, &frames[..len], wanted - Prot::WRITE)?;
-        }
-        state.sequences.note(slot, page + len as u64 * PAGE_SIZE, run);
-        Ok(Step::Done)
-    }
-
-    /// How many of the `len` pages from `page` on (itself absent) are absent from tables and stash.
-    fn absent_run(&self, state: &State, page: u64, len: usize) -> usize {
-        let mut end = page + len as u64 * PAGE_SIZE;
-        // The windows are never inside an accessible area, so the range is the user's.
-        self.space.for_each(page + PAGE_SIZE, end - page - PAGE_SIZE, &mut |va, _, _| end = end.min(va));
-        if !state.stash.is_empty()
-            && let Some((&va, _)) = state.stash.range(page..end).next()
-        {
-            end = va;
-        }
-        ((end - page) / PAGE_SIZE) as usize
     }
 
     fn fault_object_write(
@@ -461,7 +359,7 @@ impl Mm {
         let below = state.vmas.last_below(page);
         let accessible = |vma: &&super::Vma| !vma.prot.is_empty() && !vma.flags.contains(VmFlags::GROWS_DOWN);
         if below.filter(accessible).is_some_and(|vma| vma.end + STACK_GUARD > page)
-            || super::layout::reserved_in(page, start).is_some()
+            || self.reserved_in(page, start).is_some()
             || page < super::layout::MIN_ADDRESS
         {
             return Err(refuse);

@@ -10,6 +10,7 @@ use super::{Backing, Mm, PAGE_SIZE, State, frames, hardware};
 use crate::abi::Result;
 use crate::platform::{Frame, Prot};
 use crate::sync::Lock;
+use core::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
 /// Pages mapped into the child per call.
@@ -29,7 +30,9 @@ impl Mm {
             caps: self.caps,
             limits: super::MmLimits::default(),
             state: Lock::default(),
+            pause: self.pause.clone(),
             claim: Lock::new(self.claim.lock().clone()),
+            dumpable: AtomicBool::new(self.is_dumpable()),
         });
         child.space.space().set_areas(child.this.clone());
         child.limits.copy_from(&self.limits);
@@ -38,6 +41,8 @@ impl Mm {
         self.edit(|state, deferred| {
             // Nobody holds a child's lock and waits for its parent's.
             let copy = &mut *child.state.lock();
+            // The parent is who makes the areas.
+            copy.vmas.owner = state.vmas.owner;
             copy.layout = state.layout.clone();
             copy.brk = state.brk;
             for vma in state.vmas.iter().filter(|vma| !vma.flags.contains(VmFlags::DONT_FORK)) {

@@ -4,7 +4,8 @@
 //! are handed out together (few host mappings on systrap, large pages behind them on kvm). A frame that was never
 //! used since the host gave its chunk is known to be zero; others are zeroed when they are handed out. Chunks that
 //! become wholly free go back to the host once more than [`KEEP_FREE`] bytes (or an eighth of what is in use) are
-//! free: in batches of a chunk, never one page at a time, so that the steady state makes no host call.
+//! free: in batches of a chunk, never one page at a time, so that the steady state makes no host call. Chunks that the host
+//! may have given memory for are what the ledger counts.
 //!
 //! Counts live beside the window, not in it: programs can be given any byte of the window, the kernel's own
 //! bookkeeping never. A count is the number of places that name the frame: page tables, page caches, pins.
@@ -14,21 +15,26 @@
 
 use super::raw::{self, CHUNK_FRAMES, CHUNKS, PAGE};
 use crate::abi::{Errno, Result};
+use crate::arena::ledger;
 use crate::platform::Frame;
 use crate::sync::Lock;
 use core::sync::atomic::{AtomicU64, Ordering};
 use ring0::layout;
 
+pub use super::page::Page;
 pub use super::raw::fixup;
 
 /// Free memory kept for reuse before chunks go back to the host.
 const KEEP_FREE: u64 = 16 << 20;
 const WORDS: usize = CHUNK_FRAMES / 64;
+const CHUNK_LEN: u64 = CHUNK_FRAMES as u64 * PAGE;
 
 /// The pool of this process's frame window.
 static POOL: Lock<Pool> = Lock::new(Pool::new());
 /// Frames in use, for `/proc/meminfo` and limits. Updated under the pool's lock.
 static USED: AtomicU64 = AtomicU64::new(0);
+/// Chunks that are charged. Updated under the pool's lock.
+static CHARGED: AtomicU64 = AtomicU64::new(0);
 /// The frame that unwritten anonymous memory reads from (0: not made yet).
 static ZERO: AtomicU64 = AtomicU64::new(0);
 
@@ -40,6 +46,8 @@ struct Chunk {
     count: u16,
     /// On the pool's list of chunks with free frames.
     listed: bool,
+    /// The ledger knows of it: it is not as the host first gave it.
+    charged: bool,
 }
 
 struct Pool {
@@ -100,12 +108,18 @@ impl Pool {
             let chunk = &mut self.chunks[index as usize];
             chunk.listed = false;
             if chunk.count != 0 {
+                if !chunk.charged && !charge() {
+                    chunk.listed = true;
+                    self.available.push(index);
+                    return Err(Errno::ENOMEM);
+                }
+                chunk.charged = true;
                 self.current = index as usize;
                 return Ok(());
             }
         }
         let index = self.chunks.len();
-        if index == CHUNKS {
+        if index == CHUNKS || !charge() {
             return Err(Errno::ENOMEM);
         }
         raw::install_counts(index);
@@ -114,6 +128,7 @@ impl Pool {
             clean: [u64::MAX; WORDS],
             count: CHUNK_FRAMES as u16,
             listed: false,
+            charged: true,
         });
         self.current = index;
         Ok(())
@@ -158,7 +173,11 @@ impl Pool {
         chunk.free = [u64::MAX; WORDS];
         chunk.clean = [if clean { u64::MAX } else { 0 }; WORDS];
         chunk.count = CHUNK_FRAMES as u16;
-        if !clean {
+        if clean {
+            chunk.charged = false;
+            CHARGED.fetch_sub(1, Ordering::Relaxed);
+            ledger::uncharge(CHUNK_LEN);
+        } else {
             self.dirty += CHUNK_FRAMES as u64;
         }
         if !chunk.listed && at != self.current {
@@ -167,6 +186,13 @@ impl Pool {
             self.available.insert(0, at as u32);
         }
     }
+}
+
+/// Has the ledger count one more chunk; false: there is no room for it.
+fn charge() -> bool {
+    let charged = ledger::try_charge(CHUNK_LEN);
+    CHARGED.fetch_add(u64::from(charged), Ordering::Relaxed);
+    charged
 }
 
 /// A zeroed frame with one reference.
@@ -200,6 +226,19 @@ pub fn alloc_dirty() -> Result<Frame> {
 /// # Errors
 /// ENOMEM if not even one.
 pub fn alloc_many(to: &mut [Frame]) -> Result<usize> {
+    take_many(to, |addr| raw::zero(addr, PAGE as usize))
+}
+
+/// The same of frames whose bytes are anything: see [`alloc_dirty`].
+///
+/// # Errors
+/// ENOMEM if not even one.
+pub fn alloc_many_dirty(to: &mut [Frame]) -> Result<usize> {
+    take_many(to, |_| {})
+}
+
+#[inline(always)]
+fn take_many(to: &mut [Frame], clear: impl Fn(u64)) -> Result<usize> {
     let mut done = 0;
     while done < to.len() {
         let want = (to.len() - done).min(64) as u32;
@@ -211,7 +250,7 @@ pub fn alloc_many(to: &mut [Frame]) -> Result<usize> {
         for i in 0..u64::from(count) {
             let addr = addr + i * PAGE;
             if clean >> i & 1 == 0 {
-                raw::zero(addr, PAGE as usize);
+                clear(addr);
             }
             set_count(addr, 1);
             to[done] = Frame(addr);
@@ -288,9 +327,32 @@ fn give_all(frames: &[Frame]) {
         && pool.withdraw(at)
     {
         drop(pool);
-        let len = CHUNK_FRAMES as u64 * PAGE;
-        let clean = raw::release(layout::FRAMES_BASE + at as u64 * len, len);
-        POOL.lock().put_back(at, clean);
+        release_chunk(at);
+    }
+}
+
+/// Gives a chunk that was withdrawn back to the host.
+fn release_chunk(at: usize) {
+    let clean = raw::release(layout::FRAMES_BASE + at as u64 * CHUNK_LEN, CHUNK_LEN);
+    POOL.lock().put_back(at, clean);
+}
+
+/// Gives all chunks back that are wholly free, however little that is.
+pub fn trim() {
+    let mut at = 0;
+    loop {
+        let mut pool = POOL.lock();
+        let free = |index: &usize| {
+            let chunk = &pool.chunks[*index];
+            usize::from(chunk.count) == CHUNK_FRAMES && chunk.charged && *index != pool.current
+        };
+        let Some(found) = (at..pool.chunks.len()).find(free) else { return };
+        let withdrawn = pool.withdraw(found);
+        drop(pool);
+        if withdrawn {
+            release_chunk(found);
+        }
+        at = found + 1;
     }
 }
 
@@ -343,117 +405,18 @@ pub fn used_bytes() -> u64 {
     USED.load(Ordering::Relaxed) * PAGE
 }
 
-/// Most bytes of frames that may be in use: the sandbox's memory limit, at first the whole window.
+/// Bytes of frames that are free but counted by the ledger: the next to come gets them.
+pub fn spare_bytes() -> u64 {
+    (CHARGED.load(Ordering::Relaxed) * CHUNK_LEN).saturating_sub(used_bytes())
+}
+
+/// Most bytes of frames that can be in use: the sandbox's limit, or the whole window.
 pub fn limit_bytes() -> u64 {
-    POOL.lock().limit * PAGE
+    (POOL.lock().limit * PAGE).min(ledger::limit())
 }
 
 /// Sets the limit (what is in use already stays).
-pub fn set_limit_bytes(bytes: u64) {
+#[cfg(test)]
+pub(crate) fn set_limit_bytes(bytes: u64) {
     POOL.lock().limit = (bytes / PAGE).min((CHUNKS * CHUNK_FRAMES) as u64);
-}
-
-/// An owned reference to a frame: how page caches (tmpfs, memfd) hold their pages and reach their bytes.
-#[derive(Debug)]
-pub struct Page(Frame);
-
-impl Page {
-    /// A new zeroed page.
-    ///
-    /// # Errors
-    /// ENOMEM.
-    pub fn new() -> Result<Self> {
-        Ok(Page(alloc()?))
-    }
-
-    /// Takes over a reference.
-    pub fn from_frame(frame: Frame) -> Self {
-        Page(frame)
-    }
-
-    /// Hands the reference over.
-    pub fn into_frame(self) -> Frame {
-        let frame = self.0;
-        core::mem::forget(self);
-        frame
-    }
-
-    /// Another reference, as `Mappable::page` returns it.
-    pub fn share(&self) -> Frame {
-        get_ref(self.0);
-        self.0
-    }
-
-    /// The frame, borrowed.
-    pub fn frame(&self) -> Frame {
-        self.0
-    }
-
-    /// Copies out of the page.
-    ///
-    /// # Errors
-    /// EFAULT if it is a page of a host file that is gone.
-    ///
-    /// # Panics
-    /// If the range is not inside the page.
-    pub fn read(&self, offset: usize, to: &mut [u8]) -> Result<()> {
-        check(offset, to.len());
-        raw::read(self.0.0 + offset as u64, to).map_err(|_| Errno::EFAULT)
-    }
-
-    /// Copies into the page.
-    ///
-    /// # Panics
-    /// If the range is not inside the page, or the page is one of a host file.
-    pub fn write(&self, offset: usize, from: &[u8]) {
-        check(offset, from.len());
-        raw::write(self.0.0 + offset as u64, from);
-    }
-
-    /// Zeroes a part of the page.
-    ///
-    /// # Panics
-    /// If the range is not inside the page, or the page is one of a host file.
-    pub fn zero(&self, offset: usize, len: usize) {
-        check(offset, len);
-        raw::zero(self.0.0 + offset as u64, len);
-    }
-
-    /// A new page with the same bytes.
-    ///
-    /// # Errors
-    /// ENOMEM; EFAULT as for [`Self::read`].
-    pub fn duplicate(&self) -> Result<Self> {
-        let copy = Page(alloc_dirty()?);
-        raw::copy_page(copy.0.0, self.0.0).map_err(|_| Errno::EFAULT)?;
-        Ok(copy)
-    }
-
-    /// The page's first words, which programs that have it mapped read meanwhile. Only for a page that is never given
-    /// back: what is written here later goes to whoever has the frame then.
-    ///
-    /// # Panics
-    /// If it is one of a host file.
-    pub fn words<const N: usize>(&self) -> [&'static AtomicU64; N] {
-        core::array::from_fn(|index| {
-            check(index * 8, 8);
-            raw::atomic_u64(self.0.0 + index as u64 * 8)
-        })
-    }
-
-    /// Makes instruction fetches see what was written (arm64).
-    pub fn sync_code(&self) {
-        raw::sync_code(self.0.0);
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        put_ref(self.0);
-    }
-}
-
-#[track_caller]
-fn check(offset: usize, len: usize) {
-    assert!(offset <= PAGE as usize && len <= PAGE as usize - offset, "range leaves the page");
 }

@@ -5,6 +5,7 @@
 
 use super::{Mm, PAGE_SIZE, frames};
 use crate::abi::{Errno, Result};
+use crate::hostsys::file::HostFd;
 use crate::platform::{Access, Frame};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -74,6 +75,13 @@ impl<'a> UserIo<'a> {
             (self.first, self.rest) = (*first, rest);
         }
         Some((self.first.base, self.first.len.min(self.remaining) as usize))
+    }
+
+    /// Leaves `max` bytes and returns how many more there were.
+    fn hide(&mut self, max: u64) -> u64 {
+        let rest = self.remaining.saturating_sub(max);
+        self.remaining -= rest;
+        rest
     }
 
     fn advance(&mut self, mut bytes: u64) {
@@ -200,6 +208,22 @@ impl Pinned {
         super::raw::pwritev(file.as_raw_fd(), &self.pieces, offset)
     }
 
+    /// Lets the host send the pieces through a socket, to `name` if that is not empty.
+    ///
+    /// # Errors
+    /// What the host returned.
+    pub fn send_to(&self, socket: &HostFd, name: &[u8], flags: u32) -> Result<usize> {
+        super::raw::send(socket, &self.pieces, name, flags)
+    }
+
+    /// Lets the host receive into the pieces from a socket.
+    ///
+    /// # Errors
+    /// What the host returned.
+    pub fn receive_from(&self, socket: &HostFd, flags: u32) -> Result<usize> {
+        super::raw::receive(socket, &self.pieces, flags)
+    }
+
     fn push(&mut self, frame: Frame, offset: u64, len: u64) {
         let at = frame.0 + offset;
         self.frames.push(frame);
@@ -239,6 +263,19 @@ impl<'a> IoDst<'a> {
     /// A buffer of the kernel.
     pub fn kernel(buffer: &'a mut [u8]) -> Self {
         IoDst(Sink::Kernel { buffer, done: 0 })
+    }
+
+    /// Has `body` see no more than the next `max` bytes. (The kernel's own buffers are short anyhow.)
+    pub fn piece<R>(&mut self, max: usize, body: impl FnOnce(&mut Self) -> R) -> R {
+        let rest = match &mut self.0 {
+            Sink::User(io) => io.hide(max as u64),
+            Sink::Kernel { .. } => 0,
+        };
+        let result = body(self);
+        if let Sink::User(io) = &mut self.0 {
+            io.remaining += rest;
+        }
+        result
     }
 
     /// Bytes that still fit.
@@ -359,6 +396,19 @@ impl<'a> IoSrc<'a> {
             Source::User(io) => Source::User(*io),
             Source::Kernel(bytes) => Source::Kernel(bytes),
         })
+    }
+
+    /// Has `body` see no more than the next `max` bytes. (The kernel's own buffers are short anyhow.)
+    pub fn piece<R>(&mut self, max: usize, body: impl FnOnce(&mut Self) -> R) -> R {
+        let rest = match &mut self.0 {
+            Source::User(io) => io.hide(max as u64),
+            Source::Kernel(_) => 0,
+        };
+        let result = body(self);
+        if let Source::User(io) = &mut self.0 {
+            io.remaining += rest;
+        }
+        result
     }
 
     /// Bytes that are left.

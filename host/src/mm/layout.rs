@@ -1,12 +1,7 @@
 //! Where things are in an address space, what is out of bounds, and the limits.
 
 use super::{Mm, PAGE_SIZE};
-use ring0::layout as windows;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// The two windows that belong to the kernel.
-const RESERVED: [(u64, u64); 2] =
-    [(windows::IMAGE_BASE, windows::IMAGE_END), (windows::ARENA_BASE, windows::ARENA_END)];
 
 /// Where the loader put things.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,9 +69,9 @@ impl Mm {
     /// Whether a program can have accessible memory in the page at `addr`.
     #[inline]
     pub(super) fn is_user_page(&self, addr: u64) -> bool {
-        addr < self.caps.task_size
-            && addr.wrapping_sub(windows::IMAGE_BASE) >= windows::IMAGE_END - windows::IMAGE_BASE
-            && addr.wrapping_sub(windows::ARENA_BASE) >= windows::ARENA_END - windows::ARENA_BASE
+        let outside = |window: (u64, u64)| addr.wrapping_sub(window.0) >= window.1 - window.0;
+        let [first, second] = self.caps.reserved;
+        addr < self.caps.task_size && outside(first) && outside(second)
     }
 
     /// Whether `start..start+len` lies below the end of user addresses (Linux's `access_ok`).
@@ -88,15 +83,15 @@ impl Mm {
     /// The parts of a range that lie outside the kernel's windows and below the end of user addresses.
     pub(super) fn user_pieces(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> + use<> {
         let end = end.min(self.caps.task_size);
-        let [image, arena] = RESERVED;
-        let gaps = [(0, image.0), (image.1, arena.0), (arena.1, u64::MAX)];
+        let [first, second] = self.caps.reserved;
+        let gaps = [(0, first.0), (first.1, second.0), (second.1, u64::MAX)];
         gaps.into_iter().map(move |gap| (gap.0.max(start), gap.1.min(end))).filter(|piece| piece.0 < piece.1)
     }
-}
 
-/// The kernel's window that a range meets, if any.
-pub(super) fn reserved_in(start: u64, end: u64) -> Option<(u64, u64)> {
-    RESERVED.into_iter().find(|window| start < window.1 && window.0 < end)
+    /// The kernel's window that a range meets, if any.
+    pub(super) fn reserved_in(&self, start: u64, end: u64) -> Option<(u64, u64)> {
+        self.caps.reserved.into_iter().find(|window| start < window.1 && window.0 < end)
+    }
 }
 
 /// Distance that a growing stack keeps from what is below it (Linux's `stack_guard_gap`).

@@ -1,8 +1,8 @@
 //! mmap and munmap: where areas go and what they cost.
 
-use super::layout::{MIN_ADDRESS, STACK_GUARD, reserved_in};
+use super::layout::{MIN_ADDRESS, STACK_GUARD};
 use super::vma::{Backing, VmFlags, Vma};
-use super::{Deferred, Mappable, Mm, PAGE_SIZE, SharedMemory, State, frames, page_up};
+use super::{Deferred, Mappable, Mm, PAGE_SIZE, SharedMemory, State, frames, page_down, page_up};
 use crate::abi::{Errno, Result};
 use crate::platform::{Access, Prot};
 use std::sync::Arc;
@@ -92,7 +92,6 @@ impl Mm {
 
     /// Chooses the address.
     fn place(&self, state: &mut State, request: &MapRequest, len: u64) -> Result<u64> {
-        let none = request.prot.is_empty();
         if request.flags.intersects(MapFlags::FIXED | MapFlags::FIXED_NOREPLACE) {
             let start = request.addr;
             if !start.is_multiple_of(PAGE_SIZE) {
@@ -109,17 +108,19 @@ impl Mm {
             {
                 return Err(Errno::EEXIST);
             }
-            if !none && reserved_in(start, start + len).is_some() {
+            // Reservations are bookkeeping, and sanitizers make them over everything that they do not use.
+            if !request.prot.is_empty() && self.reserved_in(start, start + len).is_some() {
                 return Err(Errno::ENOMEM);
             }
             return Ok(start);
         }
-        if request.addr != 0 {
-            let hint = page_up(request.addr).unwrap_or(0).max(MIN_ADDRESS);
+        if page_down(request.addr) != 0 {
+            let hint = page_down(request.addr).max(MIN_ADDRESS);
             let free = |state: &State| {
                 let next = state.vmas.find_from(hint);
                 next.is_none_or(|next| hint + len <= lowest(next))
-                    && (none || reserved_in(hint, hint + len).is_none())
+                    // Even if it is not accessible now: who takes a hint's answer means to use it.
+                    && self.reserved_in(hint, hint + len).is_none()
             };
             if self.in_bounds(hint, len)
                 && free(state)
@@ -129,16 +130,33 @@ impl Mm {
             }
         }
         if request.flags.contains(MapFlags::LOW) {
-            return find_gap(state, len, LOW_AREA.0, LOW_AREA.1).ok_or(Errno::ENOMEM);
+            return self.find_gap(state, len, LOW_AREA.0, LOW_AREA.1).ok_or(Errno::ENOMEM);
         }
         let base = state.layout.mmap_base.min(self.caps.task_size);
         let top = if len >= state.hole.len { state.hole.addr.min(base) } else { base };
-        if let Some(start) = find_gap(state, len, MIN_ADDRESS, if top == 0 { base } else { top }) {
+        if let Some(start) = self.find_gap(state, len, MIN_ADDRESS, if top == 0 { base } else { top }) {
             state.hole = HoleHint { addr: start, len };
             return Ok(start);
         }
         // As Linux: when there is no room below the base, anywhere.
-        find_gap(state, len, MIN_ADDRESS, self.caps.task_size).ok_or(Errno::ENOMEM)
+        self.find_gap(state, len, MIN_ADDRESS, self.caps.task_size).ok_or(Errno::ENOMEM)
+    }
+
+    /// The highest free range of `len` bytes within `low..high`, outside the kernel's windows.
+    pub(super) fn find_gap(&self, state: &State, len: u64, low: u64, high: u64) -> Option<u64> {
+        let mut top = high;
+        loop {
+            let start = top.checked_sub(len).filter(|&start| start >= low)?;
+            if let Some(below) = state.vmas.last_below(top)
+                && below.end > start
+            {
+                top = lowest(below);
+            } else if let Some(window) = self.reserved_in(start, top) {
+                top = window.0;
+            } else {
+                return Some(start);
+            }
+        }
     }
 
     /// Makes the area at `start`; true if it must be populated because it is locked.
@@ -171,6 +189,7 @@ impl Mm {
             state.vmas.overlapping(start, end).map(|vma| vma.end.min(end) - vma.start.max(start)).sum();
         self.check_limits(state, &vma, replaced)?;
         if replaced != 0 {
+            state.vmas.changeable(start, end)?;
             self.remove_range(state, start, end, deferred);
         }
         if let Backing::Object { object, .. } = &vma.backing {
@@ -185,7 +204,7 @@ impl Mm {
     /// Where an area of `len` bytes would go that may be accessible.
     pub(crate) fn free_range(&self, len: u64) -> Option<u64> {
         let state = self.state.lock();
-        find_gap(&state, len, MIN_ADDRESS, state.layout.mmap_base.min(self.caps.task_size))
+        self.find_gap(&state, len, MIN_ADDRESS, state.layout.mmap_base.min(self.caps.task_size))
     }
 
     /// Whether the limits allow an area beside what is there, `replaced` bytes of which go.
@@ -227,8 +246,46 @@ impl Mm {
             if state.vmas.len() + state.vmas.would_split(addr, addr + len) > MAX_AREAS {
                 return Err(Errno::ENOMEM);
             }
+            state.vmas.changeable(addr, addr + len)?;
             self.remove_range(state, addr, addr + len, deferred);
             Ok(())
+        })
+    }
+
+    /// Unmaps what is left of the attachment of a System V segment at `addr`: the first piece found, and those of the
+    /// same segment behind it.
+    ///
+    /// # Errors
+    /// EINVAL if there is none.
+    pub fn detach(&self, addr: u64) -> Result<()> {
+        if !addr.is_multiple_of(PAGE_SIZE) {
+            return Err(Errno::EINVAL);
+        }
+        self.edit(|state, deferred| {
+            let mut pieces: Vec<(u64, u64)> = Vec::new();
+            let mut segment = None;
+            let mut at = addr;
+            while let Some(vma) = state.vmas.find_from(at) {
+                at = vma.end;
+                if segment.is_some_and(|(_, end)| vma.end > end) {
+                    break;
+                }
+                let Backing::Object { object, offset } = &vma.backing else { continue };
+                let attached = object.is_segment() && vma.start.wrapping_sub(addr) == *offset;
+                let identity = object.identity();
+                if attached && segment.is_none_or(|(first, _)| first == identity) {
+                    let end = addr.saturating_add(page_up(object.size()).ok_or(Errno::EINVAL)?);
+                    segment.get_or_insert((identity, end));
+                    pieces.push((vma.start, vma.end));
+                }
+            }
+            for &(start, end) in &pieces {
+                state.vmas.changeable(start, end)?;
+            }
+            for &(start, end) in &pieces {
+                self.remove_range(state, start, end, deferred);
+            }
+            if pieces.is_empty() { Err(Errno::EINVAL) } else { Ok(()) }
         })
     }
 
@@ -255,14 +312,14 @@ impl Mm {
         }
     }
 
-    /// Faults in every page of the range, as far as that works.
+    /// Faults in every page of the range, as far as that works and the program wants it.
     pub(super) fn populate(&self, start: u64, end: u64, prot: Prot) {
         if prot.is_empty() {
             return;
         }
         let access = if prot.contains(Prot::WRITE) { Access::Write } else { Access::Read };
         let mut at = start;
-        while at < end && self.fault_in(at, access).is_ok() {
+        while at < end && self.pause().is_ok() && self.fault_in(at, access).is_ok() {
             at += PAGE_SIZE;
         }
     }
@@ -302,21 +359,4 @@ pub(super) fn account(state: &mut State, vma: &Vma, add: bool) {
 /// The lowest address that others keep away from.
 fn lowest(vma: &Vma) -> u64 {
     if vma.flags.contains(VmFlags::GROWS_DOWN) { vma.start.saturating_sub(STACK_GUARD) } else { vma.start }
-}
-
-/// The highest free range of `len` bytes within `low..high`, outside the kernel's windows.
-pub(super) fn find_gap(state: &State, len: u64, low: u64, high: u64) -> Option<u64> {
-    let mut top = high;
-    loop {
-        let start = top.checked_sub(len).filter(|&start| start >= low)?;
-        if let Some(below) = state.vmas.last_below(top)
-            && below.end > start
-        {
-            top = lowest(below);
-        } else if let Some(window) = reserved_in(start, top) {
-            top = window.0;
-        } else {
-            return Some(start);
-        }
-    }
 }

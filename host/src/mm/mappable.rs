@@ -3,6 +3,7 @@
 use super::frames::{self, Page};
 use super::{Forget, Mappers, Mm};
 use crate::abi::{Errno, Result};
+use crate::arena::ledger;
 use crate::platform::Frame;
 use crate::sync::Lock;
 use std::collections::BTreeMap;
@@ -40,6 +41,23 @@ pub trait Mappable: Send + Sync {
     /// that are written) embed a [`Mappers`](super::Mappers) and call its `add` here. Called with `mm` locks held.
     fn mapped(&self, mm: &Weak<Mm>) {
         let _ = mm;
+    }
+
+    /// An area of it has come into being in an address space of process `pid` (`vm_operations_struct::open`): mapped,
+    /// inherited, moved or split off. Called with `mm` locks held.
+    fn area_opened(&self, pid: i32) {
+        let _ = pid;
+    }
+
+    /// An area of it is no more (`close`). Called with `mm` locks held.
+    fn area_closed(&self, pid: i32) {
+        let _ = pid;
+    }
+
+    /// Whether it is a System V segment: what shmdt(2) looks for. Its areas are counted, so that none is ever joined
+    /// with its neighbour.
+    fn is_segment(&self) -> bool {
+        false
     }
 
     /// Whether there is nothing behind its pages: no file of the host's, only memory.
@@ -105,6 +123,8 @@ pub struct MapInfo {
 pub struct SharedMemory {
     size: u64,
     name: &'static [u8],
+    /// It is there until it is removed, like a file, and not only while it is mapped.
+    lasting: bool,
     ino: u64,
     mappers: Mappers,
     pages: Lock<BTreeMap<u64, Page>>,
@@ -116,8 +136,35 @@ static NEXT_INO: AtomicU64 = AtomicU64::new(1024);
 impl SharedMemory {
     /// `size` bytes of zeroes, named `name` in `/proc/PID/maps`.
     pub fn new(size: u64, name: &'static [u8]) -> Self {
+        Self::make(size, name, false)
+    }
+
+    /// The same for a System V segment, which names itself.
+    pub fn lasting(size: u64) -> Self {
+        Self::make(size, b"", true)
+    }
+
+    fn make(size: u64, name: &'static [u8], lasting: bool) -> Self {
         let ino = NEXT_INO.fetch_add(1, Ordering::Relaxed);
-        SharedMemory { size, name, ino, mappers: Mappers::default(), pages: Lock::default() }
+        SharedMemory { size, name, lasting, ino, mappers: Mappers::default(), pages: Lock::default() }
+    }
+
+    fn unstore(&self, pages: usize) {
+        if self.lasting {
+            ledger::unstore(pages as u64 * 4096);
+        }
+    }
+
+    /// Bytes of it that are in memory.
+    pub fn resident(&self) -> u64 {
+        self.pages.lock().len() as u64 * 4096
+    }
+}
+
+impl Drop for SharedMemory {
+    fn drop(&mut self) {
+        let pages = self.pages.get_mut().len();
+        self.unstore(pages);
     }
 }
 
@@ -130,7 +177,10 @@ impl Mappable for SharedMemory {
         if let Some(page) = pages.get(&index) {
             return Ok(page.share());
         }
-        let page = Page::new()?;
+        if self.lasting {
+            ledger::store(4096)?;
+        }
+        let page = Page::new().inspect_err(|_| self.unstore(1))?;
         let frame = page.share();
         pages.insert(index, page);
         Ok(frame)
@@ -159,9 +209,8 @@ impl Mappable for SharedMemory {
         let (first, end) = (offset.div_ceil(4096), (offset + len) / 4096);
         let mut pages = self.pages.lock();
         let gone: Vec<u64> = pages.range(first..end.max(first)).map(|(&index, _)| index).collect();
-        for index in gone {
-            pages.remove(&index);
-        }
+        let count = gone.iter().filter(|index| pages.remove(index).is_some()).count();
+        self.unstore(count);
         drop(pages);
         self.mappers.forget(self.identity(), first, end, Forget::Originals);
         Ok(())

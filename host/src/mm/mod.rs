@@ -8,11 +8,13 @@
 //! | [`filecache`] | pages of host files, on either platform |
 //! | `mappers` | taking pages out again that are no longer an object's |
 //! | `fault` | demand paging, copy-on-write, stack growth |
+//! | `sequences` | how many pages a fault takes along |
 //! | `map`, `protect`, `remap`, `brk`, `advise` | the system calls' work |
 //! | `fork` | copying an address space |
 //! | `tables` | the platform's tables, and what was found there last |
 //! | [`usage`] | what is in memory, and whose |
 //! | `usermem`, [`io`] | copies between the kernel and programs |
+//! | `page` | frames that are held one by one |
 //! | `raw` | the only unsafe code: bytes of frames |
 //!
 //! # Where a page is
@@ -29,7 +31,7 @@
 //! `Mm::state` > locks inside a [`Mappable`] (`ready` only; `page` is called without) > the frame pool. No lock of
 //! this module is held while parking or in a host call.
 //!
-//! # Order for reuse (traps.md, 6)
+//! # Order for reuse
 //! Edit tables and areas under `state` -> unlock -> [`AddressSpace::sync`] -> drop frames and objects. [`Deferred`]
 //! carries what has to wait. Kernel copies run under `state`, so that no page can leave the tables during one.
 
@@ -45,10 +47,12 @@ mod layout;
 mod map;
 pub mod mappable;
 mod mappers;
+mod page;
 mod protect;
 #[expect(unsafe_code, reason = "bytes of page frames, which are shared with running programs")]
 mod raw;
 mod remap;
+mod sequences;
 mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -60,6 +64,7 @@ pub mod vma;
 
 pub use advise::{Advice, Locking};
 pub use fault::FaultSignal;
+pub use frames::put_ref;
 pub use futexkey::FutexKey;
 pub use io::{IoDst, IoSrc, Iovec, Pinned};
 pub use layout::{Layout, MIN_ADDRESS, MmLimits};
@@ -72,10 +77,11 @@ pub use vma::{Backing, VmFlags, Vma};
 
 use crate::abi::Result;
 use crate::platform::{AddressSpace, Areas, Capabilities, Frame, Platform, Prot};
-use crate::sync::Lock;
+use crate::sync::{Lock, Pause};
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use tables::Tables;
 use vma::VmaMap;
 
@@ -92,6 +98,10 @@ pub struct Mm {
     limits: MmLimits,
     state: Lock<State>,
     claim: Lock<Option<Claim>>,
+    /// Whether the program's own user may look at it (prctl(2), PR_SET_DUMPABLE).
+    dumpable: AtomicBool,
+    /// What long work here asks.
+    pause: OnceLock<Arc<dyn Pause>>,
 }
 
 /// What an address space keeps alive without knowing what it is; a fork has it, too.
@@ -118,7 +128,7 @@ struct State {
     /// Counts calls of `forget_object`: pages fetched before one may be out of date.
     forgotten: u64,
     hole: map::HoleHint,
-    sequences: fault::Sequences,
+    sequences: sequences::Sequences,
 }
 
 /// What must wait for [`AddressSpace::sync`] before it is dropped.
@@ -154,9 +164,22 @@ impl Mm {
             limits: MmLimits::default(),
             state: Lock::default(),
             claim: Lock::default(),
+            dumpable: AtomicBool::new(true),
+            pause: OnceLock::new(),
         });
         mm.space.space().set_areas(mm.this.clone());
         Ok(mm)
+    }
+
+    /// Has long work for the programs that run here give way; only the first word counts.
+    pub fn pause_by(&self, pause: Arc<dyn Pause>) {
+        let _already = self.pause.set(pause);
+    }
+
+    /// # Errors
+    /// EINTR when the program is to end.
+    fn pause(&self) -> Result<()> {
+        self.pause.get().map_or(Ok(()), |pause| pause.pause())
     }
 
     /// Keeps `claim` as long as it lives: that on the program's file (ETXTBSY).
@@ -164,9 +187,24 @@ impl Mm {
         *self.claim.lock() = Some(claim);
     }
 
+    /// Whether the program's own user may look at it.
+    pub fn is_dumpable(&self) -> bool {
+        self.dumpable.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the program's own user may look at it.
+    pub fn set_dumpable(&self, dumpable: bool) {
+        self.dumpable.store(dumpable, Ordering::Relaxed);
+    }
+
     /// What the platform runs.
     pub fn space(&self) -> &Arc<dyn AddressSpace> {
         self.space.space()
+    }
+
+    /// Names the process that uses it.
+    pub fn set_owner(&self, pid: i32) {
+        self.state.lock().vmas.owner = pid;
     }
 
     /// Resource limits that concern memory; the kernel sets them on exec and prlimit.

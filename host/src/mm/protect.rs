@@ -1,6 +1,5 @@
 //! mprotect.
 
-use super::layout::reserved_in;
 use super::map::{MAX_AREAS, account, is_data};
 use super::vma::{VmFlags, Vma};
 use super::{Deferred, Mm, PAGE_SIZE, State, frames, hardware, page_up, raw};
@@ -56,13 +55,16 @@ impl Mm {
         while at < end {
             let Some(vma) = state.vmas.find(at) else { return Err(Errno::ENOMEM) };
             let piece_end = vma.end.min(end);
+            if vma.flags.contains(VmFlags::SEALED) {
+                return Err(Errno::EPERM);
+            }
             let old = Vma { start: at, end: piece_end, ..vma.clone() };
             let new = Vma { prot, ..old.clone() };
             if old.prot != prot {
                 if prot.contains(Prot::WRITE) && new.flags.contains(VmFlags::NEVER_WRITE) {
                     return Err(Errno::EACCES);
                 }
-                if !prot.is_empty() && reserved_in(at, piece_end).is_some() {
+                if !prot.is_empty() && self.reserved_in(at, piece_end).is_some() {
                     return Err(Errno::ENOMEM);
                 }
                 if state.vmas.len() + state.vmas.would_split(at, piece_end) > MAX_AREAS {

@@ -5,11 +5,13 @@
 //! window check: [`layout::FILES_BASE`]..[`layout::FRAMES_END`] holds no Rust object, ever, so no copy can break
 //! one. (Private fields elsewhere take no part in the proof.)
 //!
-//! Host-file pages can vanish when the host truncates the file (traps.md, 9). Copies *from* the file window go
+//! Host-file pages can vanish when the host truncates the file. Copies *from* the file window go
 //! through [`guarded`], whose one faulting instruction is listed for the host's SIGBUS/SIGSEGV handlers in
 //! [`fixup`]; ordinary frames have no such failure and use plain copies.
 
 use crate::hostsys;
+use crate::hostsys::file::{HostFd, IoVec, MAX_PIECES};
+use crate::hostsys::socket;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use ring0::layout;
 
@@ -334,6 +336,29 @@ pub(super) fn count(addr: u64) -> Option<&'static AtomicU32> {
     assert!(!counts.is_null(), "frame of an unused chunk");
     // SAFETY: set once from a leaked box (`install_counts`) and never freed.
     Some(unsafe { &(*counts)[index % CHUNK_FRAMES] })
+}
+
+/// recvmsg(2) of the host straight into frames.
+pub(super) fn receive(fd: &HostFd, pieces: &[(u64, usize)], flags: u32) -> crate::abi::Result<usize> {
+    pieces.iter().for_each(|&(addr, len)| check_write(addr, len));
+    // SAFETY: every piece is frame memory, which the host may write at any time: no Rust object lives there.
+    unsafe { socket::receive(fd, &iovecs(pieces), false, flags) }.map(|got| got.count)
+}
+
+/// sendmsg(2) of the host straight out of frames.
+pub(super) fn send(
+    fd: &HostFd,
+    pieces: &[(u64, usize)],
+    name: &[u8],
+    flags: u32,
+) -> crate::abi::Result<usize> {
+    pieces.iter().for_each(|&(addr, len)| check_read(addr, len));
+    // SAFETY: as for `receive`.
+    unsafe { socket::send(fd, &iovecs(pieces), name, flags) }
+}
+
+fn iovecs(pieces: &[(u64, usize)]) -> Vec<IoVec> {
+    pieces.iter().take(MAX_PIECES).map(|&(addr, len)| IoVec { addr, len: len as u64 }).collect()
 }
 
 /// preadv(2) of the host straight into frames; at the file's own position without an offset.

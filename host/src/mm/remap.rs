@@ -1,7 +1,7 @@
 //! mremap.
 
-use super::layout::{MIN_ADDRESS, reserved_in};
-use super::map::{MAX_AREAS, account, find_gap};
+use super::layout::MIN_ADDRESS;
+use super::map::{MAX_AREAS, account};
 use super::vma::{Backing, VmFlags, Vma};
 use super::{Deferred, Mm, PAGE_SIZE, State, page_up};
 use crate::abi::{Errno, Result};
@@ -34,6 +34,7 @@ impl Mm {
         let mut populate = None;
         let result = self.edit(|state, deferred| {
             let vma = state.vmas.find(addr).ok_or(Errno::EFAULT)?;
+            state.vmas.changeable(addr, addr.saturating_add(old_len.max(1)))?;
             let locked = vma.flags.contains(VmFlags::LOCKED);
             let prot = vma.prot;
             if flags & DONT_UNMAP != 0 && !(vma.is_private() && matches!(vma.backing, Backing::Anon)) {
@@ -71,9 +72,10 @@ impl Mm {
                 return Err(Errno::EPERM);
             }
             self.check_resize(state, addr, old_len, new_len)?;
-            if reserved_in(new_addr, new_addr + new_len).is_some() {
+            if self.reserved_in(new_addr, new_addr + new_len).is_some() {
                 return Err(Errno::ENOMEM);
             }
+            state.vmas.changeable(new_addr, new_addr + new_len)?;
             self.remove_range(state, new_addr, new_addr + new_len, deferred);
             if old_len > new_len {
                 self.remove_range(state, addr + new_len, addr + old_len, deferred);
@@ -91,11 +93,10 @@ impl Mm {
         if flags & DONT_UNMAP == 0 && old_len != 0 && addr + old_len == vma.end {
             let end = addr + new_len;
             let free = state.vmas.find_from(vma.end).is_none_or(|next| next.start >= end);
-            if free && self.in_bounds(addr, new_len) && reserved_in(vma.end, end).is_none() {
+            if free && self.in_bounds(addr, new_len) && self.reserved_in(vma.end, end).is_none() {
                 let grown = Vma { start: vma.end, end, ..vma.clone() };
-                let grown = Vma { backing: continued(&vma, vma.end), ..grown };
                 account(state, &grown, true);
-                state.vmas.insert(grown);
+                state.vmas.grow_up(vma.start, end);
                 return Ok(addr);
             }
         }
@@ -108,11 +109,11 @@ impl Mm {
                 && at >= MIN_ADDRESS
                 && self.in_bounds(at, new_len)
                 && state.vmas.overlapping(at, at + new_len).next().is_none()
-                && reserved_in(at, at + new_len).is_none()
+                && self.reserved_in(at, at + new_len).is_none()
         });
         let target = hint
-            .or_else(|| find_gap(state, new_len, MIN_ADDRESS, base))
-            .or_else(|| find_gap(state, new_len, MIN_ADDRESS, self.caps.task_size))
+            .or_else(|| self.find_gap(state, new_len, MIN_ADDRESS, base))
+            .or_else(|| self.find_gap(state, new_len, MIN_ADDRESS, self.caps.task_size))
             .ok_or(Errno::ENOMEM)?;
         self.move_area(state, deferred, (addr, old_len), (target, new_len), flags)
     }
@@ -151,7 +152,7 @@ impl Mm {
         }
         let vma = state.vmas.find(from).ok_or(Errno::EFAULT)?;
         let moved = Vma { start: to, end: to + new_len, backing: continued(vma, from), ..vma.clone() };
-        if !moved.prot.is_empty() && reserved_in(to, to + new_len).is_some() {
+        if !moved.prot.is_empty() && self.reserved_in(to, to + new_len).is_some() {
             return Err(Errno::ENOMEM);
         }
         let pages = self.take_pages(state, from, from + old_len, deferred);

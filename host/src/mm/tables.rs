@@ -72,12 +72,12 @@ impl Tables {
         Ok(())
     }
 
-    /// Locked: puts a frame, whose reference goes to the tables (or is dropped, on failure), in the place of another, whose
-    /// reference comes back.
-    pub(super) fn replace(&self, va: u64, old: Frame, new: Frame, prot: Prot) -> Result<()> {
+    /// Locked: puts frames, whose references go to the tables (or are dropped, on failure), in the place of others, whose
+    /// references come back.
+    pub(super) fn replace(&self, va: u64, old: &[Frame], new: &[Frame], prot: Prot) -> Result<()> {
         self.forget();
-        self.space.map(va, &[new], prot).inspect_err(|_| frames::put_ref(new))?;
-        let count = |frame| u64::from(!frames::is_zero(frame));
+        self.space.map(va, new, prot).inspect_err(|_| frames::put_many(new))?;
+        let count = |frames: &[Frame]| frames.iter().filter(|&&frame| !frames::is_zero(frame)).count() as u64;
         self.pages.store(self.pages() + count(new) - count(old), Ordering::Relaxed);
         Ok(())
     }

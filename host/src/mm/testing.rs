@@ -9,6 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+/// As on kvm.
+pub(crate) const WINDOWS: [(u64, u64); 2] =
+    [(layout::IMAGE_BASE, layout::IMAGE_END), (layout::ARENA_BASE, layout::ARENA_END)];
+
 /// A platform that only keeps books.
 pub(crate) struct FakePlatform {
     caps: Capabilities,
@@ -21,10 +25,12 @@ impl FakePlatform {
         Arc::new(Self::with_budget(cheap, usize::MAX / 2))
     }
 
-    /// Programs' addresses end at `task_size`.
+    /// Programs' addresses end at `task_size`, and no window of the arena's lies there: systrap on a host with short
+    /// addresses.
     pub(crate) fn with_task_size(task_size: u64) -> Self {
         let mut platform = Self::with_budget(true, usize::MAX / 2);
         platform.caps.task_size = task_size;
+        platform.caps.reserved = [WINDOWS[0], (WINDOWS[0].1, WINDOWS[0].1)];
         platform
     }
 
@@ -32,6 +38,7 @@ impl FakePlatform {
         let caps = Capabilities {
             page_size: 4096,
             task_size: 0x7fff_ffff_f000,
+            reserved: WINDOWS,
             maps_host_files: cheap,
             cheap_map: cheap,
         };
@@ -48,7 +55,7 @@ impl Platform for FakePlatform {
     }
     fn new_space(&self) -> Result<Arc<dyn AddressSpace>> {
         let maps_left = self.maps_left.clone();
-        Ok(Arc::new(FakeSpace { tables: Lock::default(), task_size: self.caps.task_size, maps_left }))
+        Ok(Arc::new(FakeSpace { tables: Lock::default(), caps: self.caps, maps_left }))
     }
     fn new_context(&self) -> Result<Box<dyn Context>> {
         Err(Errno::ENOSYS)
@@ -71,7 +78,7 @@ struct Tables {
 
 struct FakeSpace {
     tables: Lock<Tables>,
-    task_size: u64,
+    caps: Capabilities,
     maps_left: Arc<AtomicUsize>,
 }
 
@@ -79,8 +86,8 @@ impl FakeSpace {
     fn check(&self, va: u64, len: u64) {
         assert!(va.is_multiple_of(4096) && len.is_multiple_of(4096), "unaligned range");
         let end = va.checked_add(len).expect("range wraps");
-        assert!(end <= self.task_size, "beyond user addresses");
-        for (from, to) in [(layout::IMAGE_BASE, layout::IMAGE_END), (layout::ARENA_BASE, layout::ARENA_END)] {
+        assert!(end <= self.caps.task_size, "beyond user addresses");
+        for (from, to) in self.caps.reserved {
             assert!(end <= from || to <= va, "range {va:#x}+{len:#x} meets a window");
         }
     }

@@ -1,7 +1,7 @@
 //! The kernel's access to user memory.
 //!
 //! Every copy walks the program's tables page by page under [`Mm::state`], checks the rights that the program
-//! itself has on each page (the arena's alias would let anything through: traps.md, 5) and faults pages in, exactly
+//! itself has on each page (the arena's alias would let anything through) and faults pages in, exactly
 //! as the program's own access would have. What cannot be had is EFAULT; nothing here panics on what a program
 //! passes. Running programs change their memory while it is copied: read once, then validate what was read.
 

@@ -4,6 +4,7 @@
 //! one area are one.
 
 use super::mappable::Mappable;
+use crate::abi::{Errno, Result};
 use crate::platform::Prot;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +29,8 @@ bitflags::bitflags! {
         const DONT_DUMP = 0x40;
         /// Can never become writable: a shared mapping of a file that was not opened for writing, the vDSO's data.
         const NEVER_WRITE = 0x80;
+        /// mseal: neither mapping nor protection changes any more.
+        const SEALED = 0x100;
     }
 }
 
@@ -61,7 +64,7 @@ impl Backing {
         match (self, next) {
             (Backing::Anon, Backing::Anon) => true,
             (Backing::Object { object: a, offset }, Backing::Object { object: b, offset: next }) => {
-                a.identity() == b.identity() && offset.wrapping_add(len) == *next
+                a.identity() == b.identity() && offset.wrapping_add(len) == *next && !a.is_segment()
             }
             _ => false,
         }
@@ -107,6 +110,18 @@ impl Vma {
         }
     }
 
+    fn opened(&self, pid: i32) {
+        if let Backing::Object { object, .. } = &self.backing {
+            object.area_opened(pid);
+        }
+    }
+
+    fn closed(&self, pid: i32) {
+        if let Backing::Object { object, .. } = &self.backing {
+            object.area_closed(pid);
+        }
+    }
+
     fn merges_with(&self, next: &Vma) -> bool {
         self.end == next.start
             && self.prot == next.prot
@@ -115,11 +130,13 @@ impl Vma {
     }
 }
 
-/// The areas of one address space.
-#[derive(Clone, Default)]
+/// The areas of one address space. Objects hear of each that comes and goes.
+#[derive(Default)]
 pub struct VmaMap {
     /// By start address.
     areas: BTreeMap<u64, Vma>,
+    /// The process whose they are, for [`Mappable::area_opened`].
+    pub(super) owner: i32,
 }
 
 impl VmaMap {
@@ -172,6 +189,15 @@ impl VmaMap {
         at >= end
     }
 
+    /// Whether all of the range may be changed.
+    ///
+    /// # Errors
+    /// EPERM if some of it is sealed.
+    pub fn changeable(&self, start: u64, end: u64) -> Result<()> {
+        let sealed = self.overlapping(start, end).any(|vma| vma.flags.contains(VmFlags::SEALED));
+        if sealed { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
     /// Adds an area where nothing is, merging it with its neighbours. Returns the bounds of what it became.
     ///
     /// # Panics
@@ -194,6 +220,7 @@ impl VmaMap {
             }
         }
         let bounds = (vma.start, vma.end);
+        vma.opened(self.owner);
         self.areas.insert(vma.start, vma);
         bounds
     }
@@ -203,7 +230,10 @@ impl VmaMap {
         self.split_at(start);
         self.split_at(end);
         while let Some((&at, _)) = self.areas.range(start..end.max(start)).next() {
-            removed.extend(self.areas.remove(&at));
+            if let Some(vma) = self.areas.remove(&at) {
+                vma.closed(self.owner);
+                removed.push(vma);
+            }
         }
     }
 
@@ -229,6 +259,14 @@ impl VmaMap {
         }
     }
 
+    /// Raises the end of the area at `start`. The room must be free.
+    pub fn grow_up(&mut self, start: u64, new_end: u64) {
+        if let Some(vma) = self.areas.get_mut(&start) {
+            vma.end = new_end;
+            self.merge(start, new_end);
+        }
+    }
+
     /// How many areas an operation that cuts at both ends could add.
     pub fn would_split(&self, start: u64, end: u64) -> usize {
         let cuts = |at: u64| usize::from(self.find(at).is_some_and(|vma| vma.start < at));
@@ -242,6 +280,7 @@ impl VmaMap {
             upper.start = at;
             upper.backing = vma.backing.advanced(at - vma.start);
             vma.end = at;
+            upper.opened(self.owner);
             self.areas.insert(at, upper);
         }
     }
@@ -265,6 +304,14 @@ impl VmaMap {
             } else {
                 at = next;
             }
+        }
+    }
+}
+
+impl Drop for VmaMap {
+    fn drop(&mut self) {
+        for vma in self.areas.values() {
+            vma.closed(self.owner);
         }
     }
 }

@@ -30,6 +30,9 @@ const DOUBT: Duration = Duration::from_secs(60);
 /// The detail of a step that the deadline ended.
 pub const OUT_OF_TIME: &str = "did not end in time";
 
+/// How the detail of a step begins in which the test itself ended.
+pub const DIED: &str = "the test process died";
+
 /// What a reason holds if the device is closed to this user: rights change without the device changing.
 pub const NO_PERMISSION: &str = "permission denied";
 
@@ -154,30 +157,33 @@ pub fn examine_systrap() -> (Option<String>, Vec<Tried>) {
     try_out(command, DEADLINE)
 }
 
+/// Closes the jail of a sandbox in a child, and says what of it holds on this machine.
+pub fn examine_jail() -> Vec<Tried> {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["self-test", "--jail"]);
+    match try_out(command, DEADLINE) {
+        (Some(detail), steps) if steps.is_empty() => {
+            vec![Tried { step: "all of it".to_owned(), ok: false, detail }]
+        }
+        (_, steps) => steps,
+    }
+}
+
 /// Runs a self-test with a deadline. Says what went wrong, if anything, and what each step said.
 fn try_out(mut command: Command, deadline: Duration) -> (Option<String>, Vec<Tried>) {
     let end = Instant::now() + deadline;
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = match child {
         Ok(child) => child,
         Err(error) => return (Some(format!("cannot start the self-test: {error}")), Vec::new()),
     };
-    let (send, receive) = mpsc::channel::<Vec<u8>>();
-    if let Some(mut out) = child.stdout.take() {
-        // A thread of its own: it may never come back, if the child cannot be killed. It ends with the process.
-        let reader = std::thread::Builder::new().name("self-test".to_owned()).spawn(move || {
-            let mut buffer = [0; 1024];
-            while let Ok(len @ 1..) = out.read(&mut buffer) {
-                if send.send(buffer[..len].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        if let Err(error) = reader {
+    let (receive, errors) = match (listen(child.stdout.take()), listen(child.stderr.take())) {
+        (Ok(out), Ok(errors)) => (out, errors),
+        (Err(error), _) | (_, Err(error)) => {
             let _gone = child.kill();
             return (Some(format!("cannot start a thread: {error}")), Vec::new());
         }
-    }
+    };
     let mut text = Vec::new();
     let finished = loop {
         match receive.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -193,14 +199,53 @@ fn try_out(mut command: Command, deadline: Duration) -> (Option<String>, Vec<Tri
         let _unkillable = reap(&mut child, Duration::from_millis(200));
     }
     let text = String::from_utf8_lossy(&text);
-    let steps = parse(&text, !finished);
+    let said = if finished { last_words(&errors) } else { String::new() };
+    let died = match status {
+        Some(status) => format!("{DIED} ({status}){said}"),
+        None => DIED.to_owned(),
+    };
+    let steps = parse(&text, if finished { &died } else { OUT_OF_TIME });
     let failure = match (steps.iter().find(|step| !step.ok), status) {
         (Some(step), _) => Some(format!("self-test: {}: {}", step.step, step.detail)),
         (None, Some(status)) if status.success() => None,
-        (None, Some(status)) => Some(format!("the self-test ended with {status}")),
+        (None, Some(status)) => Some(format!("the self-test ended with {status}{said}")),
         (None, None) => Some(format!("the self-test {OUT_OF_TIME} ({:.1} s)", deadline.as_secs_f32())),
     };
     (failure, steps)
+}
+
+/// What a child writes, as it comes. A thread of its own reads it, which may never come back if the child cannot be killed: it
+/// ends with the process.
+fn listen(from: Option<impl Read + Send + 'static>) -> std::io::Result<mpsc::Receiver<Vec<u8>>> {
+    let (send, receive) = mpsc::channel::<Vec<u8>>();
+    std::thread::Builder::new().name("self-test".to_owned()).spawn(move || {
+        let Some(mut from) = from else { return };
+        let mut buffer = [0; 1024];
+        while let Ok(len @ 1..) = from.read(&mut buffer) {
+            if send.send(buffer[..len].to_vec()).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(receive)
+}
+
+/// What a child that has ended complained of: the first line that says something, which is a panic's message or a reason of
+/// ours.
+fn last_words(errors: &mpsc::Receiver<Vec<u8>>) -> String {
+    const MOST: usize = 4096;
+    let mut text = Vec::new();
+    while let Ok(bytes) = errors.recv_timeout(Duration::from_millis(200)) {
+        text.extend_from_slice(&bytes);
+        if text.len() > MOST {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&text);
+    match text.lines().find(|line| !line.trim().is_empty()) {
+        Some(line) => format!(": {}", line.trim().chars().take(300).collect::<String>()),
+        None => String::new(),
+    }
 }
 
 /// Whether a device was rejected for being slow only.
@@ -220,8 +265,8 @@ fn reap(child: &mut std::process::Child, patience: Duration) -> Option<std::proc
     }
 }
 
-/// The child's lines: step, tab, `ok` or `failed`, tab, detail. The last one may lack its end.
-fn parse(text: &str, timed_out: bool) -> Vec<Tried> {
+/// The child's lines: step, tab, `ok` or `failed`, tab, detail. The last one may lack its end, for this reason.
+fn parse(text: &str, end: &str) -> Vec<Tried> {
     let mut steps = Vec::new();
     for line in text.lines() {
         let mut fields = line.splitn(3, '\t');
@@ -229,12 +274,11 @@ fn parse(text: &str, timed_out: bool) -> Vec<Tried> {
         let (ok, detail) = match (fields.next(), fields.next()) {
             (Some("ok"), detail) => (true, detail.unwrap_or_default().to_owned()),
             (Some("failed"), detail) => (false, detail.unwrap_or_default().to_owned()),
-            _ if timed_out => (false, OUT_OF_TIME.to_owned()),
-            _ => (false, "the test process died".to_owned()),
+            _ => (false, end.to_owned()),
         };
         steps.push(Tried { step, ok, detail });
     }
-    if steps.is_empty() && timed_out {
+    if steps.is_empty() && end == OUT_OF_TIME {
         steps.push(Tried {
             step: "opening the device".to_owned(),
             ok: false,
@@ -334,17 +378,39 @@ fn is_private(dir: &Path, user: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cache, DOUBT, OUT_OF_TIME, Verdict, is_private, parse};
+    use super::{Cache, DOUBT, OUT_OF_TIME, Verdict, is_private, parse, try_out};
     use std::fs::File;
 
     #[test]
     fn the_last_step_without_an_end_is_the_one_that_hangs() {
         let text = "user code reached\tok\t12 us\npage fault\t";
-        let steps = parse(text, true);
+        let steps = parse(text, OUT_OF_TIME);
         assert_eq!((steps.len(), steps[0].ok, steps[1].ok), (2, true, false));
         assert_eq!(steps[1].detail, "did not end in time");
-        assert_eq!(parse(text, false)[1].detail, "the test process died");
-        assert!(parse("", false).is_empty());
+        assert_eq!(parse(text, "it died")[1].detail, "it died");
+        assert!(parse("", "it died").is_empty());
+    }
+
+    #[test]
+    fn a_self_test_that_dies_says_of_what() {
+        let run = |script: &str| {
+            let mut command = std::process::Command::new("/bin/sh");
+            command.args(["-c", script]);
+            try_out(command, std::time::Duration::from_secs(60))
+        };
+        let (failure, steps) =
+            run("printf 'one\\tok\\t1 us\\ntwo\\t'; echo >&2; echo the reason >&2; kill -SEGV $$");
+        let failure = failure.unwrap();
+        assert!(
+            steps[0].ok
+                && !steps[1].ok
+                && failure.starts_with("self-test: two: the test process died (signal: 11")
+        );
+        assert!(failure.ends_with(": the reason"), "{failure}");
+        let (failure, steps) = run("echo no memory >&2; exit 3");
+        assert_eq!(failure.as_deref(), Some("the self-test ended with exit status: 3: no memory"));
+        assert!(steps.is_empty());
+        assert_eq!(run("printf 'one\\tok\\t1 us\\n'").0, None);
     }
 
     #[test]

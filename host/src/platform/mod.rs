@@ -77,7 +77,7 @@ pub struct SignalInfo {
 
 bitflags::bitflags! {
     /// Rights of user code on a page. A page is present iff READ is set (PROT_NONE is "not mapped",
-    /// PROT_WRITE and PROT_EXEC imply READ: traps.md, 7).
+    /// PROT_WRITE and PROT_EXEC imply READ).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Prot: u8 {
         /// Readable.
@@ -100,6 +100,9 @@ pub struct Capabilities {
     pub page_size: u64,
     /// User address space: first address user code can never map (TASK_SIZE).
     pub task_size: u64,
+    /// Windows that belong to the kernel, ascending (an empty one if there is but one): programs cannot have accessible
+    /// memory there, and nothing is put there that may become so.
+    pub reserved: [(u64, u64); 2],
     /// Whether frames inside `layout::FILES_*` (host files mapped in the arena) may be mapped into spaces.
     /// Where not (systrap), file pages are copied into ordinary frames.
     pub maps_host_files: bool,
@@ -156,12 +159,17 @@ pub trait Platform: Send + Sync {
     fn cancel_kick(&self, id: usize) {
         let _ = id;
     }
+    /// Stops what runs application code outside this process, or lets it go on: this process is about to stop, or has been
+    /// continued.
+    fn pause(&self, on: bool) {
+        let _ = on;
+    }
     /// Counters for `--stats`: name and value.
     fn stats(&self) -> Vec<(&'static str, u64)>;
 }
 
-/// One user address space. Ranges are page aligned, below `task_size`, and never overlap the image or arena windows
-/// (the caller clips; implementations refuse).
+/// One user address space. Ranges are page aligned, below `task_size`, and never overlap
+/// [`Capabilities::reserved`] (the caller clips; implementations refuse).
 pub trait AddressSpace: Send + Sync {
     /// Maps `frames.len()` pages from `va` on, replacing what is there.
     ///
@@ -186,6 +194,10 @@ pub trait AddressSpace: Send + Sync {
     /// Whether no code can run in it any more, because the host has ended what it ran in.
     fn is_lost(&self) -> bool {
         false
+    }
+    /// Bytes that it takes outside the arena: what the host keeps for it.
+    fn overhead(&self) -> u64 {
+        0
     }
     /// For downcasting by the platform itself.
     fn as_any(&self) -> &dyn std::any::Any;

@@ -22,6 +22,16 @@ pub enum Error {
         /// What opening it said.
         source: Errno,
     },
+    /// Something cannot be mounted.
+    #[error("mounting {of} at {place}: {source}")]
+    Mount {
+        /// What.
+        of: String,
+        /// Where in the sandbox.
+        place: String,
+        /// What the host, or our own kernel, said.
+        source: Errno,
+    },
     /// The working directory does not exist in the sandbox.
     #[error("working directory {}: {source} in the sandbox's root; --cwd takes a directory there", path.display())]
     WorkingDirectory {
@@ -58,6 +68,22 @@ pub enum Error {
         /// Which.
         command: String,
         /// Why.
+        reason: String,
+    },
+    /// The host refuses part of the jail.
+    #[error("the jail: {step}: {reason}; --no-jail runs without it, for debugging")]
+    Jail {
+        /// Which step.
+        step: &'static str,
+        /// What the host said.
+        reason: String,
+    },
+    /// A port of the host cannot be had.
+    #[error("--publish {what}: {reason}")]
+    Publish {
+        /// As it was asked for.
+        what: String,
+        /// What the host said.
         reason: String,
     },
     /// The kernel could not be set up.

@@ -1,15 +1,26 @@
 //! From a specification to a running kernel, and back to an exit status.
 
+mod cgroup;
+pub mod container;
+pub mod control;
 mod cpus;
 mod error;
+mod jail;
+mod memory;
+mod network;
 mod program;
 mod report;
+mod reticence;
 mod spec;
 mod start;
+mod tasks;
 
 pub use error::Error;
-pub use spec::{PlatformChoice, Spec};
-pub use start::run;
+pub use jail::trial;
+pub(crate) use memory::size as parse_size;
+pub use network::Publish;
+pub use spec::{Network, PlatformChoice, Spec};
+pub use start::{Prepared, prepare, run};
 
 /// How the program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

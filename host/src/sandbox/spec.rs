@@ -1,5 +1,6 @@
 //! What a sandbox is to be.
 
+use super::container::Container;
 use std::path::PathBuf;
 
 /// Which platform runs the program's instructions.
@@ -11,6 +12,16 @@ pub enum PlatformChoice {
     Kvm,
     /// Stub processes whose system calls are trapped by seccomp
     Systrap,
+}
+
+/// What the programs of a sandbox can reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Network {
+    /// Each other.
+    None,
+    /// Whatever this process reaches, but for the host itself.
+    #[default]
+    Host,
 }
 
 /// Everything a sandbox is made from.
@@ -38,6 +49,20 @@ pub struct Spec {
     pub cpus: Option<usize>,
     /// Grant no more CPUs than the cgroup's quota pays for.
     pub cpus_from_quota: bool,
+    /// The most memory of all programs together and of what the kernel keeps for them, bytes; a default when not given.
+    pub memory: Option<u64>,
+    /// What programs can reach.
+    pub network: Network,
+    /// Ports of the host that lead inside.
+    pub publish: Vec<super::Publish>,
+    /// The most tasks of all programs together; a default when not given. No more than a quarter of what the host has left.
+    pub pids: Option<u32>,
+    /// Signals from inside that process 1 has no handler for do nothing to it.
+    pub init_is_protected: bool,
+    /// Confine the kernel's process (`super::jail`). Only for debugging it may be left out.
+    pub jail: bool,
     /// Let programs provoke a bug of ours (`pillbox self-test` alone asks for it): see `kernel::Options`.
     pub provoke_bugs: bool,
+    /// What makes it a container.
+    pub container: Container,
 }

@@ -1,12 +1,19 @@
 //! Start-up, in the order that lets it wait for nothing, and the end.
 
+use super::cgroup::Groups;
+use super::container;
+use super::control::Control;
+use super::jail::Jail;
 use super::program::Command;
-use super::{Done, Ended, Error, PlatformChoice, Spec, cpus, report};
+use super::{Done, Ended, Error, PlatformChoice, Spec, cpus, memory, network, report, reticence, tasks};
 use crate::abi::Errno;
+use crate::arena::{self, ledger};
 use crate::cred::Cred;
 use crate::fs::world::{self, World};
-use crate::hostsys::identity;
+use crate::hostsys::file::{self, HostFd};
+use crate::hostsys::{self, identity};
 use crate::kernel::limits::{self, Limit, Limits};
+use crate::kernel::sched::SPARES;
 use crate::kernel::{Init, Kernel, Options, WaitStatus, poller};
 use crate::metrics::{Log, Metrics};
 use crate::mm::MmLimits;
@@ -17,52 +24,192 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Runs a specification to its end.
+/// Runs a specification to its end. What it was made of is left as it is, for the end of the process to take along.
 ///
 /// # Errors
 /// Why it did not start, or what of the host failed under it.
 pub fn run(spec: Spec) -> Result<Done, Error> {
+    prepare(spec)?.run()
+}
+
+/// A sandbox that is confined and has its first program loaded.
+pub struct Prepared {
+    kernel: Arc<Kernel>,
+    init: Init,
+    control: Option<Control>,
+    stats: bool,
+}
+
+/// Makes everything that a specification asks for, up to the first program's first instruction.
+///
+/// # Errors
+/// Why it cannot be.
+pub fn prepare(mut spec: Spec) -> Result<Prepared, Error> {
+    let mut jail = Jail::begin(spec.jail, &spec.container.kept)?;
     // Signals that the poller forwards must be blocked in every thread: before there is a second one.
     poller::block_forwarded_signals();
     crate::kernel::install_panic_hook();
-    let workers = cpus::granted(spec.cpus, spec.cpus_from_quota);
+    hostsys::fault::install(crate::mm::fixup);
+    // As the caller has them: before they are raised for us.
+    let inherited = inherited_limits();
+    crate::hostsys::file::reserve_descriptors();
+    let groups = Groups::own();
+    let workers = cpus::granted(spec.cpus, spec.cpus_from_quota.then_some(&groups));
+    let max_tasks = max_tasks(&spec, &groups);
+    limit_memory(&spec, &groups);
     let metrics = metrics(&spec)?;
-    let platform = platform(&spec, workers)?;
-    let world = root(&spec, &platform)?;
-    let fs = FsContext::new(world.ns.clone());
-    let cred = cred()?;
-    enter_directory(&spec, &fs, &cred)?;
-    let options =
-        Options { workers, hostname: hostname(), provoke_bugs: spec.provoke_bugs, ..Options::default() };
-    let kernel = Kernel::new(platform, metrics, options);
+    let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    (spec.root, spec.kvm_device) = (here.join(&spec.root), here.join(&spec.kvm_device));
+    reticence::begin();
+    jail.begin_root(&spec.root);
+    if spec.container.shows_root {
+        jail.show(&spec.root);
+    }
+    let platform = platform(&spec, workers + SPARES)?;
+    let world = Arc::new(root(&spec, &platform, &mut jail)?);
+    let opened = container::open(&spec.container.mounts, &mut jail)?;
+    let options = options(&spec, workers, max_tasks)?;
+    let kernel = Kernel::new(platform.clone(), metrics, options);
+    if let Some(name) = &spec.container.domainname {
+        kernel.uts.lock().domainname = name.clone().into_bytes();
+    }
     world::mount_proc(&world, &kernel).map_err(|source| Error::Setup { what: "mounting /proc", source })?;
-    let limits = inherited_limits();
+    let readonly = spec.container.readonly_root;
+    container::mount(opened, &world, &platform.capabilities(), readonly)?;
+    let init = first_process(&spec, here, &world, &kernel, inherited)?;
+    kernel.set_outside(hostsys::process::has_job_control());
+    // Signals to the sandbox are read by the poller: it must be there even if nothing of the host is waited for.
+    kernel.poller();
+    close(jail, &kernel, &spec)?;
+    let socket = spec.container.control.map(HostFd::from_raw);
+    let control = socket.map(|socket| Control {
+        socket,
+        kernel: kernel.clone(),
+        world: world.clone(),
+        limits: inherited,
+    });
+    core::mem::forget(world);
+    Ok(Prepared { kernel, init, control, stats: spec.stats })
+}
+
+impl Prepared {
+    /// Waits for the request to start. False: it will not come.
+    #[must_use]
+    pub fn wait_for_start(&self) -> bool {
+        self.control.as_ref().is_none_or(Control::wait_for_start)
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// What of the host failed under it.
+    pub fn run(self) -> Result<Done, Error> {
+        let kernel = self.kernel;
+        // Starts threads, which have then what this one has.
+        kernel
+            .spawn_init(self.init)
+            .map_err(|source| Error::Setup { what: "starting the first program", source })?;
+        if let Some(control) = self.control {
+            arena::thread::spawn("control", move || control.serve())
+                .map_err(|source| Error::Setup { what: "a thread for requests", source })?;
+        }
+        let status = kernel.run();
+        hostsys::tty::restore();
+        let status = status.map_err(|source| Error::Setup { what: "running a worker", source })?;
+        let stats = if self.stats { stats(&kernel) } else { String::new() };
+        core::mem::forget(kernel);
+        Ok(Done { ended: ended(status), stats })
+    }
+}
+
+fn options(spec: &Spec, workers: usize, max_tasks: usize) -> Result<Options, Error> {
+    Ok(Options {
+        workers,
+        init_is_protected: spec.init_is_protected,
+        hostname: spec.container.hostname.as_ref().map_or_else(hostname, |name| name.clone().into_bytes()),
+        outer: network::outer(spec)?,
+        max_tasks,
+        cpuinfo: cpuinfo(),
+        provoke_bugs: spec.provoke_bugs,
+    })
+}
+
+/// Loads the first program.
+fn first_process(
+    spec: &Spec,
+    here: PathBuf,
+    world: &Arc<World>,
+    kernel: &Arc<Kernel>,
+    inherited: Limits,
+) -> Result<Init, Error> {
+    let user = spec.container.user.as_ref();
+    let (fs, cred) = (FsContext::new(world.ns.clone()), user.map_or_else(cred, |user| Ok(user.cred()))?);
+    if let Some(umask) = user.and_then(|user| user.umask) {
+        fs.set_umask(umask);
+    }
+    enter_directory(spec, here, &fs, &cred)?;
+    let limits = user.map_or(inherited, |user| user.limits(inherited));
     let mm_limits = mm_limits(&limits);
     let command = Command { argv: &spec.argv, env: &spec.env, fs: &fs, cred: &cred, limits: &mm_limits };
-    let (program, exe) = command.load(&kernel)?;
-    let init = Init {
+    let (program, exe) = command.load(kernel)?;
+    Ok(Init {
         mm: program.mm,
         ip: program.ip,
         sp: program.sp,
-        fds: world::stdio(&world, &kernel),
-        fs: fs.clone(),
+        fds: world::stdio(world, kernel, &cred),
+        fs,
         cred,
         comm: program.comm,
         exe: Some(exe),
         limits,
-    };
-    kernel.spawn_init(init).map_err(|source| Error::Setup { what: "starting the first program", source })?;
-    // Signals to the sandbox are read by the poller: it must be there even if nothing of the host is waited for.
-    kernel.poller();
-    let status = kernel.run().map_err(|source| Error::Setup { what: "running a worker", source })?;
-    let stats = if spec.stats { stats(&kernel) } else { String::new() };
-    Ok(Done { ended: ended(status), stats })
+        no_new_privs: user.is_some_and(|user| user.no_new_privileges),
+        tty: None,
+        told: None,
+        on_exit: None,
+    })
 }
 
-fn root(spec: &Spec, platform: &Arc<dyn Platform>) -> Result<World, Error> {
+fn root(spec: &Spec, platform: &Arc<dyn Platform>, jail: &mut Jail) -> Result<World, Error> {
     let failed = |source| Error::Root { path: spec.root.clone(), source };
-    let dir = world::open_root(&spec.root).map_err(failed)?;
+    let dir = jail.open_root(&spec.root).map_err(failed)?;
     world::build(dir, &platform.capabilities()).map_err(failed)
+}
+
+/// Tasks that all programs together may have; says so where they are fewer than asked for.
+fn max_tasks(spec: &Spec, groups: &Groups) -> usize {
+    let (most, cut) = tasks::granted(spec.pids, groups);
+    if cut {
+        // Nobody is left to tell when stderr is gone.
+        let _closed = writeln!(
+            std::io::stderr(),
+            "pillbox: --pids: {most} is the most here, a quarter of what the host and its control groups have left"
+        );
+    }
+    most
+}
+
+/// Sets the limit on memory; says so where it is less than what was asked for.
+fn limit_memory(spec: &Spec, groups: &Groups) {
+    let (bytes, cut) = memory::granted(spec.memory, groups);
+    ledger::set_limit(bytes);
+    if cut {
+        let mib = bytes >> 20;
+        let _closed = writeln!(
+            std::io::stderr(),
+            "pillbox: --memory: {mib}M is the most here, what the host and its control groups have left"
+        );
+    }
+}
+
+/// Closes the jail, and says in the debug log what it has not.
+fn close(jail: Jail, kernel: &Kernel, spec: &Spec) -> Result<(), Error> {
+    let asked = spec.container.control.is_some();
+    for step in jail.close(kernel.platform.name(), spec.network, asked)? {
+        if let Some(missing) = &step.missing {
+            kernel.metrics.debug(&format!("jail: without {}: {missing}", step.name));
+        }
+    }
+    Ok(())
 }
 
 fn metrics(spec: &Spec) -> Result<Metrics, Error> {
@@ -104,11 +251,8 @@ fn cred() -> Result<Cred, Error> {
 }
 
 /// Goes to the directory asked for; the caller's own, where the root has it, if none was.
-fn enter_directory(spec: &Spec, fs: &FsContext, cred: &Cred) -> Result<(), Error> {
-    let wanted = match &spec.cwd {
-        Some(path) => path.clone(),
-        None => std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
-    };
+fn enter_directory(spec: &Spec, here: PathBuf, fs: &FsContext, cred: &Cred) -> Result<(), Error> {
+    let wanted = spec.cwd.clone().unwrap_or(here);
     let lookup = Lookup { fs, cred, caller: Caller { pid: 1, tid: 1 } };
     let name = wanted.as_os_str().as_encoded_bytes();
     let found = match lookup.resolve(None, name, Resolve::FOLLOW) {
@@ -131,6 +275,11 @@ fn hostname() -> Vec<u8> {
     if name.is_empty() { Options::default().hostname } else { name }
 }
 
+/// What the host says of its CPUs, to be read when a program asks.
+fn cpuinfo() -> Option<Arc<HostFd>> {
+    file::openat(libc::AT_FDCWD, b"/proc/cpuinfo", libc::O_RDONLY, 0).ok().map(Arc::new)
+}
+
 /// The limits that programs ask for before they do something, as the caller has them.
 fn inherited_limits() -> Limits {
     let mut all = Limits::default();
@@ -143,7 +292,7 @@ fn inherited_limits() -> Limits {
     all
 }
 
-fn mm_limits(limits: &Limits) -> MmLimits {
+pub(super) fn mm_limits(limits: &Limits) -> MmLimits {
     MmLimits {
         address_space: limits.soft(limits::AS).into(),
         data: limits.soft(limits::DATA).into(),

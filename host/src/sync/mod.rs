@@ -4,8 +4,12 @@
 //! worker that dropped to native). Things to wait for own a [`WaitQueue`]; who waits registers a [`Waiter`]
 //! whose [`Wake`] target is made runnable by [`WaitQueue::notify`].
 
+mod hostcall;
 mod lock;
+mod pause;
 mod wait;
 
+pub use hostcall::{HostCall, HostCalls, HostLine};
 pub use lock::{Lock, LockGuard};
-pub use wait::{WaitQueue, Waiter, Wake};
+pub use pause::Pause;
+pub use wait::{WaitQueue, Waiter, Wake, event};

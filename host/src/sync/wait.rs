@@ -6,6 +6,18 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 pub trait Wake: Send + Sync {
     /// Makes it run. A wake that arrives before the park is remembered; wakes coalesce.
     fn wake(&self);
+
+    /// Makes it run for these events.
+    fn wake_for(&self, events: u32) {
+        let _ = events;
+        self.wake();
+    }
+
+    /// Makes it run for an event that one is enough for; says whether this one does.
+    fn wake_one(&self) -> bool {
+        self.wake();
+        true
+    }
 }
 
 /// One registration on one or more queues.
@@ -26,8 +38,28 @@ impl Waiter {
 struct Entry {
     waiter: Arc<Waiter>,
     mask: u32,
-    /// Leaves the queue when it is woken.
-    once: bool,
+    how: How,
+}
+
+/// What happens to a waiter that is woken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// It stays.
+    Kept,
+    /// It stays; of all that are so one is woken.
+    Exclusive,
+    /// It leaves the queue first.
+    Once,
+    /// It stays, and is woken without the queue's lock.
+    Outside,
+}
+
+/// Events that no poll(2) shows.
+pub mod event {
+    /// There is room again, and somebody has found none.
+    pub const SPACE: u32 = 1 << 16;
+    /// The other end has gone.
+    pub const HANGUP: u32 = 1 << 17;
 }
 
 /// Waiters, oldest first. Most queues have one at a time, which needs no memory of its own.
@@ -65,13 +97,24 @@ impl WaitQueue {
 
     /// Adds a waiter for the events in `mask`, whatever its own mask: one waiter can so watch several queues.
     pub fn register_for(&self, waiter: &Arc<Waiter>, mask: u32) {
-        self.add(Entry { waiter: waiter.clone(), mask, once: false });
+        self.add(Entry { waiter: waiter.clone(), mask, how: How::Kept });
+    }
+
+    /// As [`register_for`](Self::register_for), but of all that are registered so an event wakes one only.
+    pub fn register_exclusive(&self, waiter: &Arc<Waiter>, mask: u32) {
+        self.add(Entry { waiter: waiter.clone(), mask, how: How::Exclusive });
+    }
+
+    /// As [`register`](Self::register) for a waiter that does much when it is woken: it is without the lock, and may be
+    /// once more after it has left.
+    pub fn register_outside(&self, waiter: &Arc<Waiter>) {
+        self.add(Entry { waiter: waiter.clone(), mask: waiter.mask, how: How::Outside });
     }
 
     /// As [`register_for`](Self::register_for), for one wake: a waiter that is woken is not in the queue any more.
     #[inline]
     pub fn register_once(&self, waiter: &Arc<Waiter>, mask: u32) {
-        self.add(Entry { waiter: waiter.clone(), mask, once: true });
+        self.add(Entry { waiter: waiter.clone(), mask, how: How::Once });
     }
 
     #[inline]
@@ -140,7 +183,12 @@ impl WaitQueue {
         // One waiter, as a rule.
         match &waiters.first {
             Some(entry) if entry.mask & events == 0 => {}
-            Some(entry) if !entry.once => entry.waiter.target.wake(),
+            Some(entry) if entry.how == How::Outside => {
+                let waiter = entry.waiter.clone();
+                drop(waiters);
+                waiter.target.wake_for(events);
+            }
+            Some(entry) if entry.how != How::Once => entry.waiter.target.wake(),
             _ => {
                 let woken = waiters.first.take();
                 self.count.store(0, Ordering::Relaxed);
@@ -156,14 +204,25 @@ impl WaitQueue {
     #[cold]
     fn notify_many(&self, mut waiters: LockGuard<'_, Waiters>, events: u32) {
         let all = waiters.first.iter().chain(&waiters.more);
-        for entry in all.filter(|entry| !entry.once && entry.mask & events != 0) {
-            entry.waiter.target.wake();
+        let mut one = false;
+        let mut outside = Vec::new();
+        for entry in all.filter(|entry| entry.mask & events != 0) {
+            match entry.how {
+                How::Kept => entry.waiter.target.wake(),
+                How::Exclusive if one => {}
+                How::Exclusive => one = entry.waiter.target.wake_one(),
+                How::Outside => outside.push(entry.waiter.clone()),
+                How::Once => {}
+            }
         }
-        let woken = waiters.take(|entry| entry.once && entry.mask & events != 0);
+        let woken = waiters.take(|entry| entry.how == How::Once && entry.mask & events != 0);
         self.count.store(waiters.count(), Ordering::Relaxed);
         drop(waiters);
         for entry in woken.first.iter().chain(&woken.more) {
             entry.waiter.target.wake();
+        }
+        for waiter in outside {
+            waiter.target.wake_for(events);
         }
     }
 }

@@ -4,7 +4,7 @@
 pub type Name = (u64, &'static str);
 
 /// How strace prints one argument. `Out*` formats are read after the call, the others before it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, serde::Serialize)]
 pub enum ArgFormat {
     /// Signed decimal.
     Int,

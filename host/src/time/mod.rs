@@ -9,12 +9,15 @@
 //! The state is a fact about the machine, not about a sandbox: it is the one process-wide static here.
 
 mod clock;
+mod given;
 pub mod published;
 
 pub use clock::{
     calibrate, counters_may_be_apart, monotonic_ns, realtime_ns, realtime_offset_ns, resync, set_start,
     ticks_to_ns,
 };
+
+pub use given::Given;
 
 /// Nanoseconds per second.
 pub const NSEC_PER_SEC: u64 = 1_000_000_000;

@@ -1,6 +1,6 @@
 //! What programs change of files by name: permissions, owners, times.
 
-use super::{Kind, Lookup, Meta, Path, Timestamp, Want, notify, perms};
+use super::{Lookup, Meta, Path, Timestamp, Want, notify, perms, privileges};
 use crate::abi::{Errno, Result};
 use crate::cred::Caps;
 use linux_raw_sys::general as c;
@@ -26,12 +26,10 @@ impl Lookup<'_> {
         let meta = self.attributes(path)?;
         perms::owner(self.cred, meta)?;
         let mut mode = mode & 0o7777;
-        if meta.kind != Kind::Dir
-            && !self.cred.in_group(meta.gid.load(Relaxed))
-            && !self.cred.has(Caps::FSETID)
-        {
+        if !privileges::may_set_group(self.cred, meta.gid.load(Relaxed)) {
             mode &= !c::S_ISGID;
         }
+        path.dentry.inode.can_set_mode(mode)?;
         meta.perm.store(mode, Relaxed);
         meta.changed();
         notify::dentry(&path.dentry, c::IN_ATTRIB);
@@ -53,13 +51,14 @@ impl Lookup<'_> {
                 return Err(Errno::EPERM);
             }
         }
+        // Before there is another owner for whom they would count.
+        let dropped = privileges::owner_changes(self.cred, &*path.dentry.inode);
         if uid != u32::MAX {
             meta.uid.store(uid, Relaxed);
         }
         if gid != u32::MAX {
             meta.gid.store(gid, Relaxed);
         }
-        let dropped = drop_set_id(meta);
         meta.changed();
         if dropped || uid != u32::MAX || gid != u32::MAX {
             notify::dentry(&path.dentry, c::IN_ATTRIB);
@@ -114,20 +113,4 @@ impl Lookup<'_> {
         path.dentry.inode.can_setattr()?;
         Ok(path.dentry.inode.meta())
     }
-}
-
-/// Clears set-id bits, as a change of owner or a write does. Whether there were any.
-fn drop_set_id(meta: &Meta) -> bool {
-    if meta.kind != Kind::File {
-        return false;
-    }
-    let perm = meta.perm.load(Relaxed);
-    let mut kept = perm & !c::S_ISUID;
-    if perm & c::S_IXGRP != 0 {
-        kept &= !c::S_ISGID;
-    }
-    if kept != perm {
-        meta.perm.store(kept, Relaxed);
-    }
-    kept != perm
 }

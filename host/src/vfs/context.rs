@@ -1,6 +1,7 @@
 //! A task's view of the tree: root, working directory, umask.
 
 use super::{Namespace, Path};
+use crate::abi::Result;
 use crate::sync::Lock;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,9 +22,35 @@ struct Places {
 impl FsContext {
     /// The context of a first program: at the root of `ns`.
     pub fn new(ns: Arc<Namespace>) -> Arc<FsContext> {
-        let root = ns.cross(ns.root().clone());
+        let root = ns.root().cross();
         let places = Lock::new(Places { root: root.clone(), cwd: root });
         Arc::new(FsContext { ns, places, umask: AtomicU32::new(0o022) })
+    }
+
+    /// The same at other places, of another namespace perhaps.
+    pub fn at(&self, ns: Arc<Namespace>, root: Path, cwd: Path) -> Arc<FsContext> {
+        let places = Lock::new(Places { root, cwd });
+        Arc::new(FsContext { ns, places, umask: AtomicU32::new(self.umask()) })
+    }
+
+    /// The same in a copy of the mounts (CLONE_NEWNS).
+    ///
+    /// # Errors
+    /// ENOSPC where there would be too many mounts.
+    pub fn in_own_namespace(&self) -> Result<Arc<FsContext>> {
+        let (ns, [root, cwd]) = self.ns.copy([self.root(), self.cwd()])?;
+        Ok(self.at(ns, root, cwd))
+    }
+
+    /// Goes where `new` is with what was at `old` (pivot_root(2)).
+    pub fn pivot(&self, old: &Path, new: &Path) {
+        let mut places = self.places.lock();
+        let Places { root, cwd } = &mut *places;
+        for place in [root, cwd] {
+            if place.same(old) {
+                *place = new.clone();
+            }
+        }
     }
 
     /// A copy that is changed independently (fork).

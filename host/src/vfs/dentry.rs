@@ -1,72 +1,13 @@
 //! The dentry tree: names, and which of them are known not to exist.
 
-use super::{Inode, Kind, StatFs, notify};
+use super::superblock::LEAST;
+use super::{Inode, Kind, Superblock, notify};
 use crate::abi::{Errno, Result};
+use crate::arena::ledger;
 use crate::sync::Lock;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
-
-/// A file system instance.
-pub struct Superblock {
-    /// `st_dev` of its files.
-    pub dev: u64,
-    /// Type name, as in /proc/mounts.
-    pub fstype: &'static str,
-    /// Magic number (statfs(2)).
-    pub magic: u64,
-    /// Entries come and go by themselves (/proc): names are looked up in the inode every time.
-    pub volatile: bool,
-    /// Serialises rename and rmdir, so that ancestry does not change under them.
-    pub rename: Lock<()>,
-    /// Watches on its inodes ([`notify`]).
-    watches: AtomicU32,
-}
-
-impl Superblock {
-    /// A file system with entries kept in the dentry tree.
-    pub fn new(dev: u64, fstype: &'static str, magic: u64) -> Arc<Self> {
-        Self::make(dev, fstype, magic, false)
-    }
-
-    /// A file system whose directories are asked every time.
-    pub fn volatile(dev: u64, fstype: &'static str, magic: u64) -> Arc<Self> {
-        Self::make(dev, fstype, magic, true)
-    }
-
-    fn make(dev: u64, fstype: &'static str, magic: u64, volatile: bool) -> Arc<Self> {
-        let (rename, watches) = (Lock::new(()), AtomicU32::new(0));
-        Arc::new(Superblock { dev, fstype, magic, volatile, rename, watches })
-    }
-
-    /// Whether anything on it is watched.
-    #[inline]
-    pub(super) fn is_watched(&self) -> bool {
-        self.watches.load(Ordering::Relaxed) != 0
-    }
-
-    /// Counts one more watch.
-    pub(super) fn watch(&self) {
-        self.watches.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Counts one watch less.
-    pub(super) fn unwatch(&self) {
-        self.watches.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// What statfs(2) shows.
-    pub fn statfs(&self) -> StatFs {
-        let mut stat = StatFs { magic: self.magic, bsize: 4096, ..StatFs::default() };
-        if !self.volatile {
-            stat.blocks = 1 << 24;
-            stat.bfree = 1 << 23;
-            stat.files = 1 << 22;
-            stat.ffree = 1 << 21;
-        }
-        stat
-    }
-}
 
 /// Somebody mounted something here (in some namespace).
 const MOUNTPOINT: u32 = 1;
@@ -225,7 +166,12 @@ impl Dentry {
         let Some(inode) = self.inode.lookup(name)? else {
             if self.inode.has_lower() {
                 // Someone may have made the name meanwhile: theirs stays.
-                return Ok(self.children.lock().entry(name.into()).or_insert(None).clone());
+                let name: Arc<[u8]> = name.into();
+                let known = self.children.lock().entry(name.clone()).or_insert(None).clone();
+                if known.is_none() {
+                    self.sb.remember_missing(self, name);
+                }
+                return Ok(known);
             }
             // Looked up without the lock: a name made meanwhile counts.
             return Ok(self.children.lock().get(name).cloned().flatten());
@@ -257,12 +203,13 @@ impl Dentry {
     /// Enters `inode` as `name`, which must not exist.
     ///
     /// # Errors
-    /// EEXIST, or ENOENT if this directory was removed.
+    /// EEXIST, ENOSPC, or ENOENT if this directory was removed.
     pub fn add(
         self: &Arc<Self>,
         name: &[u8],
         make: impl FnOnce() -> Result<Arc<dyn Inode>>,
     ) -> Result<Arc<Dentry>> {
+        ledger::admit(LEAST)?;
         // Brings what lies below into the tree, so that the tree alone decides.
         self.child(name)?;
         let mut children = self.children.lock();
@@ -477,5 +424,11 @@ impl Dentry {
 impl Drop for Dentry {
     fn drop(&mut self) {
         notify::gone(self);
+        // Of a long chain of directories that only this one kept each would drop the next, one call deeper: here they go
+        // one after the other.
+        let mut next = self.place.get_mut().parent.take();
+        while let Some(mut last) = next.and_then(Arc::into_inner) {
+            next = last.place.get_mut().parent.take();
+        }
     }
 }

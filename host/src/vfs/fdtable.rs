@@ -1,11 +1,11 @@
 //! Descriptors: the numbers a program holds for open files.
 
-use super::File;
+use super::{File, LockTable};
 use crate::abi::{Errno, Result};
 use crate::sync::Lock;
 use linux_raw_sys::general as c;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A descriptor as the program gives it.
 pub type Fd = i32;
@@ -24,14 +24,18 @@ struct Table {
     slots: Vec<Option<Slot>>,
     /// No slot below is free.
     lowest: usize,
+    /// Slots that are not free.
+    open: usize,
 }
 
 /// A table of open files; shared between tasks by CLONE_FILES.
 #[derive(Default)]
 pub struct FdTable {
     table: Lock<Table>,
-    /// Somebody took a POSIX lock through this table.
+    /// Somebody took a POSIX lock through this table, or something else that goes when a descriptor is closed.
     locked: AtomicBool,
+    /// Where it took POSIX locks on files that share an inode.
+    shared_locks: OnceLock<Arc<LockTable>>,
 }
 
 impl Table {
@@ -47,12 +51,15 @@ impl Table {
         if at == self.lowest {
             self.lowest += 1;
         }
-        self.slots[at].replace(slot)
+        let old = self.slots[at].replace(slot);
+        self.open += usize::from(old.is_none());
+        old
     }
 
     fn take(&mut self, at: usize) -> Option<Slot> {
         let slot = self.slots.get_mut(at)?.take()?;
         self.lowest = self.lowest.min(at);
+        self.open -= 1;
         Some(slot)
     }
 }
@@ -69,7 +76,15 @@ impl FdTable {
 
     /// A copy that is changed independently (fork).
     pub fn fork(&self) -> Arc<FdTable> {
-        Arc::new(FdTable { table: Lock::new(self.table.lock().clone()), locked: AtomicBool::new(false) })
+        let copy = FdTable::new();
+        copy.table.lock().clone_from(&self.table.lock());
+        copy
+    }
+
+    /// Bytes of the table and of what is open, roughly: what its end would give back.
+    pub fn footprint(&self) -> u64 {
+        let table = self.table.lock();
+        (table.slots.capacity() * size_of::<Option<Slot>>() + table.open * size_of::<File>()) as u64
     }
 
     /// The open file that `fd` stands for, O_PATH handles excluded.
@@ -232,17 +247,28 @@ impl FdTable {
         std::ptr::from_ref(self) as u64
     }
 
-    /// Notes that POSIX locks must be dropped when files are closed.
+    /// Notes that POSIX locks must be dropped, and files told, when descriptors are closed.
     pub fn note_lock(&self) {
         self.locked.store(true, Ordering::Relaxed);
     }
 
+    /// Notes that POSIX locks of this table on `file` must be dropped.
+    pub fn note_file_lock(&self, file: &File, locks: &Arc<LockTable>) {
+        if file.shares_inode() {
+            let _ = self.shared_locks.set(locks.clone());
+        }
+        self.note_lock();
+    }
+
     /// fcntl(2): closing any descriptor of a file drops the process's POSIX locks on it.
     fn release_locks(&self, file: &File) {
-        if self.locked.load(Ordering::Relaxed)
-            && let Some(locks) = file.existing_locks()
-        {
-            locks.drop_owner(self.lock_owner());
+        // What is only a handle on a name has never been open.
+        if self.locked.load(Ordering::Relaxed) && !file.is_path() {
+            let shared = || self.shared_locks.get().filter(|_| file.shares_inode()).cloned();
+            if let Some(locks) = file.existing_locks().or_else(shared) {
+                locks.drop_owner(self.lock_owner());
+            }
+            file.ops().closed_by(self.lock_owner());
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use super::busy::Users;
 use super::notify::Marks;
-use super::{Caller, File, FileOps, LockTable, OpenHow, Path, Stat, Timestamp};
+use super::{Caller, File, FileOps, LockSlot, OpenHow, Path, Stat, Timestamp};
 use crate::abi::{Errno, Result};
 use crate::sync::Lock;
 use linux_raw_sys::general as c;
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// Type of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +85,12 @@ pub struct Meta {
     pub uid: AtomicU32,
     /// Group.
     pub gid: AtomicU32,
+    /// Whether it has capabilities for those who execute it (see [`super::privileges`]).
+    pub capable: AtomicBool,
     /// Hard links.
     pub nlink: AtomicU32,
+    /// Never had a name, and may get one (O_TMPFILE without O_EXCL).
+    pub(super) linkable: AtomicBool,
     /// Times.
     pub times: Lock<Times>,
     /// Who writes or executes it.
@@ -94,7 +98,7 @@ pub struct Meta {
     /// Who watches it.
     pub(super) marks: Marks,
     /// Advisory locks, once somebody takes one.
-    locks: Lock<Option<Arc<LockTable>>>,
+    pub(super) locks: LockSlot,
 }
 
 /// The times of an inode.
@@ -121,11 +125,13 @@ impl Meta {
             perm: AtomicU32::new(perm),
             uid: AtomicU32::new(0),
             gid: AtomicU32::new(0),
+            capable: AtomicBool::new(false),
+            linkable: AtomicBool::new(false),
             nlink: AtomicU32::new(if kind == Kind::Dir { 2 } else { 1 }),
             times: Lock::new(Times { access: now, modify: now, change: now, birth: now }),
             users: Users::default(),
             marks: Marks::default(),
-            locks: Lock::new(None),
+            locks: LockSlot::default(),
         }
     }
 
@@ -134,16 +140,6 @@ impl Meta {
         self.uid.store(uid, Relaxed);
         self.gid.store(gid, Relaxed);
         self
-    }
-
-    /// Advisory locks on this inode.
-    pub fn lock_table(&self) -> Arc<LockTable> {
-        self.locks.lock().get_or_insert_with(Arc::default).clone()
-    }
-
-    /// The same, if anybody ever took one.
-    pub fn existing_locks(&self) -> Option<Arc<LockTable>> {
-        self.locks.lock().clone()
     }
 
     /// Type and permission bits.
@@ -315,6 +311,15 @@ pub trait Inode: Send + Sync {
         Err(Errno::EPERM)
     }
 
+    /// Whether its permission bits can become these.
+    ///
+    /// # Errors
+    /// EPERM where not.
+    fn can_set_mode(&self, perm: u32) -> Result<()> {
+        let _ = perm;
+        Ok(())
+    }
+
     /// Called when the last name went away.
     fn unlinked(&self) {}
 
@@ -334,6 +339,9 @@ pub trait Inode: Send + Sync {
     fn xattr_names(&self) -> Result<Vec<Vec<u8>>> {
         Err(Errno::EOPNOTSUPP)
     }
+
+    /// Drops what can be had again: memory is short.
+    fn drop_cache(&self) {}
 
     /// Sets (`Some`) or removes an extended attribute; `flags` as setxattr(2).
     ///

@@ -14,39 +14,52 @@
 //! looked up in the inode once (the host directory below, if there is one); `None` in the tree means "known not to
 //! exist", which is at the same time how a deleted host file stays hidden.
 
-mod abstracts;
 mod anon;
 mod attributes;
 mod busy;
+mod caches;
 mod context;
 mod dentry;
 mod dirfile;
 mod fdtable;
 mod file;
+mod flight;
 mod handle;
 mod inode;
 mod locks;
 mod mount;
+mod mounts;
+mod namespace;
 pub mod notify;
 mod ops;
 mod perms;
+pub mod privileges;
 mod resize;
+mod sigio;
 mod stat;
+mod superblock;
 mod walk;
+mod watchers;
 
-pub use abstracts::AbstractNames;
 pub use attributes::SetTime;
 pub use busy::{Executing, Writing};
+pub use caches::drop_caches;
 pub use context::FsContext;
-pub use dentry::{Dentry, Superblock};
+pub use dentry::Dentry;
 pub use dirfile::{DirEntry, DirFile};
 pub use fdtable::{Fd, FdTable, is_cloexec};
 pub use file::{ANON_DEV, File, FileOps, Ioctl, SETTABLE_FLAGS, Whence};
+pub use flight::{Carrier, Flight, Parcel};
 pub use inode::{Inode, Kind, Link, ListEntry, Meta, NewNode};
-pub use locks::{Flock, LockTable, RangeLock};
+pub use locks::{FileLock, FileLocks, Flock, LockSlot, LockTable, Sort};
 pub use mount::statfs_flags;
-pub use mount::{Mount, MountFlags, Namespace, Path};
+pub use mount::{Mount, MountFlags, Path, Sharing};
+pub use mounts::FileSystems;
+pub use namespace::{Namespace, Propagation};
 pub use ops::{Extra, OpenHow};
 pub use perms::{Want, may, may_as, owner, sticky};
+pub use sigio::{Owner, SignalDriven, Whom};
 pub use stat::{Stat, StatFs, Timestamp, major, makedev, minor};
+pub use superblock::Superblock;
 pub use walk::{Caller, Found, Lookup, NAME_MAX, PATH_MAX, Resolve};
+pub use watchers::{Watcher, Watchers};

@@ -1,11 +1,12 @@
-//! Mounts: which file system's root hides which directory.
+//! Mounts: which file system's root hides which directory. Who sees which is [`super::namespace`]'s.
 
-use super::{AbstractNames, Dentry, Kind, Stat, notify};
+use super::{Dentry, Kind, Stat};
 use crate::abi::{Errno, Result};
 use crate::sync::Lock;
 use linux_raw_sys::general as c;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 bitflags::bitflags! {
     /// What a mount forbids.
@@ -19,6 +20,14 @@ bitflags::bitflags! {
         const NODEV = 4;
         /// Programs cannot be executed.
         const NOEXEC = 8;
+        /// Reading changes no times.
+        const NOATIME = 0x10;
+        /// Reading directories changes no times.
+        const NODIRATIME = 0x20;
+        /// Reading always changes times; else as relatime (mount(8)).
+        const STRICTATIME = 0x40;
+        /// Symbolic links are not followed.
+        const NOSYMFOLLOW = 0x80;
     }
 }
 
@@ -32,6 +41,24 @@ pub struct Mount {
     pub source: String,
     flags: AtomicU32,
     place: Lock<Option<Path>>,
+    /// What is mounted on it, by the address of the dentry that is covered.
+    covered: Lock<BTreeMap<usize, Arc<Mount>>>,
+    sharing: Lock<Sharing>,
+    /// umount2(MNT_EXPIRE) was called, and nobody has used it since.
+    pub(super) expiring: AtomicBool,
+    /// It hides what is below it, whatever the privileges of those who would see (MNT_LOCKED in Linux).
+    locked: AtomicBool,
+}
+
+/// Whom a mount tells of what is mounted on it, and who tells it (mount_namespaces(7)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sharing {
+    /// The peer group; 0 for none.
+    pub group: u64,
+    /// The peer group that it is a slave of; 0 for none.
+    pub master: u64,
+    /// It cannot be bound elsewhere.
+    pub unbindable: bool,
 }
 
 impl Mount {
@@ -43,7 +70,51 @@ impl Mount {
             source: source.to_owned(),
             flags: AtomicU32::new(flags.bits()),
             place: Lock::new(None),
+            covered: Lock::default(),
+            sharing: Lock::default(),
+            expiring: AtomicBool::new(false),
+            locked: AtomicBool::new(false),
         })
+    }
+
+    /// Whom it tells, and who tells it.
+    pub fn sharing(&self) -> Sharing {
+        *self.sharing.lock()
+    }
+
+    pub(super) fn set_sharing(&self, sharing: Sharing) {
+        *self.sharing.lock() = sharing;
+    }
+
+    /// What is mounted on `dentry` of it.
+    pub(super) fn on(&self, dentry: &Arc<Dentry>) -> Option<Arc<Mount>> {
+        self.covered.lock().get(&key(dentry)).cloned()
+    }
+
+    /// All that is mounted on it.
+    pub(super) fn children(&self) -> Vec<Arc<Mount>> {
+        self.covered.lock().values().cloned().collect()
+    }
+
+    /// Mounts it at `place`, where nothing is mounted.
+    pub(super) fn attach(self: &Arc<Self>, place: Path) {
+        place.dentry.set_mountpoint();
+        place.mount.covered.lock().insert(key(&place.dentry), self.clone());
+        *self.place.lock() = Some(place);
+    }
+
+    /// Takes it from where it is mounted.
+    pub(super) fn detach(&self) {
+        let Some(place) = self.place.lock().take() else { return };
+        let taken = place.mount.covered.lock().remove(&key(&place.dentry));
+        drop(taken);
+    }
+
+    /// Forgets what is mounted on it, and where it is: the end of its namespace.
+    pub(super) fn dissolve(&self) {
+        let children = std::mem::take(&mut *self.covered.lock());
+        let place = self.place.lock().take();
+        drop((children, place));
     }
 
     /// What it forbids.
@@ -56,6 +127,16 @@ impl Mount {
         self.flags.store(flags.bits(), Ordering::Relaxed);
     }
 
+    /// Whether nobody may take it away from what it hides.
+    pub fn is_locked(&self) -> bool {
+        self.locked.load(Ordering::Relaxed)
+    }
+
+    /// Says whether anybody may.
+    pub fn set_locked(&self, locked: bool) {
+        self.locked.store(locked, Ordering::Relaxed);
+    }
+
     /// Where it is attached.
     pub fn place(&self) -> Option<Path> {
         self.place.lock().clone()
@@ -66,8 +147,14 @@ impl Mount {
     /// # Errors
     /// EROFS.
     pub fn writable(&self) -> Result<()> {
-        if self.flags().contains(MountFlags::RDONLY) { Err(Errno::EROFS) } else { Ok(()) }
+        let read_only = self.flags().contains(MountFlags::RDONLY) || self.root.sb.is_read_only();
+        if read_only { Err(Errno::EROFS) } else { Ok(()) }
     }
+}
+
+/// What covered places are told apart by.
+fn key(dentry: &Arc<Dentry>) -> usize {
+    Arc::as_ptr(dentry) as usize
 }
 
 /// A name in the tree of mounts.
@@ -105,22 +192,45 @@ impl Path {
         Arc::ptr_eq(&self.dentry, &self.mount.root)
     }
 
+    /// What is mounted on top of it, all the way.
+    #[must_use]
+    pub fn cross(self) -> Path {
+        let mut at = self;
+        while at.dentry.is_mountpoint()
+            && let Some(on) = at.mount.on(&at.dentry)
+        {
+            at = Path { dentry: on.root.clone(), mount: on };
+        }
+        at
+    }
+
+    /// Whether it is `above` or lies below it, over mounts.
+    pub fn is_below(&self, above: &Path) -> bool {
+        self.display_from(above).0
+    }
+
     /// One step up, out of mounts, not above `root`.
-    pub fn up(&self, root: &Path) -> Path {
+    ///
+    /// # Errors
+    /// ENOENT where that is not of the mount: the directory was moved out of the part that is mounted.
+    pub fn up(&self, root: &Path) -> Result<Path> {
         let mut at = self.clone();
         loop {
             if at.same(root) {
-                return at;
+                return Ok(at);
             }
             if !at.is_mount_root() {
-                return match at.dentry.parent() {
-                    Some(parent) => at.with(parent),
-                    None => at,
-                };
+                let Some(parent) = at.dentry.parent() else { return Ok(at) };
+                let top = &at.mount.root;
+                // Where all of a file system is mounted, everything is inside.
+                if top.parent().is_some() && !parent.is_inside(top) {
+                    return Err(Errno::ENOENT);
+                }
+                return Ok(at.with(parent));
             }
             match at.mount.place() {
                 Some(place) => at = place,
-                None => return at,
+                None => return Ok(at),
             }
         }
     }
@@ -159,15 +269,7 @@ impl Path {
                 }
             }
         };
-        let mut text = Vec::new();
-        for part in parts.iter().rev() {
-            text.push(b'/');
-            text.extend_from_slice(part);
-        }
-        if text.is_empty() {
-            text.push(b'/');
-        }
-        (reached, text)
+        (reached, absolute(&parts))
     }
 
     /// The name as /proc shows it: with " (deleted)" where it has gone.
@@ -180,170 +282,36 @@ impl Path {
     }
 }
 
-/// All mounts that a group of tasks sees.
-pub struct Namespace {
-    root: Path,
-    mounts: Lock<Vec<Arc<Mount>>>,
-    next: AtomicU64,
-    /// Sockets bound to names that are no files.
-    pub sockets: AbstractNames,
-    /// How much each user watches.
-    pub watchers: Arc<notify::Users>,
-    /// The last number that a rename was given for its two events.
-    cookie: AtomicU32,
-}
-
-impl Namespace {
-    /// A namespace whose root is the root of `mount`.
-    pub fn new(mount: Arc<Mount>) -> Arc<Namespace> {
-        let root = Path { dentry: mount.root.clone(), mount: mount.clone() };
-        Arc::new(Namespace {
-            root,
-            next: AtomicU64::new(mount.id + 1),
-            mounts: Lock::new(vec![mount]),
-            sockets: AbstractNames::default(),
-            watchers: Arc::default(),
-            cookie: AtomicU32::new(0),
-        })
+/// The path that consists of `parts`, the last one first.
+pub(super) fn absolute(parts: &[Arc<[u8]>]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for part in parts.iter().rev() {
+        text.push(b'/');
+        text.extend_from_slice(part);
     }
-
-    /// The root directory.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// Mounts `root` at `place`.
-    ///
-    /// # Errors
-    /// ENOTDIR if exactly one of the two is a directory.
-    pub fn mount(
-        &self,
-        place: &Path,
-        root: Arc<Dentry>,
-        source: &str,
-        flags: MountFlags,
-    ) -> Result<Arc<Mount>> {
-        if (place.dentry.kind() == Kind::Dir) != (root.kind() == Kind::Dir) {
-            return Err(Errno::ENOTDIR);
-        }
-        let place = place.with(place.dentry.keep());
-        let mount = Mount::new(self.next.fetch_add(1, Ordering::Relaxed), root, source, flags);
-        place.dentry.set_mountpoint();
-        *mount.place.lock() = Some(place);
-        self.mounts.lock().push(mount.clone());
-        Ok(mount)
-    }
-
-    /// Takes a mount away.
-    ///
-    /// # Errors
-    /// EINVAL if it is the root or not here, EBUSY if something is mounted on it.
-    pub fn unmount(&self, mount: &Arc<Mount>) -> Result<()> {
-        let mut mounts = self.mounts.lock();
-        if mounts.iter().any(|m| m.place().is_some_and(|place| Arc::ptr_eq(&place.mount, mount))) {
-            return Err(Errno::EBUSY);
-        }
-        let at = mounts.iter().position(|m| Arc::ptr_eq(m, mount)).ok_or(Errno::EINVAL)?;
-        if at == 0 {
-            return Err(Errno::EINVAL);
-        }
-        mounts.remove(at);
-        // The detached mount keeps its place: whoever still works below finds the way up.
-        Ok(())
-    }
-
-    /// A number for the two events of a rename.
-    pub(super) fn next_cookie(&self) -> u32 {
-        self.cookie.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
-    }
-
-    /// What is mounted on top of `path`, all the way.
-    pub fn cross(&self, path: Path) -> Path {
-        let mut at = path;
-        while at.dentry.is_mountpoint() {
-            let mounts = self.mounts.lock();
-            let Some(on) = mounts.iter().rev().find(|m| m.place.lock().as_ref().is_some_and(|p| p.same(&at)))
-            else {
-                break;
-            };
-            at = Path { dentry: on.root.clone(), mount: on.clone() };
-        }
-        at
-    }
-
-    /// Whether something is mounted exactly on this dentry.
-    pub fn is_busy(&self, dentry: &Arc<Dentry>) -> bool {
-        dentry.is_mountpoint()
-            && self
-                .mounts
-                .lock()
-                .iter()
-                .any(|m| m.place.lock().as_ref().is_some_and(|p| Arc::ptr_eq(&p.dentry, dentry)))
-    }
-
-    /// All mounts, in the order they were made.
-    pub fn mounts(&self) -> Vec<Arc<Mount>> {
-        self.mounts.lock().clone()
-    }
-
-    /// The text of /proc/mounts or /proc/PID/mountinfo as seen from `root`.
-    pub fn show(&self, root: &Path, info: bool) -> Vec<u8> {
-        let mut text = Vec::new();
-        for mount in self.mounts() {
-            let here = Path { dentry: mount.root.clone(), mount: mount.clone() };
-            let (reached, at) = here.display_from(root);
-            if !reached {
-                continue;
-            }
-            let at = escape(&at);
-            let mut options =
-                String::from(if mount.flags().contains(MountFlags::RDONLY) { "ro" } else { "rw" });
-            for (flag, name) in [
-                (MountFlags::NOSUID, ",nosuid"),
-                (MountFlags::NODEV, ",nodev"),
-                (MountFlags::NOEXEC, ",noexec"),
-            ] {
-                if mount.flags().contains(flag) {
-                    options.push_str(name);
-                }
-            }
-            options.push_str(",relatime");
-            let fstype = mount.root.sb.fstype;
-            let line = if info {
-                let parent = mount.place().map_or(mount.id, |place| place.mount.id);
-                let dev = mount.root.sb.dev;
-                let (major, minor) = (super::stat::major(dev), super::stat::minor(dev));
-                format!(
-                    "{} {parent} {major}:{minor} / {at} {options} - {fstype} {} {}\n",
-                    mount.id,
-                    mount.source,
-                    if mount.flags().contains(MountFlags::RDONLY) { "ro" } else { "rw" }
-                )
-            } else {
-                format!("{} {at} {fstype} {options} 0 0\n", mount.source)
-            };
-            text.extend_from_slice(line.as_bytes());
-        }
-        text
-    }
-}
-
-/// Spaces and the like in octal, as in /proc/mounts.
-fn escape(name: &[u8]) -> String {
-    let mut text = String::new();
-    for &byte in name {
-        match byte {
-            b' ' | b'\t' | b'\n' | b'\\' => text.push_str(&format!("\\{byte:03o}")),
-            _ => text.push(byte as char),
-        }
+    if text.is_empty() {
+        text.push(b'/');
     }
     text
 }
 
+/// As statfs(2) says it.
+const ST_RELATIME: u64 = 0x1000;
+
 /// `ST_*` flags of statfs(2) for a mount.
 pub fn statfs_flags(flags: MountFlags) -> u64 {
-    // ST_VALID | ST_RELATIME: what Linux sets on every mount (statfs(2)).
-    let mut bits = 0x20 | 0x1000;
+    // ST_VALID: what Linux sets on every mount (statfs(2)).
+    let mut bits = 0x20;
+    if !flags.intersects(MountFlags::NOATIME | MountFlags::STRICTATIME) {
+        bits |= ST_RELATIME;
+    }
+    for (flag, bit) in
+        [(MountFlags::NOATIME, 0x400), (MountFlags::NODIRATIME, 0x800), (MountFlags::NOSYMFOLLOW, 0x2000)]
+    {
+        if flags.contains(flag) {
+            bits |= bit;
+        }
+    }
     for (flag, bit) in [
         (MountFlags::RDONLY, c::MS_RDONLY),
         (MountFlags::NOSUID, c::MS_NOSUID),

@@ -1,7 +1,7 @@
 //! What programs do with names: open, make, remove, rename, truncate.
 
 use super::{Caller, DirFile, File, Found, Kind, Lookup, MountFlags, NewNode, Path, Resolve, Want, Writing};
-use super::{Dentry, handle::PathOps, notify, perms};
+use super::{Dentry, handle::PathOps, notify, perms, privileges};
 use crate::abi::{Errno, Result};
 use crate::cred::{Caps, Cred};
 use linux_raw_sys::general as c;
@@ -45,6 +45,15 @@ fn may_edit(cred: &Cred, dir: &Path) -> Result<()> {
 fn open_path(path: &Path, how: &OpenHow) -> Result<Arc<File>> {
     let ops = path.dentry.inode.clone().open(path, how)?;
     Ok(File::new(ops, how.flags, path.clone()))
+}
+
+/// Fails for flags of renameat2(2) that are unknown or make no sense together.
+fn check_rename(flags: u32) -> Result<()> {
+    let known = c::RENAME_NOREPLACE | c::RENAME_EXCHANGE | c::RENAME_WHITEOUT;
+    if flags & !known != 0 || (flags & c::RENAME_EXCHANGE != 0 && flags != c::RENAME_EXCHANGE) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
 }
 
 impl Lookup<'_> {
@@ -125,6 +134,7 @@ impl Lookup<'_> {
         if flags & c::O_TRUNC != 0 && meta.kind == Kind::File && check {
             file.announce();
             let _writing = Writing::claim(&path.dentry.inode)?;
+            privileges::content_changes(self.cred, path);
             path.dentry.inode.truncate(0)?;
             notify::dentry(&path.dentry, c::IN_MODIFY);
         }
@@ -153,9 +163,11 @@ impl Lookup<'_> {
             return Err(Errno::ENOTDIR);
         }
         may_edit(self.cred, &dir)?;
-        let perm = how.mode & 0o7777 & !self.fs.umask();
-        let inode = dir.dentry.inode.create(b"", &NewNode { kind: Kind::File, perm, ..self.plain() })?;
+        let mut new = NewNode { kind: Kind::File, perm: how.mode, ..self.plain() };
+        self.inherit(&dir, &mut new);
+        let inode = dir.dentry.inode.create(b"", &new)?;
         inode.meta().nlink.store(0, Relaxed);
+        inode.meta().linkable.store(how.flags & c::O_EXCL == 0, Relaxed);
         let name = format!("#{}", inode.meta().ino);
         let path = dir.with(Dentry::below(&dir.dentry, name.as_bytes(), inode));
         open_path(&path, how)
@@ -185,23 +197,32 @@ impl Lookup<'_> {
         NewNode { kind: Kind::File, perm: 0, uid, gid, rdev: 0, target: b"" }
     }
 
+    /// What a new node has from the directory that it is made in, and from the umask.
+    fn inherit(&self, dir: &Path, new: &mut NewNode<'_>) {
+        let parent = dir.dentry.inode.meta();
+        let group = parent.gid.load(Relaxed);
+        new.perm &= 0o7777;
+        if parent.perm.load(Relaxed) & c::S_ISGID != 0 {
+            // inode(7): new files of a set-group-ID directory belong to its group.
+            new.gid = group;
+            if new.kind == Kind::Dir {
+                new.perm |= c::S_ISGID;
+            } else if new.perm & c::S_IXGRP != 0 && !privileges::may_set_group(self.cred, group) {
+                // Programs that act for the group are its members' to make.
+                new.perm &= !c::S_ISGID;
+            }
+        }
+        if new.kind != Kind::Symlink {
+            new.perm &= !self.fs.umask();
+        }
+    }
+
     /// Makes what `found` says is missing.
     fn make(&self, found: &Found, new: &NewNode<'_>) -> Result<Path> {
         let dir = &found.dir;
         may_edit(self.cred, dir)?;
-        let parent = dir.dentry.inode.meta();
         let mut new = new.clone();
-        new.perm &= 0o7777;
-        if new.kind != Kind::Symlink {
-            new.perm &= !self.fs.umask();
-        }
-        if parent.perm.load(Relaxed) & c::S_ISGID != 0 {
-            // inode(7): new files of a set-group-ID directory belong to its group.
-            new.gid = parent.gid.load(Relaxed);
-            if new.kind == Kind::Dir {
-                new.perm |= c::S_ISGID;
-            }
-        }
+        self.inherit(dir, &mut new);
         let made = dir.dentry.add(&found.name, || dir.dentry.inode.create(&found.name, &new))?;
         notify::name(&dir.dentry, c::IN_CREATE, &found.name, new.kind, 0);
         Ok(dir.with(made))
@@ -251,15 +272,18 @@ impl Lookup<'_> {
             return Err(Errno::ENOENT);
         }
         let meta = old.dentry.inode.meta();
-        if !Arc::ptr_eq(&old.dentry.sb, &found.dir.dentry.sb) {
+        if !Arc::ptr_eq(&old.mount, &found.dir.mount) || !Arc::ptr_eq(&old.dentry.sb, &found.dir.dentry.sb) {
             return Err(Errno::EXDEV);
         }
+        may_edit(self.cred, &found.dir)?;
         if meta.kind == Kind::Dir {
             return Err(Errno::EPERM);
         }
-        may_edit(self.cred, &found.dir)?;
         found.dir.dentry.add(&found.name, || {
-            meta.nlink.fetch_add(1, Relaxed);
+            // What has lost its last name is on its way out, unless it never had one.
+            let one_more = |names| (names > 0 || meta.linkable.load(Relaxed)).then_some(names + 1);
+            meta.nlink.fetch_update(Relaxed, Relaxed, one_more).map_err(|_| Errno::ENOENT)?;
+            meta.linkable.store(false, Relaxed);
             Ok(old.dentry.inode.clone())
         })?;
         meta.changed();
@@ -323,11 +347,8 @@ impl Lookup<'_> {
         new_name: &[u8],
         flags: u32,
     ) -> Result<()> {
-        let known = c::RENAME_NOREPLACE | c::RENAME_EXCHANGE;
+        check_rename(flags)?;
         let exchange = flags & c::RENAME_EXCHANGE != 0;
-        if flags & !known != 0 || flags == known {
-            return Err(Errno::EINVAL);
-        }
         let old = self.resolve_parent(old_base, old_name, Resolve::empty())?;
         let new = self.resolve_parent(new_base, new_name, Resolve::empty())?;
         if !Arc::ptr_eq(&old.dir.mount, &new.dir.mount) {
@@ -367,6 +388,14 @@ impl Lookup<'_> {
                 return Err(Errno::EISDIR);
             }
         }
+        if !Arc::ptr_eq(&old.dir.dentry, &new.dir.dentry) {
+            // Its ".." leads elsewhere afterwards: that is a change of the directory itself.
+            for moved in [Some(&child), new.path.as_ref().filter(|_| exchange)].into_iter().flatten() {
+                if moved.dentry.kind() == Kind::Dir {
+                    perms::may(self.cred, moved.dentry.inode.meta(), Want::WRITE)?;
+                }
+            }
+        }
         let ns = self.fs.namespace();
         for path in [Some(&child), new.path.as_ref()].into_iter().flatten() {
             if path.is_mount_root() || ns.is_busy(&path.dentry) {
@@ -375,6 +404,9 @@ impl Lookup<'_> {
         }
         let victim = new.path.as_ref().map(|path| &path.dentry);
         old.dir.dentry.rename(&old.name, &child.dentry, &new.dir.dentry, &new.name, victim, exchange)?;
+        if flags & c::RENAME_WHITEOUT != 0 {
+            self.leave_whiteout(&old);
+        }
         let tell = |from: &Found, to: &Found, moved: &Dentry, replaced: Option<&Arc<Dentry>>| {
             let (kind, cookie) = (moved.kind(), ns.next_cookie());
             notify::name(&from.dir.dentry, c::IN_MOVED_FROM, &from.name, kind, cookie);
@@ -394,6 +426,13 @@ impl Lookup<'_> {
         Ok(())
     }
 
+    /// Leaves a device 0:0 where something was moved away from: to overlayfs, a name that is to be missing.
+    fn leave_whiteout(&self, old: &Found) {
+        // Somebody may be faster and take the name: then there is nothing to be hidden.
+        let hidden = NewNode { kind: Kind::Char, ..self.plain() };
+        let _ = old.dir.dentry.add(&old.name, || old.dir.dentry.inode.create(&old.name, &hidden));
+    }
+
     /// truncate(2).
     ///
     /// # Errors
@@ -408,6 +447,7 @@ impl Lookup<'_> {
         perms::may(self.cred, meta, Want::WRITE)?;
         path.mount.writable()?;
         let _writing = Writing::claim(&path.dentry.inode)?;
+        privileges::content_changes(self.cred, path);
         path.dentry.inode.truncate(len)?;
         notify::dentry(&path.dentry, c::IN_MODIFY);
         Ok(())

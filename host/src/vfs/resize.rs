@@ -2,6 +2,7 @@
 
 use super::{File, notify};
 use crate::abi::{Errno, Result};
+use crate::cred::Cred;
 use linux_raw_sys::general as c;
 
 impl File {
@@ -9,10 +10,11 @@ impl File {
     ///
     /// # Errors
     /// EINVAL if not open for writing, or what the file returned.
-    pub fn truncate(&self, len: u64) -> Result<()> {
+    pub fn truncate(&self, cred: &Cred, len: u64) -> Result<()> {
         if !self.writable() {
             return Err(Errno::EINVAL);
         }
+        self.lose_privileges(cred);
         self.ops().truncate(len)?;
         if let Some(path) = self.named() {
             notify::dentry(&path.dentry, c::IN_MODIFY);
@@ -24,10 +26,11 @@ impl File {
     ///
     /// # Errors
     /// EBADF if not open for writing, or what the file returned.
-    pub fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
+    pub fn allocate(&self, cred: &Cred, mode: u32, offset: u64, len: u64) -> Result<()> {
         if !self.writable() {
             return Err(Errno::EBADF);
         }
+        self.lose_privileges(cred);
         self.ops().allocate(mode, offset, len)?;
         self.tell(c::IN_MODIFY);
         Ok(())

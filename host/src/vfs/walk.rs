@@ -1,6 +1,6 @@
 //! Path resolution, as path_resolution(7) describes it.
 
-use super::{FsContext, Kind, Link, Path, Want, perms};
+use super::{FsContext, Kind, Link, MountFlags, Path, Want, perms};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
 use std::borrow::Cow;
@@ -135,11 +135,11 @@ impl Lookup<'_> {
                     if how.contains(Resolve::BENEATH) && at.same(&root) {
                         return Err(Errno::EXDEV);
                     }
-                    let up = at.up(&root);
+                    let up = at.up(&root)?;
                     if how.contains(Resolve::NO_XDEV) && up.mount.id != at.mount.id {
                         return Err(Errno::EXDEV);
                     }
-                    at = self.fs.namespace().cross(up);
+                    at = up.cross();
                     if last {
                         return Ok(Found { dir: at.clone(), name: Vec::new(), path: Some(at), slash });
                     }
@@ -158,7 +158,7 @@ impl Lookup<'_> {
             };
             let mut next = at.with(child);
             if next.dentry.is_mountpoint() {
-                next = self.fs.namespace().cross(next);
+                next = next.cross();
                 if how.contains(Resolve::NO_XDEV) && next.mount.id != at.mount.id {
                     return Err(Errno::EXDEV);
                 }
@@ -166,7 +166,7 @@ impl Lookup<'_> {
             let kind = next.dentry.kind();
             if kind == Kind::Symlink && (!last || slash || how.contains(Resolve::FOLLOW)) {
                 links += 1;
-                if links > MAX_LINKS || how.contains(Resolve::NO_SYMLINKS) {
+                if links > MAX_LINKS || !follows(&at, how) {
                     return Err(Errno::ELOOP);
                 }
                 match next.dentry.inode.follow(self.caller)? {
@@ -223,4 +223,9 @@ impl Lookup<'_> {
             at = next;
         }
     }
+}
+
+/// Whether links are followed from there at all.
+fn follows(at: &Path, how: Resolve) -> bool {
+    !how.contains(Resolve::NO_SYMLINKS) && !at.mount.flags().contains(MountFlags::NOSYMFOLLOW)
 }

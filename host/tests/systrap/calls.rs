@@ -3,8 +3,8 @@
 use crate::programs;
 use crate::world::{CODE, DATA, PAGE, Program, STACK, as_worker, fill, frames, platform, word};
 use host::arch::{FpState, Registers, UserRegs};
+use host::platform::systrap::STUB_WINDOW;
 use host::platform::{Areas, Frame, Platform, Prot, Trap};
-use ring0::layout::{IMAGE_BASE, IMAGE_END};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -243,7 +243,7 @@ fn shared_code_is_left_alone() {
 #[test]
 fn a_gs_base_of_the_programs_own_is_kept() {
     let (mut program, _) = program_at(CODE, programs::hot_bases());
-    for base in [0x7fff_1234_5678, 1, IMAGE_BASE, IMAGE_END - 16, IMAGE_BASE + 0x100_0000 + 8, 0] {
+    for base in [0x7fff_1234_5678, 1, STUB_WINDOW.0, STUB_WINDOW.1 - 16, STUB_WINDOW.0 + 0x100_0000 + 8, 0] {
         program.regs.rdi = 0;
         calls(&mut program, 100);
         (program.regs.rdi, program.regs.rsi) = (1, base);
@@ -402,13 +402,13 @@ fn the_stub_can_be_entered_anywhere() {
                         (program, frame)
                     });
                     let regs = &mut program.regs;
-                    (regs.rip, regs.rax, regs.r15) = (IMAGE_BASE + entry, 0, 7);
+                    (regs.rip, regs.rax, regs.r15) = (STUB_WINDOW.0 + entry, 0, 7);
                     (regs.rdi, regs.rsi, regs.rdx, regs.r10) = (STACK - 512, round, 0, 0);
                     // Control words, a cell's data, a frame: on the stack.
                     let stack = STACK - 1024;
                     (regs.rbx, regs.r11, regs.r12) = (stack, stack, round);
-                    regs.rcx = if round == 1 { IMAGE_BASE + 0x2_0020 } else { stack };
-                    regs.gs_base = [0, IMAGE_BASE + 0x100_0000, 0x1234][round as usize];
+                    regs.rcx = if round == 1 { STUB_WINDOW.0 + 0x2_0020 } else { stack };
+                    regs.gs_base = [0, STUB_WINDOW.0 + 0x100_0000, 0x1234][round as usize];
                     // Calls and signals it comes to; a kick ends what waits. A broken stub is another's turn.
                     for _ in 0..2 {
                         if program.run() == Trap::Dead {

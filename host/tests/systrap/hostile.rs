@@ -4,10 +4,10 @@
 use crate::programs;
 use crate::world::{CODE, DATA, PAGE, Program, STACK, as_worker, fill, frames, platform, word};
 use host::arch::{Registers, UserRegs};
+use host::platform::systrap::STUB_WINDOW;
 use host::platform::{AddressSpace, Platform, Prot, Trap};
-use ring0::layout::{ARENA_BASE, IMAGE_BASE, IMAGE_END};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What /proc says of the stubs' mappings, to see that an attack changed nothing.
@@ -28,20 +28,28 @@ pub(crate) fn children() -> Vec<i32> {
     pids
 }
 
-/// Every `syscall` instruction of the stub's text page.
+/// Where the code ends in the stub's text page, and the filters begin.
+const CODE_END: u64 = STUB_WINDOW.0 + 2048;
+
+/// Every `syscall` instruction of the stub's text page, among them what only looks like one.
 fn sites() -> Vec<u64> {
     let mut program = Program::new(programs::read_text());
     let page = frames(1);
     program.space.map(DATA, &page, Prot::READ | Prot::WRITE).expect("data");
-    (program.regs.rsi, program.regs.rdi) = (IMAGE_BASE, DATA);
+    (program.regs.rsi, program.regs.rdi) = (STUB_WINDOW.0, DATA);
     assert_eq!(program.run_on(), Trap::Syscall);
     let mut text = Vec::new();
     (0..PAGE).step_by(8).for_each(|at| text.extend_from_slice(&word(page[0], at).to_ne_bytes()));
-    let at = |i: usize| IMAGE_BASE + i as u64;
+    let at = |i: usize| STUB_WINDOW.0 + i as u64;
     let found: Vec<u64> =
         text.windows(2).enumerate().filter(|(_, w)| *w == [0x0f, 0x05]).map(|(i, _)| at(i)).collect();
     assert!(found.len() >= 10, "{found:?}");
     found
+}
+
+/// The one that makes rt_sigreturn(2).
+fn sigreturn() -> u64 {
+    sites().into_iter().rfind(|site| *site < CODE_END).expect("a site")
 }
 
 #[test]
@@ -49,9 +57,9 @@ fn no_site_of_the_stub_makes_a_call_for_the_program() {
     let canary = std::env::temp_dir().join(format!("pillbox-canary-{}", std::process::id()));
     let calls = [
         // mmap over the order page, mprotect of it, munmap of the stub, a fork, a file, the end.
-        (libc::SYS_mmap, [IMAGE_BASE + 0x1_0000, PAGE, 3, 0x31, u64::MAX, 0]),
-        (libc::SYS_mprotect, [IMAGE_BASE + 0x1_0000, PAGE, 3, 0, 0, 0]),
-        (libc::SYS_munmap, [IMAGE_BASE, PAGE, 0, 0, 0, 0]),
+        (libc::SYS_mmap, [STUB_WINDOW.0 + 0x1_0000, PAGE, 3, 0x31, u64::MAX, 0]),
+        (libc::SYS_mprotect, [STUB_WINDOW.0 + 0x1_0000, PAGE, 3, 0, 0, 0]),
+        (libc::SYS_munmap, [STUB_WINDOW.0, PAGE, 0, 0, 0, 0]),
         (libc::SYS_clone, [libc::SIGCHLD as u64, 0, 0, 0, 0, 0]),
         (libc::SYS_open, [DATA, (libc::O_CREAT | libc::O_WRONLY) as u64, 0o600, 0, 0, 0]),
         (libc::SYS_pwrite64, [2, DATA, 8, 0, 0, 0]),
@@ -105,8 +113,8 @@ fn sites_that_may_wait_can_be_left_by_a_kick() {
 
 #[test]
 fn a_forged_frame_only_changes_the_forger() {
-    let site = *sites().last().expect("sites");
-    for stack in [DATA, DATA + PAGE - 8, IMAGE_BASE, 0x10, u64::MAX - 7] {
+    let site = sigreturn();
+    for stack in [DATA, DATA + PAGE - 8, STUB_WINDOW.0, 0x10, u64::MAX - 7] {
         let mut program = Program::new(programs::jump_r15());
         let pages = frames(2);
         for page in &pages {
@@ -164,44 +172,23 @@ fn rewriting_frames_from_a_sibling_harms_nobody_else() {
         let mut attacker = victim.thread(CODE, STACK - 4096);
         map_second_code(&attacker.space, programs::scribble());
         let stop = Arc::new(AtomicBool::new(false));
-        let calls = Arc::new(AtomicU64::new(0));
         let handle = std::thread::spawn({
-            let (stop, calls) = (stop.clone(), calls.clone());
+            let stop = stop.clone();
             move || {
-                while !stop.load(Ordering::Relaxed) {
+                kicked_until(&stop, || {
                     victim.regs = UserRegs::start(CODE, STACK - 64);
-                    if victim.run() == Trap::Dead {
-                        break;
-                    }
-                    calls.fetch_add(1, Ordering::Relaxed);
-                }
+                    victim.run() != Trap::Dead
+                });
             }
         });
-        as_worker(|id| {
-            let kicker = std::thread::spawn({
-                let stop = stop.clone();
-                move || {
-                    for _ in 0..20 {
-                        std::thread::sleep(Duration::from_millis(5));
-                        platform().kick(id);
-                    }
-                    stop.store(true, Ordering::Relaxed);
-                    platform().kick(id);
-                }
-            });
-            while !stop.load(Ordering::Relaxed) {
-                attacker.regs = UserRegs::start(CODE + 0x10_0000, STACK - 4096);
-                (attacker.regs.rdi, attacker.regs.rsi, attacker.regs.rdx) = (slots.0, pattern, slots.1 / 8);
-                if attacker.run() == Trap::Dead {
-                    break;
-                }
-            }
-            kicker.join().expect("the kicker");
+        let end = std::time::Instant::now() + Duration::from_millis(100);
+        kicked_until(&stop, || {
+            attacker.regs = UserRegs::start(CODE + 0x10_0000, STACK - 4096);
+            (attacker.regs.rdi, attacker.regs.rsi, attacker.regs.rdx) = (slots.0, pattern, slots.1 / 8);
+            attacker.run() != Trap::Dead && std::time::Instant::now() < end
         });
         stop.store(true, Ordering::Relaxed);
-        // If the victim waits for a thread that its sibling confused for good, only SIGKILL helps: the last one goes.
-        drop(attacker);
-        end_waiting(&handle);
+        // Whatever it was confused to, somebody wants its worker back: it ends by itself.
         handle.join().expect("the victim's kernel side");
     }
     // And others never noticed.
@@ -209,25 +196,103 @@ fn rewriting_frames_from_a_sibling_harms_nobody_else() {
     assert_eq!(other.run_on(), Trap::Syscall);
 }
 
-/// Kills all stubs but the zygote until the thread has ended.
-fn end_waiting(handle: &std::thread::JoinHandle<()>) {
-    for round in 0..100 {
-        if handle.is_finished() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-        if round > 20 {
-            VICTIMS.with(|pids| {
-                for pid in pids.borrow().iter() {
-                    let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+/// As a worker that is kicked every few milliseconds: `turn`, until it says false or is told to stop.
+fn kicked_until(stop: &AtomicBool, mut turn: impl FnMut() -> bool) {
+    as_worker(|id| {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(5));
+                    platform().kick(id);
                 }
             });
-        }
-    }
+            while !stop.load(Ordering::Relaxed) && turn() {}
+            done.store(true, Ordering::Relaxed);
+        });
+    });
 }
 
-thread_local! {
-    static VICTIMS: std::cell::RefCell<Vec<i32>> = const { std::cell::RefCell::new(Vec::new()) };
+/// A program loads a frame that blocks all signals, the kick among them, and never comes back.
+#[test]
+fn a_program_that_does_not_answer_a_kick_is_killed() {
+    let mut program = Program::new(programs::jump_r15());
+    let page = frames(1);
+    // struct rt_sigframe (arch/x86/include/asm/sigframe.h), of which rt_sigreturn(2) has popped the first word.
+    let frame = [
+        (8, 7),
+        (48 + 8 * 15, DATA + 0x700),
+        (176, DATA + 0x800),
+        (184, 0x202),
+        (192, 0x33 | 0x2b << 48),
+        (304, u64::MAX),
+    ];
+    for (at, value) in frame {
+        fill(page[0], at, &u64::to_ne_bytes(value));
+    }
+    // A jump to itself.
+    fill(page[0], 0x800, &[0xeb, 0xfe]);
+    program.space.map(DATA, &page, Prot::READ | Prot::WRITE | Prot::EXEC).expect("data");
+    // There from the start: nobody hears of a fault when all signals are blocked.
+    program.regs.set_sp(DATA + 64);
+    assert_eq!(program.run_on(), Trap::Syscall);
+    (program.regs.rax, program.regs.r15) = (libc::SYS_rt_sigreturn as u64, sigreturn());
+    program.regs.set_sp(DATA + 8);
+    let start = std::time::Instant::now();
+    as_worker(|id| {
+        std::thread::scope(|scope| {
+            // One kick, once it spins.
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(200));
+                platform().kick(id);
+            });
+            assert_eq!(program.run(), Trap::Dead);
+        });
+    });
+    assert!(start.elapsed() >= Duration::from_millis(1200), "{:?}", start.elapsed());
+    let mut other = Program::new(programs::null_calls());
+    assert_eq!(other.run_on(), Trap::Syscall);
+}
+
+/// Nothing but a program's own threads takes signals, and nothing of a stub may do more than it must.
+#[test]
+fn mappers_take_no_signals_and_have_no_rights() {
+    let mut program = Program::new(programs::null_calls());
+    let (pid, _) = stub_of(&mut program, 0x6100_0000_0000);
+    let status = |tid: &str, name: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).expect("a thread");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line").to_owned();
+        line.trim_start_matches(':').trim().to_owned()
+    };
+    let tasks: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .expect("a stub")
+        .flatten()
+        .map(|task| task.file_name().to_string_lossy().into_owned())
+        .collect();
+    assert!(tasks.len() >= 2);
+    for tid in &tasks {
+        assert_eq!((status(tid, "Seccomp"), status(tid, "NoNewPrivs")), ("2".into(), "1".into()));
+        assert_eq!(status(tid, "CapEff"), "0000000000000000");
+        assert_eq!(status(tid, "CapPrm"), "0000000000000000");
+    }
+    let mapper = pid.to_string();
+    assert_eq!(status(&mapper, "Seccomp_filters"), "1");
+    // All but SIGKILL and SIGSTOP.
+    assert_eq!(status(&mapper, "SigBlk"), "fffffffffffbfeff");
+    let registers = std::fs::read_to_string(format!("/proc/{pid}/syscall")).expect("the mapper's registers");
+    let stack = registers.split_whitespace().nth_back(1).expect("a stack pointer").to_owned();
+    assert_eq!(stack, "0x0", "{registers}");
+    // The signal that would have run a frame in the mapper: the program hears of it, or ends; the mapper does not.
+    assert!(std::process::Command::new("kill").args(["-SEGV", &mapper]).status().expect("kill").success());
+    program.regs = UserRegs::start(CODE, STACK - 64);
+    assert!(matches!(
+        program.run_on(),
+        Trap::Syscall | Trap::Signal(_) | Trap::PageFault { .. } | Trap::Dead
+    ));
+    let page = frames(1);
+    program.space.map(DATA, &page, Prot::READ).expect("its mapper still maps");
+    let mut other = Program::new(programs::null_calls());
+    assert_eq!(other.run_on(), Trap::Syscall);
 }
 
 fn map_second_code(space: &Arc<dyn AddressSpace>, code: &[u8]) {
@@ -236,20 +301,24 @@ fn map_second_code(space: &Arc<dyn AddressSpace>, code: &[u8]) {
     space.map(CODE + 0x10_0000, &frame, Prot::READ | Prot::EXEC).expect("code");
 }
 
-/// Address and length of the slots of a program, found in /proc by a page that only it has.
+/// Address and length of the slots of a program.
 fn slots_of(program: &mut Program, mark: u64) -> (u64, u64) {
-    program.space.map(mark, &frames(1), Prot::READ).expect("a mark");
-    program.regs.set_sp(mark + 64);
-    assert_eq!(program.run_on(), Trap::Syscall);
-    let name = format!("{mark:x}-");
-    let ours = |maps: &(i32, String)| maps.1.lines().any(|line| line.starts_with(&name));
-    let (pid, maps) = maps_of_children().into_iter().find(ours).expect("the stub");
-    VICTIMS.with(|pids| *pids.borrow_mut() = vec![pid]);
+    let (_, maps) = stub_of(program, mark);
     let line = maps.lines().find(|line| line.contains("pillbox-slots")).expect("a slot").to_owned();
     let (start, rest) = line.split_once('-').expect("a range");
     let start = u64::from_str_radix(start, 16).expect("hex");
     let end = u64::from_str_radix(rest.split(' ').next().expect("an end"), 16).expect("hex");
     (start, end - start)
+}
+
+/// A program's process and its mappings, found in /proc by a page that only it has.
+fn stub_of(program: &mut Program, mark: u64) -> (i32, String) {
+    program.space.map(mark, &frames(1), Prot::READ).expect("a mark");
+    program.regs.set_sp(mark + 64);
+    assert_eq!(program.run_on(), Trap::Syscall);
+    let name = format!("{mark:x}-");
+    let ours = |maps: &(i32, String)| maps.1.lines().any(|line| line.starts_with(&name));
+    maps_of_children().into_iter().find(ours).expect("the stub")
 }
 
 #[test]
@@ -267,10 +336,12 @@ fn a_stub_maps_nothing_of_the_kernel() {
 }
 
 #[test]
-fn the_windows_cannot_be_mapped() {
+fn the_window_cannot_be_mapped() {
     let program = Program::new(programs::null_calls());
-    for va in [IMAGE_BASE, IMAGE_END - PAGE, ARENA_BASE, IMAGE_BASE - PAGE, !0xfff] {
+    for va in [STUB_WINDOW.0, STUB_WINDOW.1 - PAGE, STUB_WINDOW.0 - PAGE, !0xfff] {
         assert!(program.space.map(va, &frames(2), Prot::READ).is_err(), "{va:#x}");
     }
-    assert!(program.space.map(DATA, &[host::platform::Frame(ARENA_BASE)], Prot::READ).is_err());
+    assert!(
+        program.space.map(DATA, &[host::platform::Frame(ring0::layout::ARENA_BASE)], Prot::READ).is_err()
+    );
 }

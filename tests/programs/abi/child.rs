@@ -46,7 +46,13 @@ pub(crate) fn run(words: &[&str]) {
         }
         ["membarrier"] => sys::report("not registered", sys!(libc::SYS_membarrier, 8, 0, 0)),
         ["not-before", earliest] => sys::exit(crate::vdso::not_before(earliest)),
+        ["shm-attached", id] => crate::sysvipc::shm::attached_elsewhere(id),
+        ["sem-value", id] => crate::sysvipc::sem::value_elsewhere(id),
         ["wait"] => until_end_of_input(),
+        ["copy"] => crate::drive::copy(),
+        ["drive", shell @ ..] if !shell.is_empty() => crate::drive::run(shell),
+        ["put-back", command @ ..] if !command.is_empty() => crate::drive::is_put_back(command),
+        ["wait-any"] => println!("{}", sys::describe(sys::wait4(-1, libc::__WALL).1)),
         ["interpreter"] => {
             let own = std::fs::read_link(crate::process::SELF).unwrap_or_default();
             // Its parent writes to the same output until the input ends.
@@ -59,7 +65,18 @@ pub(crate) fn run(words: &[&str]) {
                 0
             });
         }
+        ["rseq"] => crate::recent::rseq_child(),
+        ["rights"] => crate::setid::rights(),
+        ["watched"] => {
+            // Another program runs by now: those who watch may look, until the input ends.
+            sys::write(1, b"r");
+            until_end_of_input();
+        }
         ["bug"] => others_survive_a_bug(),
+        ["refused"] => {
+            sys!(libc::SYS_prctl, REFUSED_CALL);
+            println!("the host made the call");
+        }
         ["descriptors"] => out_of_descriptors(),
         ["memory"] => out_of_memory(),
         ["garbage"] => crate::garbage::everywhere(),
@@ -73,6 +90,9 @@ fn until_end_of_input() {
 
 /// What `pillbox self-test --with-bug` makes of this call: a panic in the kernel. Natively there is no such operation.
 const PROVOKE_BUG: i64 = 0x5042_4247;
+
+/// What it makes of this call: one of the host's that no sandbox needs.
+const REFUSED_CALL: i64 = 0x5042_4249;
 
 /// A program that runs into a bug of the sandbox's is killed; its relatives and what they share go on.
 fn others_survive_a_bug() {

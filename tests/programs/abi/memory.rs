@@ -433,7 +433,7 @@ fn bad_pointers() {
 fn reserved() {
     // Address space that the sandbox keeps for itself: reservations succeed, use is refused or works, and never crashes
     // anything but this program.
-    let base = 0x50_0000_0000_i64;
+    let base = 0x60_0000_0000_i64;
     let none = mmap(base, 1 << 20, PROT_NONE, PRIVATE | MAP_FIXED | libc::MAP_NORESERVE, -1, 0);
     println!("reserved {}", none == base);
     in_child("touched", || i32::from(peek(base)));

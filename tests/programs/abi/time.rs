@@ -18,6 +18,8 @@ pub(crate) const CASES: &[Case] = &[
     ("time_cpu_timer_of_a_thread", cpu_timer_of_a_thread),
     ("time_sleep_through_work", sleep_through_work),
     ("time_absolute", absolute),
+    ("time_far_away", far_away),
+    ("time_missed", missed),
 ];
 
 fn now(clock: i32) -> (i64, [i64; 2]) {
@@ -294,4 +296,82 @@ fn absolute() {
         println!("{}", took >= Duration::from_millis(95) && took < Duration::from_secs(20));
         sys!(libc::SYS_timer_delete, id);
     }
+}
+
+/// Around what a clock can show, in seconds.
+const FAR: &[i64] =
+    &[i64::MIN, -1, 1 << 33, 9_223_372_036, 9_223_372_037, i64::MAX / 1_000_000_000, i64::MAX];
+
+/// Timers that fire soon, and then when nobody is there any more.
+fn far_away() {
+    let show = |what: &str, rest: [i64; 4]| {
+        // What is left until the next time depends on when one asks.
+        println!("{what}: every {}.{:09}, far {}", rest[0], rest[1], rest[2] > 8_000_000_000);
+    };
+    for sec in FAR {
+        let soon = [*sec, 999_999_999, 0, 1_000_000];
+        let fd = sys!(libc::SYS_timerfd_create, libc::CLOCK_MONOTONIC, 0);
+        report("timerfd", sys!(libc::SYS_timerfd_settime, fd, 0, soon.as_ptr(), 0));
+        if *sec > 0 {
+            println!("times {:?}", sys::read(fd, 8));
+        }
+        let mut rest = [0; 4];
+        sys!(libc::SYS_timerfd_gettime, fd, rest.as_mut_ptr());
+        show("timerfd", rest);
+        report("first far", sys!(libc::SYS_timerfd_settime, fd, 0, [0, 0, *sec, 0].as_ptr(), 0));
+        report(
+            "absolute",
+            sys!(libc::SYS_timerfd_settime, fd, 1, [0, 0, *sec, 0].as_ptr(), rest.as_mut_ptr()),
+        );
+        show("before", rest);
+        sys::close(fd);
+        let (mut id, mut event) = (-1_i32, [0_u64; 8]);
+        event[1] = 1 << 32;
+        sys!(libc::SYS_timer_create, libc::CLOCK_MONOTONIC, event.as_ptr(), &raw mut id);
+        report("timer", sys!(libc::SYS_timer_settime, id, 0, soon.as_ptr(), 0));
+        std::thread::sleep(Duration::from_millis(3));
+        sys!(libc::SYS_timer_gettime, id, rest.as_mut_ptr());
+        show("timer", rest);
+        sys!(libc::SYS_timer_delete, id);
+        sys::action(libc::SIGALRM, libc::SIG_IGN, 0, &[]);
+        report("itimer", sys!(libc::SYS_setitimer, 0, [*sec, 999_999, 0, 1000].as_ptr(), 0));
+        std::thread::sleep(Duration::from_millis(3));
+        sys!(libc::SYS_setitimer, 0, [0_i64; 4].as_ptr(), rest.as_mut_ptr());
+        println!("itimer: every {}.{:06}", rest[0], rest[1]);
+        // What is ready does not wait for the end of time.
+        let (read_end, write_end) = sys::pipe(0);
+        sys::write(write_end, b"x");
+        let mut poll = libc::pollfd { fd: read_end as i32, events: libc::POLLIN, revents: 0 };
+        report("ppoll", sys!(libc::SYS_ppoll, &raw mut poll, 1, [*sec, 0].as_ptr(), 0, 8));
+        let mut set = 1_u64 << read_end;
+        let time = [*sec, 0];
+        report("pselect", sys!(libc::SYS_pselect6, read_end + 1, &raw mut set, 0, 0, time.as_ptr(), 0));
+        let word = 1_u32;
+        report("futex", sys!(libc::SYS_futex, &raw const word, libc::FUTEX_WAIT, 2, time.as_ptr()));
+        report(
+            "past",
+            sys!(libc::SYS_clock_nanosleep, 1, libc::TIMER_ABSTIME, [(*sec).min(0), 0].as_ptr(), 0),
+        );
+        sys::close(read_end);
+        sys::close(write_end);
+    }
+}
+
+/// A timer that nobody looks at has expired as often as it should have, when somebody does.
+fn missed() {
+    let fd = sys!(libc::SYS_timerfd_create, libc::CLOCK_MONOTONIC, 0);
+    let start = Instant::now();
+    sys!(libc::SYS_timerfd_settime, fd, 0, [0_i64, 100_000, 0, 1].as_ptr(), 0);
+    std::thread::sleep(Duration::from_millis(30));
+    let count = |bytes: Vec<u8>| u64::from_ne_bytes(bytes.try_into().expect("a count"));
+    let times = count(sys::read(fd, 8).1);
+    let most = start.elapsed().as_micros() as u64 / 100 + 1;
+    println!("missed none {}, made up none {}", times >= 300, times <= most);
+    // Asking for what is left counts, too.
+    std::thread::sleep(Duration::from_millis(30));
+    let mut rest = [0_i64; 4];
+    sys!(libc::SYS_timerfd_gettime, fd, rest.as_mut_ptr());
+    println!("left at most an interval {}", rest[2] == 0 && rest[3] <= 100_000);
+    println!("missed none {}", count(sys::read(fd, 8).1) >= 300);
+    sys::close(fd);
 }

@@ -9,6 +9,8 @@ use ring0::layout;
 pub(crate) const CASES: &[Case] = &[
     ("windows_pointers", pointers),
     ("windows_mapping", mapping),
+    ("windows_hints", hints),
+    ("windows_fixed", fixed_by_run_times),
     ("windows_other_programs", other_programs),
     ("windows_unmapped_while_used", unmapped_while_used),
     ("windows_turns", turns),
@@ -23,9 +25,13 @@ const RW: i32 = libc::PROT_READ | libc::PROT_WRITE;
 const KERNEL_HALF: u64 =
     if cfg!(target_arch = "x86_64") { 0xffff_8000_0000_0000 } else { 0xffff_0000_0000_0000 };
 
+/// Where systrap has its stub.
+const STUB: (u64, u64) = (0x6800_0000, 0x7800_0000);
+
 /// The places that hold, or could hold, something of the kernel's.
 fn places() -> Vec<(String, i64)> {
     let windows = [
+        ("the stub", STUB.0, STUB.1),
         ("the image", layout::IMAGE_BASE, layout::IMAGE_END),
         ("per-CPU blocks", layout::PERCPU_BASE, layout::PERCPU_END),
         ("tables", layout::TABLES_BASE, layout::TABLES_END),
@@ -93,16 +99,11 @@ fn pointers() {
             seen.push(shown);
         }
     }
-    // A length that reaches from the program's memory into a window.
-    let own = mmap(
-        layout::IMAGE_BASE as i64 - 4096,
-        4096,
-        RW,
-        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE,
-        -1,
-        0,
-    );
-    println!("a page below: {}", own == layout::IMAGE_BASE as i64 - 4096);
+    // A length that reaches from the program's memory into a window: the image's or the stub's.
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+    let below = [layout::IMAGE_BASE, STUB.0].map(|base| base as i64 - 4096);
+    let own = below.into_iter().find(|&page| mmap(page, 4096, RW, flags, -1, 0) == page).unwrap_or(0);
+    println!("a page below: {}", own != 0);
     // Refused, or cut short.
     let written = sys!(libc::SYS_write, write_end, own + 4096 - 8, 16);
     println!("write across: {}", written == -i64::from(libc::EFAULT) || written == 8);
@@ -150,6 +151,67 @@ fn mapping() {
     report("protect across both", sys!(libc::SYS_mprotect, reserved, span, libc::PROT_NONE));
     report("unmap across both", sys!(libc::SYS_munmap, reserved, span));
     println!("still running");
+}
+
+/// Whatever address a hint names, what comes of it can be used, also if it is made accessible later only. (V8 picks addresses
+/// at random and uses what it gets.)
+fn hints() {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let everywhere =
+        (1..128).map(|n| (format!("{n} GiB"), n << 30)).chain((7..47).map(|n| (format!("2^{n}"), 1 << n)));
+    let lower = places().into_iter().filter(|place| place.1 > 0);
+    let every_gib = (0x40..0x80).map(|n| (format!("{n:#x} GiB"), n << 33));
+    for (name, hint) in lower.chain(everywhere).chain(every_gib) {
+        // A length that reaches into a window from below, or lies inside.
+        for at in [hint, hint - 0x1_0000, hint + 1] {
+            for prot in [libc::PROT_NONE, RW] {
+                let got = mmap(at, 1 << 18, prot, flags, -1, 0);
+                let raised = sys!(libc::SYS_mprotect, got, 1 << 18, RW);
+                if got < 0 || raised != 0 {
+                    println!("{name}: {} {}", sys::show(got.min(0)), sys::show(raised));
+                    continue;
+                }
+                sys::poke(got, 1);
+                sys::poke(got + (1 << 18) - 1, 1);
+                sys!(libc::SYS_munmap, got, 1 << 18);
+            }
+        }
+    }
+    // Rounded down, and the lowest page is no hint.
+    let free = mmap(0, 1 << 16, libc::PROT_NONE, flags, -1, 0);
+    sys!(libc::SYS_munmap, free, 1 << 16);
+    println!("rounded down: {}", mmap(free + 4095, 4096, RW, flags, -1, 0) == free);
+    println!("taken: {}", mmap(free, 4096, RW, flags, -1, 0) != free);
+    // At the lowest address that the sysctl or a security module allows, unless the hint is above it.
+    let lowest =
+        std::fs::read_to_string("/proc/sys/vm/mmap_min_addr").ok().and_then(|text| text.trim().parse().ok());
+    let got = mmap(0x2000, 4096, RW, flags, -1, 0);
+    println!("below everything: {}", lowest.is_some_and(|lowest: i64| (lowest..=0x1_0000).contains(&got)));
+    println!("nothing: {}", mmap(0xfff, 4096, RW, flags, -1, 0) > 1 << 32);
+}
+
+/// What run-times of compilers and languages fix can be mapped there.
+fn fixed_by_run_times() {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
+    for place in layout::fixed::FIXED {
+        for at in [place.start, ((place.start + place.end) / 2) & !4095, place.end - 4096] {
+            // Above that is nothing on x86_64.
+            if at < 0x7000_0000_0000 {
+                let got = mmap(at as i64, 4096, RW, flags, -1, 0);
+                let something_there = got == -i64::from(libc::EEXIST);
+                println!("{} at {at:#x}: {}", place.what, got == at as i64 || something_there);
+                if got > 0 {
+                    sys::poke(got, 1);
+                    sys!(libc::SYS_munmap, got, 4096);
+                }
+            }
+        }
+    }
+    // AddressSanitizer's shadow whole, and the gap in the middle of it, which reaches over windows.
+    let shadow = mmap(0x7fff_7000, 0x1000_0000, RW, flags, -1, 0);
+    println!("low shadow: {}", shadow == 0x7fff_7000);
+    let gap = mmap(0x8fff_7000, 0x200_0000_0000, libc::PROT_NONE, flags, -1, 0);
+    println!("gap: {}", gap == 0x8fff_7000);
 }
 
 fn report_mapped(what: &str, result: i64) {

@@ -6,6 +6,7 @@
 //! the clock alone meanwhile, as now and then a reading asks the host), or with `--hold`, which waits for a byte before
 //! and after the timed part. `mb now` prints the clock.
 
+mod net;
 #[expect(unsafe_code, reason = "bare system calls are what is measured")]
 mod sys;
 
@@ -33,11 +34,18 @@ const OPERATIONS: &[Operation] = &[
     Operation { name: "futex", times: 10_000, run: futex },
     Operation { name: "mmap", times: 2_000, run: mmap },
     Operation { name: "fault", times: 100_000, run: fault },
+    Operation { name: "down", times: 100_000, run: down },
+    Operation { name: "cow", times: 100_000, run: copy_on_write },
     Operation { name: "fork", times: 1_000, run: fork },
     Operation { name: "exec", times: 100, run: exec },
     Operation { name: "thread", times: 2_000, run: thread },
     Operation { name: "signal", times: 20_000, run: signal },
     Operation { name: "clock", times: 50_000, run: clock },
+    Operation { name: "tcp", times: 5_000, run: net::tcp },
+    Operation { name: "tcp16k", times: 2_000, run: net::tcp16k },
+    Operation { name: "stream", times: 50_000, run: net::stream },
+    Operation { name: "connect", times: 2_000, run: net::connect },
+    Operation { name: "udp", times: 5_000, run: net::udp },
 ];
 
 /// Whether operations are timed.
@@ -189,20 +197,49 @@ fn mmap(times: u64) -> Result<u64, String> {
 
 /// First touches of the pages of a big mapping; mapping and unmapping it is not timed.
 fn fault(times: u64) -> Result<u64, String> {
-    let mut left = times;
+    walk(times, |memory, pages| touched(memory, 0..pages))
+}
+
+/// The same from the last page down.
+fn down(times: u64) -> Result<u64, String> {
+    walk(times, |memory, pages| touched(memory, (0..pages).rev()))
+}
+
+/// First writes to pages that a forked child shares.
+fn copy_on_write(times: u64) -> Result<u64, String> {
+    walk(times, |memory, pages| {
+        touched(memory, 0..pages)?;
+        let (theirs, ours) = sys::pipe()?;
+        let child = sys::fork(|| sys::read(&theirs, &mut [0]) as i32)?;
+        let ns = touched(memory, 0..pages)?;
+        expect("the word to go", sys::write(&ours, &[0]), 1)?;
+        expect("the child's status", sys::wait(child)?, 1)?;
+        Ok(ns)
+    })
+}
+
+/// Calls `round` with fresh mappings and how many of their pages are its own, as many in all as there are `times`.
+fn walk(
+    times: u64,
+    mut round: impl FnMut(&mut sys::Mapping, usize) -> Result<u64, String>,
+) -> Result<u64, String> {
+    let mut left = usize::try_from(times).map_err(|e| e.to_string())?;
     let mut ns = 0;
     while left > 0 {
-        let pages = left.min(FAULT_PAGES as u64);
-        let mut memory = sys::Mapping::new(FAULT_PAGES)?;
-        let mut page = 0;
-        ns += timed(pages, || {
-            let byte = memory.touch(page);
-            page += 1;
-            expect("a new page's byte", byte, 0)
-        })?;
+        let pages = left.min(FAULT_PAGES);
+        ns += round(&mut sys::Mapping::new(FAULT_PAGES)?, pages)?;
         left -= pages;
     }
     Ok(ns)
+}
+
+/// Touches each of these pages; returns the nanoseconds.
+fn touched(memory: &mut sys::Mapping, pages: impl ExactSizeIterator<Item = usize>) -> Result<u64, String> {
+    let (times, mut pages) = (pages.len() as u64, pages);
+    timed(times, || {
+        let page = pages.next().unwrap_or_default();
+        expect("a new page's byte", memory.touch(page), 0)
+    })
 }
 
 fn fork(times: u64) -> Result<u64, String> {

@@ -1,11 +1,13 @@
 //! Looks at a sandbox from outside: `probe idle SECONDS CMD...`, `probe kill CMD...`, `probe hang CMD...`,
-//! `probe verdict PILLBOX`, `probe permission PILLBOX`, `probe garbage ABI PILLBOX...`. Prints what it finds, and exits with 0 if that is as it must be.
+//! `probe verdict PILLBOX`, `probe permission PILLBOX`,
+//! `probe posture PILLBOX PLATFORM`, `probe garbage ABI PILLBOX...`. Prints what it finds, and exits with 0 if that is as it must be.
 //!
 //! `probe events` is something to look at: a program whose event loop has nothing to do.
 
 mod fuse;
 mod garbage;
 mod permission;
+mod posture;
 mod verdict;
 
 use std::collections::BTreeSet;
@@ -38,10 +40,11 @@ fn main() -> ExitCode {
         ["hang", command @ ..] if !command.is_empty() => hang(command),
         ["verdict", pillbox] => verdict::check(pillbox),
         ["permission", pillbox] => permission::check(pillbox),
+        ["posture", pillbox, platform] => posture::check(pillbox, platform),
         ["garbage", abi, pillbox @ ..] if !pillbox.is_empty() => garbage::check(abi, pillbox),
         ["events"] => events(),
         _ => Err("usage: probe idle SECONDS CMD... | kill CMD... | hang CMD... | verdict PILLBOX | \
-                  permission PILLBOX | garbage ABI PILLBOX... | events"
+                  permission PILLBOX | posture PILLBOX PLATFORM | garbage ABI PILLBOX... | events"
             .to_owned()),
     };
     match result {

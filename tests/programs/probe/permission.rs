@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 /// Nobody.
-const USER: u32 = 65534;
+pub(crate) const USER: u32 = 65534;
 /// The device's group, which is nobody's.
 const GROUP: u32 = 4242;
 
 /// A directory for one check; gone when dropped.
-struct Directory(PathBuf);
+pub(crate) struct Directory(pub(crate) PathBuf);
 
 impl Drop for Directory {
     fn drop(&mut self) {

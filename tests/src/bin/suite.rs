@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, ValueEnum};
 use tests::arch::{Arch, Board};
 use tests::bare::{self, Image, Machine};
-use tests::cases::{self, Case, Place};
+use tests::cases::{self, Case, Fuzz, Place};
 use tests::guest::{self, Guest, Options};
 use tests::packages::{Cache, workspace_root};
 use tests::setup;
@@ -19,6 +19,9 @@ use tests::setup;
 #[derive(Parser)]
 #[command(name = "cargo xtest")]
 struct Cli {
+    /// Fuzzes for ten minutes each instead of one, from seeds that were never tried.
+    #[arg(long)]
+    nightly: bool,
     /// Only these layers.
     layers: Vec<Layer>,
 }
@@ -33,6 +36,12 @@ enum Layer {
     Bare,
     /// Sandboxes on this machine, on the platform that needs no KVM.
     Here,
+    /// Containers, by the command line of engines and by podman.
+    Containers,
+    /// Programs that mean harm, here and in the nested guests.
+    Hold,
+    /// Random system calls, executables and signal frames, here and in the nested guests.
+    Fuzz,
     /// Sandboxes in a nested x86_64 guest.
     #[value(name = "x86_64")]
     X86_64,
@@ -43,7 +52,7 @@ enum Layer {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let layers = if cli.layers.is_empty() { Layer::value_variants() } else { &cli.layers };
-    let mut tally = Tally::default();
+    let mut tally = Tally::new(if cli.nightly { WHOLE_NIGHT } else { WHOLE });
     let ready = Cache::open().and_then(|cache| setup::everything(&cache));
     if let Err(error) = ready {
         tally.failed("set-up", &error.to_string());
@@ -55,6 +64,9 @@ fn main() -> ExitCode {
             Layer::Unit => unit(&mut tally),
             Layer::Bare => bare(&mut tally),
             Layer::Here => here(&mut tally),
+            Layer::Containers => containers(&mut tally),
+            Layer::Hold => in_all_places(&mut tally, cases::hold),
+            Layer::Fuzz => fuzz(&mut tally, cli.nightly),
             Layer::X86_64 => nested(&mut tally, Arch::X86_64),
             Layer::Aarch64 => nested(&mut tally, Arch::Aarch64),
         }
@@ -64,15 +76,26 @@ fn main() -> ExitCode {
     tally.close()
 }
 
+/// How long all of it may take. Less than an hour where nothing else runs; who is slower than this is told what had no time
+/// left, instead of being ended without a word.
+const WHOLE: Duration = Duration::from_mins(80);
+
+/// The same of a night.
+const WHOLE_NIGHT: Duration = Duration::from_hours(6);
+
 /// What has been checked so far.
-#[derive(Default)]
 struct Tally {
+    deadline: Instant,
     passed: u64,
     failures: Vec<String>,
     skipped: BTreeMap<String, String>,
 }
 
 impl Tally {
+    fn new(limit: Duration) -> Self {
+        Self { deadline: Instant::now() + limit, passed: 0, failures: Vec::new(), skipped: BTreeMap::new() }
+    }
+
     fn passed(&mut self, name: &str) {
         println!("ok   {name}");
         self.passed += 1;
@@ -188,6 +211,31 @@ fn bare(tally: &mut Tally) {
 }
 
 fn here(tally: &mut Tally) {
+    run_here(tally, |tally, place| {
+        let (idle, killed, jail) = (cases::idle(place), cases::killed(place), cases::jail(place));
+        let cases = [cases::here(place), idle, killed, jail, cases::without_kvm(place)];
+        let mut cases: Vec<Case> = cases.into_iter().flatten().collect();
+        for sanitized in cases::compile_sanitized(place.programs.as_ref()) {
+            match sanitized.program {
+                Ok(_) => cases.extend(cases::sanitized(place, &sanitized.name)),
+                Err(why) => tally.skipped(&format!("here, systrap: {}", sanitized.name), &why),
+            }
+        }
+        let (engines, missing) = cases::engines(place);
+        cases.extend(engines);
+        for name in missing {
+            tally.skipped(&format!("here, systrap: {name}"), "it is not installed");
+        }
+        match cases::neighbours(place) {
+            Ok(neighbours) => cases.extend(neighbours),
+            Err(why) => tally.skipped("here, systrap: network", &why),
+        }
+        cases
+    });
+}
+
+/// Builds, and runs cases on this machine.
+fn run_here(tally: &mut Tally, cases: impl FnOnce(&mut Tally, &Place) -> Vec<Case>) {
     let built = guest::build(Arch::HOST, &["-p", "host", "--bin", "pillbox"])
         .and_then(|_| guest::build_programs(Arch::HOST));
     let built = match built {
@@ -200,31 +248,92 @@ fn here(tally: &mut Tally) {
         arch: Arch::HOST,
         programs: built,
     };
-    let cases = [cases::here(&place), cases::idle(&place), cases::killed(&place), cases::without_kvm(&place)];
-    let cases: Vec<Case> = cases.into_iter().flatten().collect();
-    place.run_here(&cases, |case, verdict| tally.judged(&format!("here, systrap: {}", case.name), verdict));
+    let cases = cases(tally, &place);
+    place.run_here(&cases, tally.deadline, |case, verdict| {
+        tally.judged(&format!("here, systrap: {}", case.name), verdict)
+    });
 }
 
-fn nested(tally: &mut Tally, arch: Arch) {
-    let place = Place {
+fn containers(tally: &mut Tally) {
+    run_here(tally, |tally, place| match cases::containers(place) {
+        Ok((cases, missing)) => {
+            if let Some(why) = missing {
+                tally.skipped("here, systrap: podman", &why);
+            }
+            cases
+        }
+        Err(why) => {
+            tally.skipped("here, systrap: containers", &why);
+            Vec::new()
+        }
+    });
+}
+
+/// The same cases on both platforms: here and in both guests.
+fn in_all_places(tally: &mut Tally, cases: impl Fn(&Place) -> Vec<Case>) {
+    run_here(tally, |_, place| cases(place));
+    for arch in [Arch::X86_64, Arch::Aarch64] {
+        let cases = cases(&in_guest(arch));
+        run_nested(tally, &format!("nested {arch}"), small_guest(arch, Board::Usual), &cases);
+    }
+}
+
+/// Short runs begin at the same place each time: what they find was not there before.
+fn fuzz(tally: &mut Tally, nightly: bool) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (seconds, seed) = if nightly { (600, now) } else { (60, 1) };
+    in_all_places(tally, |place| {
+        let seconds = if place.emulated() && !nightly { seconds / 2 } else { seconds };
+        cases::fuzz(place, Fuzz { seconds, seed })
+    });
+}
+
+/// How a sandbox is started in a guest.
+fn in_guest(arch: Arch) -> Place {
+    Place {
         pillbox: guest::PILLBOX.to_owned(),
         platform: "kvm".to_owned(),
         arch,
         programs: "/bin".to_owned(),
-    };
-    let small = |board| {
-        let options = Options { board, timeout: cases::BOOT_TIMEOUT, ..Options::default() };
-        Guest::new(arch, options).and_then(Guest::with_pillbox)
-    };
-    let mut run = |layer: String, guest: Result<Guest, guest::Error>, cases: &[Case]| match guest {
-        Ok(guest) => cases::run_in_guest(&guest, cases, |case, verdict| {
+    }
+}
+
+/// A guest with busybox and pillbox.
+fn small_guest(arch: Arch, board: Board) -> Result<Guest, guest::Error> {
+    let options = Options { board, timeout: cases::BOOT_TIMEOUT, ..Options::default() };
+    Guest::new(arch, options).and_then(Guest::with_pillbox)
+}
+
+fn run_nested(tally: &mut Tally, layer: &str, guest: Result<Guest, guest::Error>, cases: &[Case]) {
+    match guest {
+        Ok(guest) => cases::run_in_guest(guest, cases, tally.deadline, |case, verdict| {
             tally.judged(&format!("{layer}: {}", case.name), verdict);
         }),
-        Err(error) => tally.failed(&layer, &error.to_string()),
+        Err(error) => tally.failed(layer, &error.to_string()),
+    }
+}
+
+fn nested(tally: &mut Tally, arch: Arch) {
+    let place = in_guest(arch);
+    let small = |board| small_guest(arch, board);
+    let mut run = |layer: String, guest: Result<Guest, guest::Error>, cases: &[Case]| {
+        run_nested(tally, &layer, guest, cases);
     };
-    let cases = [cases::platform(&place), cases::small(&place), cases::idle(&place), cases::killed(&place)];
-    let cases: Vec<Case> = cases.into_iter().flatten().collect();
-    run(format!("nested {arch}"), small(Board::Usual), &cases);
+    let (idle, killed, jail) = (cases::idle(&place), cases::killed(&place), cases::jail(&place));
+    let cases = [cases::platform(&place), cases::small(&place), idle, killed, jail];
+    let mut cases: Vec<Case> = cases.into_iter().flatten().collect();
+    let usual = small(Board::Usual).and_then(|mut guest| {
+        // What this machine compiles runs in guests of its kind. (What is missing has been said on the way here.)
+        if let (true, Ok(built)) = (arch == Arch::HOST, guest::build_programs(arch)) {
+            for sanitized in cases::compile_sanitized(&built) {
+                let Ok(program) = sanitized.program else { continue };
+                guest.program(&program, format!("/bin/{}", sanitized.name))?;
+                cases.extend(cases::sanitized(&place, &sanitized.name));
+            }
+        }
+        Ok(guest)
+    });
+    run(format!("nested {arch}"), usual, &cases);
     let debian = small(Board::Usual).and_then(Guest::with_debian).map(|mut guest| {
         guest.tree().bytes(cases::SCRIPT, cases::SCRIPT_TEXT);
         guest

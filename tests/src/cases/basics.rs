@@ -1,6 +1,7 @@
 //! Shells, pipes, statuses, and the checks that the micro-benchmarks make of their own results.
 
-use super::{Case, Place, case, gives, succeeds};
+use super::{Case, Place, TIMEOUT, case, gives, succeeds};
+use crate::guest::Step;
 
 const PIPELINE: &str = "for i in 1 2 3; do echo $i; done | sort -r | head -1; exit 7";
 
@@ -23,9 +24,10 @@ pub fn small(place: &Place) -> Vec<Case> {
         gives("a file that is no program", place.sandboxed(&["/etc/passwd"]), "", 126),
         gives("a flag that is none", place.pillbox::<&str>(&["do", "--bogus"], &[]), "", 125),
     ];
-    for operation in
-        ["null", "read", "pipe", "futex", "mmap", "fault", "fork", "exec", "thread", "signal", "clock"]
-    {
+    for operation in [
+        "null", "read", "pipe", "futex", "mmap", "fault", "down", "cow", "fork", "exec", "thread", "signal",
+        "clock", "tcp", "tcp16k", "stream", "connect", "udp",
+    ] {
         let mb = place.program("mb");
         let step = place.sandboxed(&[mb.as_str(), "--n", "50", operation]);
         cases.push(case(&format!("mb {operation} gets right results"), step, |got| {
@@ -37,12 +39,59 @@ pub fn small(place: &Place) -> Vec<Case> {
     cases
 }
 
+/// What `do --hide` hides is hidden from root inside, too.
+fn hidden(place: &Place) -> Case {
+    const SCRIPT: &str = "umount /etc/apt; mkdir /tmp/q; mount --bind /etc /tmp/q; mount --rbind /etc /tmp/q
+        mount --make-runbindable /etc; umount /tmp/q/apt; mount --move /etc/apt /tmp/q
+        test -e /tmp/q/passwd && cat /etc/apt/* /tmp/q/apt/* | wc -c";
+    let options = ["do", "--platform", &place.platform, "--hide", "/etc/apt", "--"];
+    gives("what is hidden is hidden from root", place.pillbox(&options, &["/bin/sh", "-c", SCRIPT]), "0\n", 0)
+}
+
+/// The sandbox on its caller's terminal: a shell in it, and it as a job of a shell.
+fn on_a_terminal(place: &Place) -> Vec<Case> {
+    const BASH: [&str; 4] = ["/bin/bash", "--norc", "--noprofile", "-i"];
+    let program = place.program("abi");
+    let ours = [place.pillbox.as_str(), "do", "--platform", &place.platform, "--"];
+    let step = |how: &str, command: &[&str], job: &str| {
+        let words = [program.as_str(), "--child", how].into_iter().chain(command.iter().copied());
+        let env = vec![("JOB".to_owned(), job.to_owned())];
+        Step { env, ..Step::new(words).timeout(TIMEOUT) }
+    };
+    let copy = [program.as_str(), "--child", "copy"];
+    let compared = |name: &str, ours: Step| Case {
+        name: name.to_owned(),
+        steps: vec![step("drive", &BASH, &copy.join(" ")), ours],
+        check: Box::new(|outcomes| match outcomes {
+            [native, ours] => succeeds(native).and_then(|()| super::same(native, ours)),
+            _ => Err("not run".to_owned()),
+        }),
+    };
+    let changing = [&ours[..], &["/bin/sh", "-c", "stty raw -echo -isig rows 9; echo set; read x"]].concat();
+    vec![
+        compared(
+            "an interactive bash on a terminal",
+            step("drive", &[&ours[..], &BASH].concat(), &copy.join(" ")),
+        ),
+        compared(
+            "a job of a bash on a terminal",
+            step("drive", &BASH, &[&ours[..], &copy].concat().join(" ")),
+        ),
+        gives(
+            "the terminal's settings come back",
+            step("put-back", &changing, ""),
+            "\"\": [\"set\"]\nchanged: true\n\"\\n\": []\nexited 0\nas before: true\n",
+            0,
+        ),
+    ]
+}
+
 const REDIRECTIONS: &str = "cd /tmp && (echo one; echo two >&2) 2>err >out; cat out err; \
     { echo three; cat <out; } >>err; wc -l <err; echo x | (read a; echo got $a); rm out err; ls";
 
 /// The least that must work on a board: a shell, its pipes, its children.
 pub fn smoke(place: &Place) -> Vec<Case> {
-    let sh = ["/bin/busybox", "sh", "-c", "uname -m; echo a | tr a b; exit 3"];
+    let sh = ["/bin/busybox", "sh", "-c", "uname -m; echo a | tr a b; (exit 3); echo $?"];
     vec![
         place.same("a shell", &sh),
         place.gives("a pipeline", &["/bin/busybox", "sh", "-c", PIPELINE], "3\n", 7),
@@ -72,7 +121,9 @@ pub fn here(place: &Place) -> Vec<Case> {
         place.gives("the status of a signal", &sh("kill -TERM $$"), "", 143),
         gives("a command that is not there", place.sandboxed(&["/bin/no-such-command"]), "", 127),
         gives("a flag that is none", place.pillbox::<&str>(&["do", "--bogus"], &[]), "", 125),
+        hidden(place),
     ];
+    cases.extend(on_a_terminal(place));
     cases.extend(super::abi(place));
     cases
 }
@@ -87,12 +138,14 @@ pub const SCRIPT: &str = "/root/script.sh";
 
 /// Cases for a Debian user land.
 pub fn debian(place: &Place) -> Vec<Case> {
-    vec![
+    let mut cases = vec![
         place.same("bash, coreutils and python: one script", &["/bin/bash", SCRIPT]),
         place.same("dash", &["/bin/dash", "-c", "set -- a b c; for x; do printf '%s,' \"$x\"; done"]),
         place.same(
             "python with json",
             &["/usr/bin/python3", "-c", "import json; print(json.dumps({'a': [1, 2.5, None]}))"],
         ),
-    ]
+    ];
+    cases.extend(on_a_terminal(place));
+    cases
 }

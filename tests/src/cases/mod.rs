@@ -6,22 +6,37 @@
 
 mod abi;
 mod basics;
+mod containers;
+mod fuzz;
+mod hold;
+mod jail;
+mod neighbours;
 mod outside;
 mod platform;
+mod runtimes;
 
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::arch::Arch;
 use crate::guest::{Guest, Outcome, Step};
+use crate::local;
 
-pub use abi::abi;
+pub use abi::{FAMILIES, abi};
 pub use basics::{SCRIPT, SCRIPT_TEXT, anywhere, debian, here, small, smoke};
+pub use containers::containers;
+pub use fuzz::{Fuzz, fuzz};
+pub use hold::hold;
+pub use jail::jail;
+pub use neighbours::neighbours;
 pub use outside::{idle, killed, without_kvm};
 pub use platform::{exact_clocks, platform};
+pub use runtimes::{compile_sanitized, engines, sanitized};
 
 /// Judges the outcomes of a case's steps; `Err` says what is wrong.
 pub type Check = Box<dyn Fn(&[Outcome]) -> Result<(), String>>;
+
+/// Judges one outcome.
+type Judgement = fn(&Outcome) -> Result<(), String>;
 
 /// One thing that must hold.
 pub struct Case {
@@ -62,10 +77,15 @@ impl Place {
         Step::new(first.chain(command.iter().map(AsRef::as_ref))).timeout(TIMEOUT)
     }
 
+    /// Whether it is a nested guest.
+    pub fn emulated(&self) -> bool {
+        self.programs == "/bin"
+    }
+
     /// A shell there.
     pub fn shell(&self) -> Vec<&'static str> {
         // The guests have busybox only.
-        if self.programs == "/bin" { vec!["/bin/busybox", "sh"] } else { vec!["/bin/sh"] }
+        if self.emulated() { vec!["/bin/busybox", "sh"] } else { vec!["/bin/sh"] }
     }
 
     /// The path of one of our own test programs.
@@ -73,14 +93,26 @@ impl Place {
         format!("{}/{name}", self.programs)
     }
 
-    /// A case that holds if `command` writes and returns the same natively and in the sandbox.
+    /// A case that holds if `command` ends well natively, and writes and returns the same in the sandbox.
     pub fn same<S: AsRef<str>>(&self, name: &str, command: &[S]) -> Case {
+        self.compared(name, command, ends_well)
+    }
+
+    /// The same of a command whose failure is the point.
+    pub fn same_failure<S: AsRef<str>>(&self, name: &str, command: &[S]) -> Case {
+        self.compared(name, command, |native| match native.status {
+            0 => Err("natively it does not fail".to_owned()),
+            _ => Ok(()),
+        })
+    }
+
+    fn compared<S: AsRef<str>>(&self, name: &str, command: &[S], as_it_should: Judgement) -> Case {
         let native = Step::new(command.iter().map(|s| s.as_ref().to_owned())).timeout(TIMEOUT);
         Case {
             name: name.to_owned(),
             steps: vec![native, self.sandboxed(command)],
-            check: Box::new(|outcomes| match outcomes {
-                [native, ours] => same(native, ours),
+            check: Box::new(move |outcomes| match outcomes {
+                [native, ours] => as_it_should(native).and_then(|()| same(native, ours)),
                 _ => Err("not run".to_owned()),
             }),
         }
@@ -91,10 +123,22 @@ impl Place {
         gives(name, self.sandboxed(command), stdout, status)
     }
 
-    /// Runs the steps of `cases` on this machine, one by one.
-    pub fn run_here(&self, cases: &[Case], mut judged: impl FnMut(&Case, Result<(), String>)) {
+    /// Runs the steps of `cases` on this machine, one by one, until `deadline`.
+    pub fn run_here(
+        &self,
+        cases: &[Case],
+        deadline: Instant,
+        mut judged: impl FnMut(&Case, Result<(), String>),
+    ) {
         for case in cases {
-            let outcomes: Result<Vec<_>, _> = case.steps.iter().map(run_here).collect();
+            let run = |step: &Step| {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(NO_TIME.to_owned());
+                }
+                local::run(step, left.min(Duration::from_secs(step.timeout.unwrap_or(TIMEOUT))))
+            };
+            let outcomes: Result<Vec<_>, _> = case.steps.iter().map(run).collect();
             judged(case, outcomes.and_then(|outcomes| (case.check)(&outcomes)));
         }
     }
@@ -133,6 +177,11 @@ pub(crate) fn same(want: &Outcome, got: &Outcome) -> Result<(), String> {
     differs(want, got).map_err(|why| format!("{why}; its errors:\n    {}", errors(got)))
 }
 
+/// What is compared with must have worked: two failures that are alike prove nothing.
+fn ends_well(native: &Outcome) -> Result<(), String> {
+    succeeds(native).map_err(|why| format!("natively: {why}; its errors:\n    {}", errors(native)))
+}
+
 fn differs(want: &Outcome, got: &Outcome) -> Result<(), String> {
     if (want.status, &want.stdout) == (got.status, &got.stdout) {
         return Ok(());
@@ -157,11 +206,25 @@ fn first_difference(want: &[u8], got: &[u8]) -> String {
     "the output is the same".to_owned()
 }
 
-/// Runs the cases in guests like this one. A guest that dies fails the case it died in; the next case
+/// Why a case was not run that had no time left.
+const NO_TIME: &str = "there was no time left for it";
+
+/// Runs the cases in guests like this one, until `deadline`. A guest that dies fails the case it died in; the next case
 /// gets a new boot.
-pub fn run_in_guest(guest: &Guest, cases: &[Case], mut judged: impl FnMut(&Case, Result<(), String>)) {
+pub fn run_in_guest(
+    mut guest: Guest,
+    cases: &[Case],
+    deadline: Instant,
+    mut judged: impl FnMut(&Case, Result<(), String>),
+) {
     let mut rest = cases;
     while !rest.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            rest.iter().for_each(|case| judged(case, Err(NO_TIME.to_owned())));
+            return;
+        }
+        guest.end_within(left);
         let steps: Vec<Step> = rest.iter().flat_map(|case| case.steps.iter().cloned()).collect();
         let (mut outcomes, ended) = match guest.run(&steps, |_, _| {}) {
             Ok(run) => (run.outcomes, run.ended.map_err(|e| e.to_string())),
@@ -183,27 +246,6 @@ pub fn run_in_guest(guest: &Guest, cases: &[Case], mut judged: impl FnMut(&Case,
         }
         rest = &rest[done..];
     }
-}
-
-/// Runs one step on this machine.
-fn run_here(step: &Step) -> Result<Outcome, String> {
-    let Some((program, arguments)) = step.argv.split_first() else {
-        return Err("nothing to run".to_owned());
-    };
-    // timeout(1) kills with SIGKILL, and its status says so as our init's does.
-    let seconds = step.timeout.unwrap_or(TIMEOUT);
-    let mut command = Command::new("timeout");
-    command.args(["--signal=KILL", &seconds.to_string(), program]).args(arguments);
-    command.envs(step.env.iter().map(|(name, value)| (name, value)));
-    command.stdin(Stdio::null());
-    let output = command.output().map_err(|e| format!("{program}: {e}"))?;
-    use std::os::unix::process::ExitStatusExt;
-    let signal = output.status.signal().unwrap_or(0);
-    Ok(Outcome {
-        stdout: output.stdout,
-        stderr: output.stderr,
-        status: output.status.code().unwrap_or(128 + signal),
-    })
 }
 
 /// How long a whole boot with many cases may take.

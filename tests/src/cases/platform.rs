@@ -6,7 +6,10 @@ use crate::arch::Arch;
 use crate::guest::{Outcome, Step};
 
 /// Operations that a sandbox serves without leaving the VM.
-const EXIT_FREE: &[&str] = &["null", "read", "pipe", "futex", "mmap", "fault", "fork", "thread", "signal"];
+const EXIT_FREE: &[&str] = &[
+    "null", "read", "pipe", "futex", "mmap", "fault", "down", "cow", "fork", "thread", "signal", "tcp",
+    "tcp16k", "connect", "udp",
+];
 /// Exits to the host loop per operation that count as none: a timer may fire.
 const NO_EXITS: f64 = 0.001;
 /// Time slices per operation that may end, by the VM's timer or by a kick, and the exits that one costs: an emulator's own
@@ -128,6 +131,12 @@ fn broken(place: &Place) -> Vec<Case> {
                 let right = DESCRIPTORS.iter().all(|line| text.contains(line));
                 if got.status == 0 && right { Ok(()) } else { Err(format!("status {}: {text}", got.status)) }
             },
+        ),
+        gives(
+            "the caller's limit of descriptors is the program's",
+            shell(&format!("ulimit -S -n 70; {start} /bin/busybox sh -c 'ulimit -S -n'")),
+            "70\n",
+            0,
         ),
         case(
             "address space runs out",

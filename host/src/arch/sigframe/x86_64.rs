@@ -6,8 +6,8 @@ use crate::abi::{Errno, Result};
 use crate::arch::{FpState, UserRegs};
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
-use core::sync::atomic::{AtomicU64, Ordering};
-use ring0_x86_64::fp::FP_SIZE;
+use ring0_x86_64::fp::{Components, FP_SIZE};
+use std::sync::OnceLock;
 
 /// Bytes below the stack pointer that a function may use without moving it.
 pub const RED_ZONE: u64 = 128;
@@ -35,17 +35,20 @@ const USER_SS: u64 = 0x2b;
 /// x87, SSE, AVX, AVX-512: what `FpState` has room for.
 const KNOWN_FEATURES: u64 = 0xe7;
 
-/// FP features in use and the bytes they need: a fact about the machine, found once.
-static XSTATE: AtomicU64 = AtomicU64::new(0);
+/// The FP state of this machine.
+struct Xstate {
+    /// Components in use.
+    features: u64,
+    /// Bytes of the standard-format area; [`FXSAVE_SIZE`] where there is no XSAVE.
+    size: usize,
+    components: Components,
+}
 
-/// Features (low half) and bytes (high half) of the standard-format area.
-fn xstate() -> (u64, usize) {
-    let mut known = XSTATE.load(Ordering::Relaxed);
-    if known == 0 {
-        known = probe_xstate();
-        XSTATE.store(known, Ordering::Relaxed);
-    }
-    (known & 0xffff_ffff, (known >> 32) as usize)
+/// A fact about the machine, found once.
+static XSTATE: OnceLock<Xstate> = OnceLock::new();
+
+fn xstate() -> &'static Xstate {
+    XSTATE.get_or_init(probe_xstate)
 }
 
 /// Finds the FP features. Executes CPUID, which leaves a VM: call it once before the first task.
@@ -66,21 +69,22 @@ pub fn bad_frame(last: [u64; 3], _sp: u64, _above: bool) -> ([u64; 3], i32, u64)
     (last, SI_KERNEL, 0)
 }
 
-fn probe_xstate() -> u64 {
+fn probe_xstate() -> Xstate {
     const OSXSAVE: u32 = 1 << 27;
     if __cpuid_count(1, 0).ecx & OSXSAVE == 0 {
-        return 3 | (FXSAVE_SIZE as u64) << 32;
+        return Xstate { features: 3, size: FXSAVE_SIZE, components: [(0, 0); 8] };
     }
     let (low, high): (u32, u32);
     // SAFETY: OSXSAVE says that the instruction exists; it reads a register.
     unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack)) };
     let features = (u64::from(high) << 32 | u64::from(low)) & KNOWN_FEATURES;
-    let end_of = |feature: u32| {
-        let leaf = __cpuid_count(0xd, feature);
-        u64::from(leaf.eax) + u64::from(leaf.ebx)
-    };
-    let end = (2..8).filter(|feature| features & (1 << feature) != 0).map(end_of).max().unwrap_or(0);
-    features | end.max(576) << 32
+    let mut components = [(0, 0); 8];
+    for (number, place) in components.iter_mut().enumerate().skip(2).filter(|(n, _)| features & 1 << n != 0) {
+        let leaf = __cpuid_count(0xd, number as u32);
+        *place = (leaf.ebx as usize, leaf.eax as usize);
+    }
+    let end = components.iter().map(|(at, len)| at + len).max().unwrap_or(0);
+    Xstate { features, size: end.max(XSTATE_HEADER + 64), components }
 }
 
 /// Pushes a frame and points the registers at the handler.
@@ -93,8 +97,11 @@ pub fn push(
     frame: &Frame,
     write: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    let (features, size) = xstate();
+    let &Xstate { features, size, ref components } = xstate();
     let extended = size > FXSAVE_SIZE;
+    if extended {
+        fp.complete(components);
+    }
     let fp_size = if extended { size + 4 } else { size };
     let fp_at = frame.top.wrapping_sub(fp_size as u64) & !63;
     let at = ((fp_at.wrapping_sub(FRAME_SIZE as u64)) & !15).wrapping_sub(8);
@@ -143,6 +150,8 @@ pub fn push(
     regs.ss = USER_SS;
     regs.eflags &= !CLEARED_FLAGS;
     regs.orig_rax = !0;
+    // Handlers start with fresh state (`fpu__clear_user_states`).
+    fp.reset();
     Ok(())
 }
 
@@ -196,7 +205,7 @@ pub fn pop(
 /// Reads an FP area, and refuses what XRSTOR would fault on, as Linux does (which tries): no instruction of ours may
 /// fault, whatever a program writes there.
 fn pop_fp(fp: &mut FpState, at: u64, read: &mut dyn FnMut(u64, &mut [u8]) -> Result<()>) -> Result<()> {
-    let (features, size) = xstate();
+    let &Xstate { features, size, .. } = xstate();
     let half = |bytes: &[u8; FP_SIZE], offset: usize| {
         u32::from_ne_bytes(core::array::from_fn(|i| bytes[offset + i]))
     };
@@ -260,6 +269,7 @@ mod tests {
         let mut fp = FpState::initial();
         fp.0[160..176].fill(0xab);
         fp.0[512] = 3;
+        let saved = fp.clone();
         let mut regs = before;
         let frame = Frame {
             signo: 10,
@@ -278,6 +288,10 @@ mod tests {
         })
         .unwrap();
         assert_eq!((regs.rdi, regs.rip, regs.rsp % 16), (10, 0x5000, 8));
+        assert!(
+            fp.0[..24] == FpState::initial().0[..24] && fp.0[160..176] == [0; 16],
+            "a handler starts afresh"
+        );
         let ret = u64::from_ne_bytes(memory[(regs.rsp - base) as usize..][..8].try_into().unwrap());
         assert_eq!(ret, 0x6000);
         change(&mut memory, regs.rsp - base);
@@ -290,7 +304,7 @@ mod tests {
         };
         let restored = pop(&mut regs, &mut loaded, &mut read)?;
         assert_eq!((restored.mask, restored.altstack), (0x55, [1, 2, 3]));
-        Ok((before, regs, fp, loaded))
+        Ok((before, regs, saved, loaded))
     }
 
     #[test]
@@ -311,7 +325,7 @@ mod tests {
                 memory[fp_at + at..][..1].copy_from_slice(&bytes);
             });
             // A machine without XSAVE has no header.
-            if at < 512 || super::xstate().1 > super::FXSAVE_SIZE {
+            if at < 512 || super::xstate().size > super::FXSAVE_SIZE {
                 assert_eq!(popped.map(|_| ()), Err(Errno::EFAULT), "byte {at}");
             }
         }

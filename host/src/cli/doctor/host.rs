@@ -85,7 +85,7 @@ fn features(cpuinfo: &str) -> String {
     known.join(" ")
 }
 
-/// What decides whether programs may share page tables with the kernel (traps.md, 10).
+/// What decides whether programs may share page tables with the kernel.
 fn weaknesses() -> String {
     let named = ["meltdown", "l1tf", "mds", "spectre_v2"];
     let state = |name: &&str| {

@@ -47,6 +47,8 @@ struct Report {
     version: &'static str,
     host: Vec<Item>,
     platforms: Vec<PlatformReport>,
+    /// What confines the kernel of a sandbox that this user starts here.
+    jail: Vec<Tried>,
     /// What `--platform=auto` uses.
     auto: Option<&'static str>,
 }
@@ -76,7 +78,7 @@ fn examine(args: &Args) -> Report {
             (failure.filter(|_| !busy), steps)
         }
     };
-    let host = host::items(&args.kvm_device);
+    let (host, jail) = (host::items(&args.kvm_device), choose::examine_jail());
     let (verdict, kvm_steps) = kvm_test
         .join()
         .unwrap_or_else(|_| (Verdict::Rejected("the self-test panicked".to_owned()), Vec::new()));
@@ -100,7 +102,7 @@ fn examine(args: &Args) -> Report {
         self_test: systrap_steps,
     };
     let auto = [&kvm, &systrap].into_iter().find(|platform| platform.usable).map(|platform| platform.name);
-    Report { version: env!("CARGO_PKG_VERSION"), host, platforms: vec![kvm, systrap], auto }
+    Report { version: env!("CARGO_PKG_VERSION"), host, platforms: vec![kvm, systrap], jail, auto }
 }
 
 fn kvm_advice(verdict: &Verdict) -> &'static str {
@@ -124,6 +126,8 @@ fn kvm_advice(verdict: &Verdict) -> &'static str {
 fn systrap_advice(reason: &str) -> &'static str {
     if reason.contains("memfd") || reason.contains("EACCES") {
         "allow executable memory files (sysctl vm.memfd_noexec=0) and executing them from /proc/self/fd"
+    } else if reason.contains(choose::DIED) {
+        "nothing on this machine forbids it: this is a bug in pillbox, and the line above says where"
     } else {
         "allow seccomp filters, clone(2) and executable memory files to this user (outer sandboxes may forbid them)"
     }
@@ -153,6 +157,13 @@ fn table(report: &Report) -> String {
         if let Some(advice) = &platform.advice {
             let _ = writeln!(text, "  what to do: {advice}");
         }
+    }
+    let _ = writeln!(text, "\nthe jail of a sandbox:");
+    for step in &report.jail {
+        let _ = match step.ok {
+            true => writeln!(text, "  {:40} holds", step.step),
+            false => writeln!(text, "  {:40} does not hold: {}", step.step, step.detail),
+        };
     }
     let _ = match report.auto {
         Some(name) => writeln!(text, "\n--platform=auto runs programs on {name}"),

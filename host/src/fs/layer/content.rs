@@ -4,6 +4,9 @@
 //! to a host file copies pages, not files, and mappings, reads and writes see the same frames. Locks are never held
 //! while user memory is touched: a fault there may need this very file.
 
+mod held;
+mod holes;
+
 use super::lower::Opened;
 use crate::abi::{Errno, Result};
 use crate::fs::hostio;
@@ -12,7 +15,7 @@ use crate::mm::frames::Page;
 use crate::mm::{Forget, IoDst, IoSrc, Mappers};
 use crate::platform::{Capabilities, Frame};
 use crate::sync::Lock;
-use crate::vfs::Whence;
+use held::Held;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,7 +24,11 @@ const PAGE: u64 = 4096;
 const WINDOW: u64 = 16;
 /// Reads smaller than this fill the page cache; larger ones go from the host to the program directly.
 const CACHED_READ: usize = 4096;
-/// Largest file (what ext4 allows).
+/// Files of the host up to this size are read into memory by small reads, not mapped.
+const SMALL_FILE: u64 = 4 * PAGE;
+/// Pages dropped at a time.
+const DROPPED: usize = 1024;
+/// Largest file (ext4's).
 pub const MAX_SIZE: u64 = 16 << 40;
 
 struct State {
@@ -30,7 +37,7 @@ struct State {
     lower_end: u64,
     /// Size of the host file when it was found.
     lower_size: u64,
-    pages: BTreeMap<u64, Page>,
+    pages: BTreeMap<u64, Held>,
     /// Pages of the host's were handed out to be mapped.
     handed_out: bool,
     /// Written to: from then on every page that is mapped is one of ours, so that all see the writes.
@@ -98,10 +105,18 @@ impl Content {
         self.state.lock().size
     }
 
-    /// 512-byte units in use: pages in memory, or what the host file takes.
-    pub fn blocks(&self) -> u64 {
+    /// 512-byte units in use: what the host file takes, of which `lower` is known, and pages in memory that are not its.
+    pub fn blocks(&self, lower: u64) -> u64 {
         let state = self.state.lock();
-        (state.lower_end.div_ceil(PAGE)).max(state.pages.len() as u64) * (PAGE / 512)
+        let shown = lower.min(state.lower_end.div_ceil(PAGE) * (PAGE / 512));
+        // As long as nothing is written, pages below are copies of what the host has.
+        let (first, most) = match state.written {
+            true => (0, state.size.div_ceil(PAGE)),
+            false => (state.lower_end.div_ceil(PAGE), u64::MAX),
+        };
+        let own =
+            if first == 0 { state.pages.len() as u64 } else { state.pages.range(first..).count() as u64 };
+        if shown == 0 { own * (PAGE / 512) } else { (shown + own * (PAGE / 512)).min(most.saturating_mul(8)) }
     }
 
     /// Makes sure that the host file can be read.
@@ -129,7 +144,7 @@ impl Content {
                 Next::End => break,
                 Next::Page(page, start, len) => dst.write_frame(page.frame(), start, len),
                 Next::Zeroes(len) => dst.write_zeroes(len),
-                Next::Lower(len) if small && self.shared.is_some() => match self.host_page(at / PAGE) {
+                Next::Lower(len) if small && self.is_worth_mapping() => match self.host_page(at / PAGE) {
                     Ok(Some(frame)) => {
                         let page = Page::from_frame(frame);
                         let start = (at % PAGE) as usize;
@@ -146,20 +161,15 @@ impl Content {
                     Err(errno) => Err(errno),
                 },
                 Next::Lower(len) => {
-                    self.lower_fd().and_then(|fd| hostio::read(fd.raw(), dst, len, Some(at), 0)).and_then(
-                        |got| {
-                            // The host file shrank under us: what is missing reads as zero.
-                            if got == 0 { dst.write_zeroes(len) } else { Ok(got) }
-                        },
-                    )
+                    self.read_lower(dst, len, at).and_then(|got| {
+                        // The host file shrank under us: what is missing reads as zero.
+                        if got == 0 { dst.write_zeroes(len) } else { Ok(got) }
+                    })
                 }
             };
             match result {
                 Ok(0) => break,
-                Ok(got) => {
-                    done += got;
-                    at += got as u64;
-                }
+                Ok(got) => (done, at) = (done + got, at + got as u64),
                 Err(_) if done > 0 => break,
                 Err(errno) => return Err(errno),
             }
@@ -167,8 +177,19 @@ impl Content {
         Ok(done)
     }
 
-    fn lower_fd(&self) -> Result<Arc<crate::hostsys::file::HostFd>> {
-        self.lower.as_ref().ok_or(Errno::EIO)?.fd()
+    /// Whether small reads take the host's own pages, mapped: that costs more than reading a few once.
+    fn is_worth_mapping(&self) -> bool {
+        self.shared.is_some() && self.state.lock().lower_size > SMALL_FILE
+    }
+
+    fn read_lower(&self, dst: &mut IoDst<'_>, len: usize, at: u64) -> Result<usize> {
+        let lower = self.lower()?;
+        let fd = lower.fd()?;
+        hostio::read(hostio::At { fd: fd.raw(), line: lower.line() }, dst, len, Some(at), 0)
+    }
+
+    fn lower(&self) -> Result<&Arc<Opened>> {
+        self.lower.as_ref().ok_or(Errno::EIO)
     }
 
     fn next(&self, at: u64, want: usize) -> Next {
@@ -180,9 +201,9 @@ impl Content {
         let start = (at % PAGE) as usize;
         let mut cached = state.pages.range(at / PAGE..);
         match cached.next() {
-            Some((&index, page)) if index == at / PAGE => {
+            Some((&index, held)) if index == at / PAGE => {
                 let len = want.min(PAGE - at % PAGE) as usize;
-                Next::Page(Page::from_frame(page.share()), start, len)
+                Next::Page(Page::from_frame(held.page().share()), start, len)
             }
             next => {
                 let gap = next.map_or(u64::MAX, |(&index, _)| index * PAGE - at);
@@ -198,7 +219,8 @@ impl Content {
 
     /// Brings the window of host pages around `index` into the map.
     fn load(&self, index: u64) -> Result<()> {
-        let fd = self.lower_fd()?;
+        let lower = self.lower()?;
+        let fd = lower.fd()?;
         let (first, wanted, lower_end) = {
             let state = self.state.lock();
             let first = index - index % WINDOW;
@@ -212,7 +234,7 @@ impl Content {
             return Ok(());
         }
         let pages = (0..wanted).map(|_| Page::new()).collect::<Result<Vec<_>>>()?;
-        hostio::read_pages(fd.raw(), &pages, first * PAGE)?;
+        hostio::read_pages(hostio::At { fd: fd.raw(), line: lower.line() }, &pages, first * PAGE)?;
         if (first + wanted) * PAGE > lower_end {
             let tail = (lower_end % PAGE) as usize;
             if let Some(last) = pages.last()
@@ -227,23 +249,26 @@ impl Content {
             return Ok(());
         }
         for (number, page) in pages.into_iter().enumerate() {
-            state.pages.entry(first + number as u64).or_insert(page);
+            state.pages.entry(first + number as u64).or_insert_with(|| Held::copy(page));
         }
         Ok(())
     }
 
-    /// The page at `index`, made if there is none, with a reference.
-    fn page_for(&self, index: u64) -> Result<Page> {
+    /// The page at `index`, made if there is none, with a reference; `write`: it is about to be written to.
+    fn page_for(&self, index: u64, write: bool) -> Result<Page> {
         loop {
             {
                 let mut state = self.state.lock();
-                if let Some(page) = state.pages.get(&index) {
-                    return Ok(Page::from_frame(page.share()));
+                if let Some(held) = state.pages.get_mut(&index) {
+                    if write {
+                        held.soil()?;
+                    }
+                    return Ok(Page::from_frame(held.page().share()));
                 }
                 if index * PAGE >= state.lower_end {
-                    let page = Page::new()?;
-                    let shared = Page::from_frame(page.share());
-                    state.pages.insert(index, page);
+                    let held = Held::new()?;
+                    let shared = Page::from_frame(held.page().share());
+                    state.pages.insert(index, held);
                     return Ok(shared);
                 }
             }
@@ -265,7 +290,7 @@ impl Content {
         if write {
             self.stop_sharing();
         }
-        Ok(self.page_for(index)?.into_frame())
+        Ok(self.page_for(index, write)?.into_frame())
     }
 
     /// What mappings of it have in common: see [`Mappable::identity`](crate::mm::Mappable::identity).
@@ -305,7 +330,7 @@ impl Content {
             }
             state.handed_out = true;
         }
-        let fd = self.lower_fd()?;
+        let fd = self.lower()?.fd()?;
         shared.page(fd.borrow(), self.state.lock().lower_size, index).map(Some)
     }
 
@@ -313,8 +338,8 @@ impl Content {
     pub fn ready(&self, first: u64, to: &mut [Option<Frame>]) {
         let mut state = self.state.lock();
         let end = first.saturating_add(to.len() as u64).min(state.size.div_ceil(PAGE)).max(first);
-        for (&index, page) in state.pages.range(first..end) {
-            to[(index - first) as usize] = Some(page.share());
+        for (&index, held) in state.pages.range(first..end) {
+            to[(index - first) as usize] = Some(held.page().share());
         }
         if let Some(shared) = &self.shared
             && state.lower_end == state.lower_size
@@ -343,7 +368,7 @@ impl Content {
         while src.remaining() > 0 && at < MAX_SIZE {
             let start = (at % PAGE) as usize;
             let len = src.remaining().min(PAGE as usize - start);
-            let result = self.page_for(at / PAGE).map_err(|errno| match errno {
+            let result = self.page_for(at / PAGE, true).map_err(|errno| match errno {
                 Errno::ENOMEM => Errno::ENOSPC,
                 other => other,
             });
@@ -391,9 +416,9 @@ impl Content {
                 gone = state.pages.split_off(&len.div_ceil(PAGE));
                 let tail = (len % PAGE) as usize;
                 if tail > 0
-                    && let Some(page) = state.pages.get(&(len / PAGE))
+                    && let Some(held) = state.pages.get(&(len / PAGE))
                 {
-                    page.zero(tail, PAGE as usize - tail);
+                    held.page().zero(tail, PAGE as usize - tail);
                 }
             } else {
                 gone = BTreeMap::new();
@@ -418,15 +443,15 @@ impl Content {
         let mut at = offset;
         while at < end {
             let index = at / PAGE;
-            let start = at % PAGE;
-            let part = (end - at).min(PAGE - start);
-            if part < PAGE || index * PAGE < self.state.lock().lower_end {
-                self.page_for(index)?.zero(start as usize, part as usize);
+            let part = (end - at).min(PAGE - at % PAGE);
+            let lower_end = self.state.lock().lower_end;
+            if part < PAGE || index * PAGE < lower_end {
+                self.zero(index, at % PAGE, part)?;
+                at += part;
             } else {
-                let gone = self.state.lock().pages.remove(&index);
-                drop(gone);
+                // Whole pages, of which only those that are there matter.
+                at = self.drop_pages(index, end / PAGE) * PAGE;
             }
-            at += part;
         }
         if offset < end {
             let (first, end) = (offset.div_ceil(PAGE), end / PAGE);
@@ -435,28 +460,27 @@ impl Content {
         Ok(())
     }
 
-    /// SEEK_DATA and SEEK_HOLE, at page granularity.
-    ///
-    /// # Errors
-    /// ENXIO beyond the end.
-    pub fn seek(&self, from: u64, whence: Whence) -> Result<u64> {
+    /// Zeroes a part of a page, which may be none yet.
+    fn zero(&self, index: u64, start: u64, len: u64) -> Result<()> {
         let state = self.state.lock();
-        if from >= state.size {
-            return Err(Errno::ENXIO);
+        if index * PAGE >= state.lower_end && !state.pages.contains_key(&index) {
+            return Ok(());
         }
-        if whence == Whence::Data {
-            if from < state.lower_end {
-                return Ok(from);
-            }
-            return match state.pages.range(from / PAGE..).next() {
-                Some((&index, _)) => Ok(from.max(index * PAGE)),
-                None => Err(Errno::ENXIO),
-            };
+        drop(state);
+        self.page_for(index, true)?.zero(start as usize, len as usize);
+        Ok(())
+    }
+
+    /// Drops some of the pages from `first` to `end`; returns where it stopped: at `end`, as a rule.
+    fn drop_pages(&self, first: u64, end: u64) -> u64 {
+        let mut state = self.state.lock();
+        let found: Vec<u64> = state.pages.range(first..end).map(|(index, _)| *index).take(DROPPED).collect();
+        let gone: Vec<_> = found.iter().filter_map(|index| state.pages.remove(index)).collect();
+        drop(state);
+        drop(gone);
+        match found.last() {
+            Some(last) if found.len() == DROPPED => last + 1,
+            _ => end,
         }
-        let mut at = from.max(state.lower_end);
-        while at < state.size && state.pages.contains_key(&(at / PAGE)) {
-            at = (at / PAGE + 1) * PAGE;
-        }
-        Ok(at.min(state.size))
     }
 }

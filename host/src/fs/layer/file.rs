@@ -1,12 +1,13 @@
 //! Open regular files of a layer.
 
 use super::Node;
+use super::seals::WritableMapping;
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc, MapInfo, Mappable, Mm};
 use crate::platform::Frame;
 use crate::vfs::{File, FileOps, Inode, Ioctl, Path, Whence, Writing};
 use linux_raw_sys::general as c;
-use linux_raw_sys::ioctl::FIONREAD;
+use linux_raw_sys::ioctl::{FIBMAP, FICLONE, FICLONERANGE, FIONREAD, FS_IOC_FIEMAP as FIEMAP};
 use std::any::Any;
 use std::sync::{Arc, Weak};
 
@@ -17,11 +18,19 @@ pub(super) struct NodeFile {
     _writing: Option<Writing>,
     /// Of a mapping: what it was made through.
     _open: Option<Arc<File>>,
+    /// Of a shared mapping that can write.
+    _mapping: Option<WritableMapping>,
 }
 
 impl NodeFile {
     pub(super) fn new(node: Arc<Node>, path: &Path, writing: Option<Writing>) -> Self {
-        NodeFile { node, path: path.clone(), _writing: writing, _open: None }
+        NodeFile { node, path: path.clone(), _writing: writing, _open: None, _mapping: None }
+    }
+
+    /// What a mapping holds.
+    fn mapping(&self, file: &Arc<File>, mapping: Option<WritableMapping>) -> NodeFile {
+        let (node, path) = (self.node.clone(), self.path.clone());
+        NodeFile { node, path, _writing: None, _open: Some(file.clone()), _mapping: mapping }
     }
 
     fn content(&self) -> Result<&super::Content> {
@@ -40,15 +49,14 @@ impl FileOps for NodeFile {
 
     fn write(&self, src: &mut IoSrc<'_>, offset: Option<u64>) -> Result<usize> {
         let offset = offset.unwrap_or(0);
-        self.node.may_write(offset.saturating_add(src.remaining() as u64))?;
+        src.limit(self.node.may_write(offset, src.remaining())?);
         let count = self.content()?.write(src, offset)?;
         self.node.meta().touch();
         Ok(count)
     }
 
     fn append(&self, src: &mut IoSrc<'_>) -> Result<(usize, u64)> {
-        let end = self.content()?.size().saturating_add(src.remaining() as u64);
-        self.node.may_write(end)?;
+        src.limit(self.node.may_write(self.content()?.size(), src.remaining())?);
         let done = self.content()?.append(src)?;
         self.node.meta().touch();
         Ok(done)
@@ -74,13 +82,20 @@ impl FileOps for NodeFile {
                 call.mm.write_val(call.arg, &(self.content()?.size().min(i32::MAX as u64) as i32))?;
                 Ok(0)
             }
+            FIBMAP | FIEMAP => Err(if call.request == FIBMAP { Errno::EINVAL } else { Errno::EOPNOTSUPP }),
+            // Nothing can be shared between files here, as on most file systems.
+            FICLONE | FICLONERANGE => Err(Errno::EOPNOTSUPP),
             _ => Err(Errno::ENOTTY),
         }
     }
 
     fn mappable(&self, file: &Arc<File>) -> Option<Arc<dyn Mappable>> {
-        let (node, path) = (self.node.clone(), self.path.clone());
-        Some(Arc::new(NodeFile { node, path, _writing: None, _open: Some(file.clone()) }))
+        Some(Arc::new(self.mapping(file, None)))
+    }
+
+    fn mappable_for_writing(&self, file: &Arc<File>) -> Option<Arc<dyn Mappable>> {
+        let mapping = self.node.map_for_writing()?;
+        Some(Arc::new(self.mapping(file, Some(mapping))))
     }
 
     fn truncate(&self, len: u64) -> Result<()> {
@@ -90,12 +105,15 @@ impl FileOps for NodeFile {
     fn allocate(&self, mode: u32, offset: u64, len: u64) -> Result<()> {
         let content = self.content()?;
         let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
-        self.node.may_write(end)?;
         let keep = mode & c::FALLOC_FL_KEEP_SIZE != 0;
         match mode & !c::FALLOC_FL_KEEP_SIZE {
-            0 => {}
-            c::FALLOC_FL_PUNCH_HOLE if keep => content.punch(offset, len)?,
-            c::FALLOC_FL_ZERO_RANGE => content.punch(offset, len)?,
+            0 => self.node.may_resize(end.max(content.size()))?,
+            c::FALLOC_FL_PUNCH_HOLE if keep => {
+                self.node.may_punch()?;
+                content.punch(offset, len)?;
+            }
+            // Not on tmpfs (shmem_fallocate).
+            c::FALLOC_FL_ZERO_RANGE if !self.node.is_tmpfs() => content.punch(offset, len)?,
             _ => return Err(Errno::EOPNOTSUPP),
         }
         if !keep && end > content.size() {

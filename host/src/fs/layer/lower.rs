@@ -5,21 +5,26 @@
 
 use crate::abi::{Errno, Result};
 use crate::hostsys::file::{self, HostFd};
-use crate::sync::Lock;
+use crate::sync::{HostLine, Lock};
 use crate::vfs::{Kind, ListEntry};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
+/// Bytes of directory entries that are read at a time.
+const ROOM: usize = 32 * 1024;
+
 /// Keeps the number of host descriptors in bounds: the oldest are closed, and opened again when needed.
 pub struct FdCache {
     limit: usize,
+    /// The way to make host calls that may hang.
+    line: Arc<HostLine>,
     open: Lock<VecDeque<Weak<Opened>>>,
 }
 
 impl FdCache {
-    /// A cache of at most `limit` descriptors.
-    pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(FdCache { limit: limit.max(16), open: Lock::new(VecDeque::new()) })
+    /// A cache of at most `limit` descriptors, which are opened by way of `line`.
+    pub fn new(limit: usize, line: Arc<HostLine>) -> Arc<Self> {
+        Arc::new(FdCache { limit: limit.max(16), line, open: Lock::new(VecDeque::new()) })
     }
 
     fn add(&self, opened: &Arc<Opened>) {
@@ -49,6 +54,8 @@ pub struct Opened {
 struct Devices {
     root: u64,
     others: Lock<BTreeMap<u64, u64>>,
+    /// Room for what the host says of a directory, kept for the next one while nobody uses it.
+    room: Lock<Option<Vec<u8>>>,
 }
 
 /// Attributes of something in the host.
@@ -68,9 +75,22 @@ pub struct LowerDir {
     devices: Arc<Devices>,
     /// The host device it is on.
     dev: u64,
+    /// Held while the descriptor's position is that of a listing; whether it has left the start.
+    listing: Lock<bool>,
 }
 
 impl Opened {
+    /// The way to make host calls about it.
+    pub fn line(&self) -> &HostLine {
+        &self.cache.line
+    }
+
+    /// A file that is open already, and stays so.
+    pub fn given(fd: HostFd, line: Arc<HostLine>) -> Arc<Self> {
+        let (fd, cache) = (Lock::new(Some(Arc::new(fd))), FdCache::new(0, line));
+        Arc::new(Opened { fd, parent: None, name: Box::default(), flags: 0, cache })
+    }
+
     /// The descriptor, opened now if it is not.
     ///
     /// # Errors
@@ -80,7 +100,19 @@ impl Opened {
             return Ok(fd.clone());
         }
         let Some(parent) = &self.parent else { return Err(Errno::EBADF) };
-        let fd = Arc::new(file::openat(parent.fd()?.raw(), &self.name, self.flags | libc::O_NOFOLLOW, 0)?);
+        let parent = parent.fd()?;
+        let open = |flags| {
+            let flags = flags | libc::O_NOFOLLOW;
+            self.cache.line.call(|| file::openat(parent.raw(), &self.name, flags, 0))
+        };
+        let fd = match open(self.flags) {
+            // What may not be listed may still be passed through.
+            Err(Errno::EACCES) if self.flags & libc::O_DIRECTORY != 0 => {
+                open(libc::O_PATH | libc::O_DIRECTORY)?
+            }
+            other => other?,
+        };
+        let fd = Arc::new(fd);
         *self.fd.lock() = Some(fd.clone());
         self.cache.add(self);
         Ok(fd)
@@ -104,19 +136,28 @@ fn device(raw: &libc::statx) -> u64 {
     crate::vfs::makedev(raw.stx_dev_major, raw.stx_dev_minor)
 }
 
+/// Attributes of what is open.
+///
+/// # Errors
+/// The host's.
+pub fn stat_of(fd: &HostFd) -> Result<HostStat> {
+    let raw = file::statx(fd.raw(), b"", libc::AT_EMPTY_PATH)?;
+    Ok(HostStat { raw, ino: raw.stx_ino, id: (device(&raw), raw.stx_ino) })
+}
+
 impl LowerDir {
-    /// The directory behind an open descriptor.
+    /// The directory behind an open descriptor. Host calls about it, and about what is below, are made by way of `line`.
     ///
     /// # Errors
     /// The host's, or ENOTDIR.
-    pub fn root(fd: HostFd) -> Result<(Arc<Self>, HostStat)> {
+    pub fn root(fd: HostFd, line: Arc<HostLine>) -> Result<(Arc<Self>, HostStat)> {
         let raw = file::statx(fd.raw(), b"", libc::AT_EMPTY_PATH)?;
         if Kind::from_mode(raw.stx_mode.into()) != Some(Kind::Dir) {
             return Err(Errno::ENOTDIR);
         }
         let dev = device(&raw);
         // Half of what the host allows: the rest is for what programs open.
-        let cache = FdCache::new((file::raise_nofile() / 2).min(20_000) as usize);
+        let cache = FdCache::new((file::raise_nofile() / 2).min(20_000) as usize, line);
         let opened = Arc::new(Opened {
             fd: Lock::new(Some(Arc::new(fd))),
             parent: None,
@@ -124,9 +165,9 @@ impl LowerDir {
             flags: 0,
             cache,
         });
-        let devices = Arc::new(Devices { root: dev, others: Lock::default() });
+        let devices = Arc::new(Devices { root: dev, others: Lock::default(), room: Lock::default() });
         let stat = HostStat { raw, ino: raw.stx_ino, id: (dev, raw.stx_ino) };
-        Ok((Arc::new(LowerDir { opened, devices, dev }), stat))
+        Ok((Arc::new(LowerDir { opened, devices, dev, listing: Lock::default() }), stat))
     }
 
     /// Attributes of `name` in it.
@@ -135,7 +176,8 @@ impl LowerDir {
     /// The host's.
     pub fn stat(&self, name: &[u8]) -> Result<Option<HostStat>> {
         let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT;
-        match file::statx(self.opened.fd()?.raw(), name, flags) {
+        let dir = self.opened.fd()?;
+        match self.opened.line().call(|| file::statx(dir.raw(), name, flags)) {
             Ok(raw) => {
                 let dev = device(&raw);
                 let ino = self.devices.ino(dev, raw.stx_ino);
@@ -156,10 +198,11 @@ impl LowerDir {
         })
     }
 
-    /// The directory `name` in it.
+    /// The directory `name` in it. Opened for reading at once, as most directories that are looked into are listed.
     pub fn dir(&self, name: &[u8], stat: &HostStat) -> Arc<LowerDir> {
-        let opened = self.below(name, libc::O_PATH | libc::O_DIRECTORY);
-        Arc::new(LowerDir { opened, devices: self.devices.clone(), dev: stat.id.0 })
+        let opened = self.below(name, libc::O_RDONLY | libc::O_DIRECTORY);
+        let (devices, dev) = (self.devices.clone(), stat.id.0);
+        Arc::new(LowerDir { opened, devices, dev, listing: Lock::default() })
     }
 
     /// The regular file `name` in it. O_NONBLOCK: should it have become a FIFO, opening it must not hang.
@@ -172,7 +215,8 @@ impl LowerDir {
     /// # Errors
     /// The host's.
     pub fn readlink(&self, name: &[u8]) -> Result<Vec<u8>> {
-        file::readlinkat(self.opened.fd()?.raw(), name)
+        let dir = self.opened.fd()?;
+        self.opened.line().call(|| file::readlinkat(dir.raw(), name))
     }
 
     /// All names in it, `.` and `..` excepted.
@@ -180,15 +224,36 @@ impl LowerDir {
     /// # Errors
     /// The host's.
     pub fn list(&self) -> Result<Vec<ListEntry>> {
-        let dir = file::openat(self.opened.fd()?.raw(), b".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
-        let mut buffer = vec![0u8; 32 * 1024];
+        let mut room = self.devices.room.lock().take().unwrap_or_else(|| vec![0; ROOM]);
         let mut entries = Vec::new();
-        loop {
-            let len = file::getdents(dir.raw(), &mut buffer)?;
-            if len == 0 {
-                return Ok(entries);
+        let result = match self.opened.fd().and_then(|fd| self.read(&fd, &mut room, &mut entries)) {
+            // Open for passing through only: the root, or a directory that may not be read, which is said here.
+            Err(Errno::EBADF) => {
+                let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+                let opened = self.opened.fd()?;
+                let dir = self.opened.line().call(|| file::openat(opened.raw(), b".", flags, 0))?;
+                self.read(&dir, &mut room, &mut entries)
             }
-            self.parse(&buffer[..len], &mut entries);
+            other => other,
+        };
+        *self.devices.room.lock() = Some(room);
+        result.map(|()| entries)
+    }
+
+    fn read(&self, dir: &HostFd, room: &mut [u8], entries: &mut Vec<ListEntry>) -> Result<()> {
+        // Before the lock, for whoever waits in line.
+        let _making = self.opened.line().enter()?;
+        let mut moved = self.listing.lock();
+        if *moved {
+            file::rewind(dir.raw())?;
+        }
+        loop {
+            let len = file::getdents(dir.raw(), room)?;
+            if len == 0 {
+                return Ok(());
+            }
+            *moved = true;
+            self.parse(&room[..len], entries);
         }
     }
 

@@ -14,15 +14,18 @@
 pub mod content;
 mod file;
 pub mod lower;
+mod seals;
 #[cfg(test)]
 mod tests;
 
 use crate::abi::{Errno, Result};
+use crate::arena::ledger;
 use crate::fs::dev::Devices;
 use crate::fs::pipe::Pipe;
 use crate::hostsys::file::HostFd;
 use crate::platform::Capabilities;
-use crate::sync::Lock;
+use crate::sync::{HostLine, Lock};
+use crate::vfs::privileges::CAPABILITIES;
 use crate::vfs::{
     Caller, Dentry, DirFile, FileOps, Inode, Kind, ListEntry, Meta, NewNode, OpenHow, Path, Stat, Superblock,
     Timestamp, Writing, makedev,
@@ -31,14 +34,18 @@ use content::Content;
 use file::NodeFile;
 use linux_raw_sys::general as c;
 use lower::{HostStat, LowerDir};
+use seals::Seals;
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Inode numbers of what the sandbox makes start here, above those of hosts.
 const FIRST_INO: u64 = 1 << 40;
-const TMPFS_MAGIC: u64 = 0x0102_1994;
+/// Names of a listed host directory that are searched for one that is not there; in more of them the host is asked.
+const SHORT_LIST: usize = 64;
+/// statfs(2)
+pub const TMPFS_MAGIC: u64 = 0x0102_1994;
 const OVERLAY_MAGIC: u64 = 0x794c_7630;
 
 /// One file system instance.
@@ -82,7 +89,7 @@ pub struct Node {
     xattrs: Lock<Option<Box<Xattrs>>>,
     shared: Lock<Option<Arc<dyn Any + Send + Sync>>>,
     /// `F_SEAL_*` (fcntl(2)).
-    seals: AtomicU32,
+    seals: Seals,
 }
 
 impl Layer {
@@ -97,21 +104,61 @@ impl Layer {
 
     /// A file system in memory; its root directory has `perm`.
     pub fn tmpfs(dev: u32, fstype: &'static str, perm: u32, devices: &Arc<Devices>) -> Arc<Dentry> {
-        let layer = Layer::new(devices, None);
-        let root = layer.node(Meta::new(Kind::Dir, layer.new_ino(), perm), layer.dir(None, 0));
-        Dentry::root(&Superblock::new(makedev(0, dev), fstype, TMPFS_MAGIC), root, b"/")
+        Layer::mounted(dev, (fstype, TMPFS_MAGIC), perm, (0, 0), devices)
     }
 
-    /// A layer above the host directory `root`.
+    /// The same of one that a program has mounted, whose root is a user's.
+    pub fn mounted(
+        dev: u32,
+        (fstype, magic): (&'static str, u64),
+        perm: u32,
+        (uid, gid): (u32, u32),
+        devices: &Arc<Devices>,
+    ) -> Arc<Dentry> {
+        let layer = Layer::new(devices, None);
+        let meta = Meta::new(Kind::Dir, layer.new_ino(), perm).owned(uid, gid);
+        let root = layer.node(meta, layer.dir(None, 0));
+        Dentry::root(&Superblock::new(makedev(0, dev), fstype, magic), root, b"/")
+    }
+
+    /// A layer above the host directory `root`, of which it asks by way of `line`.
     ///
     /// # Errors
     /// The host's, or ENOTDIR.
-    pub fn above(root: HostFd, dev: u32, caps: &Capabilities, devices: &Arc<Devices>) -> Result<Arc<Dentry>> {
+    pub fn above(
+        root: HostFd,
+        dev: u32,
+        caps: &Capabilities,
+        devices: &Arc<Devices>,
+        line: &Arc<HostLine>,
+    ) -> Result<Arc<Dentry>> {
         let layer = Layer::new(devices, Some(*caps));
-        let (dir, stat) = LowerDir::root(root)?;
+        let (dir, stat) = LowerDir::root(root, line.clone())?;
         let root = layer.of_host(&stat, layer.dir(Some(dir), stat.raw.stx_size));
         let sb = Superblock::new(makedev(0, dev), "overlay", OVERLAY_MAGIC);
         Ok(Dentry::root(&sb, root, b"/"))
+    }
+
+    /// A layer above one regular file of the host, which is open for reading.
+    ///
+    /// # Errors
+    /// The host's; EINVAL for what is no regular file.
+    pub fn above_file(
+        fd: HostFd,
+        dev: u32,
+        caps: &Capabilities,
+        devices: &Arc<Devices>,
+        line: &Arc<HostLine>,
+    ) -> Result<Arc<Dentry>> {
+        let layer = Layer::new(devices, Some(*caps));
+        let stat = lower::stat_of(&fd)?;
+        if Kind::from_mode(stat.raw.stx_mode.into()) != Some(Kind::File) {
+            return Err(Errno::EINVAL);
+        }
+        let content =
+            Content::of_lower(lower::Opened::given(fd, line.clone()), stat.raw.stx_size, layer.caps);
+        let root = layer.of_host(&stat, Body::File(content));
+        Ok(Dentry::root(&Superblock::new(makedev(0, dev), "overlay", OVERLAY_MAGIC), root, b"/"))
     }
 
     /// A regular file without a name, in a file system of its own (memfd, shared memory).
@@ -139,7 +186,7 @@ impl Layer {
             lower_blocks: 0,
             xattrs: Lock::new(None),
             shared: Lock::new(None),
-            seals: AtomicU32::new(c::F_SEAL_SEAL),
+            seals: Seals::closed(),
         })
     }
 
@@ -162,7 +209,7 @@ impl Layer {
             lower_blocks: raw.stx_blocks,
             xattrs: Lock::new(None),
             shared: Lock::new(None),
-            seals: AtomicU32::new(c::F_SEAL_SEAL),
+            seals: Seals::closed(),
         })
     }
 }
@@ -180,50 +227,9 @@ impl Node {
         }
     }
 
-    /// What may no longer be done to it (F_GET_SEALS).
-    pub fn seals(&self) -> u32 {
-        self.seals.load(Ordering::Relaxed)
-    }
-
-    /// Forbids more (F_ADD_SEALS).
-    ///
-    /// # Errors
-    /// EPERM if even that is forbidden.
-    pub fn add_seals(&self, seals: u32) -> Result<()> {
-        if self.seals() & c::F_SEAL_SEAL != 0 {
-            return Err(Errno::EPERM);
-        }
-        self.seals.fetch_or(seals, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Allows sealing (memfd_create).
-    pub fn allow_sealing(&self) {
-        self.seals.store(0, Ordering::Relaxed);
-    }
-
-    /// Fails if a seal keeps the size from becoming `len`.
-    fn may_resize(&self, len: u64) -> Result<()> {
-        let size = self.content().map_or(0, Content::size);
-        let seal = match len.cmp(&size) {
-            std::cmp::Ordering::Less => c::F_SEAL_SHRINK,
-            std::cmp::Ordering::Equal => return Ok(()),
-            std::cmp::Ordering::Greater => c::F_SEAL_GROW,
-        };
-        if self.seals() & seal != 0 { Err(Errno::EPERM) } else { Ok(()) }
-    }
-
-    /// Fails if a seal forbids writing up to `end`.
-    fn may_write(&self, end: u64) -> Result<()> {
-        let seals = self.seals();
-        if seals & (c::F_SEAL_WRITE | c::F_SEAL_FUTURE_WRITE) != 0 {
-            return Err(Errno::EPERM);
-        }
-        if seals & c::F_SEAL_GROW != 0 {
-            self.may_resize(end.max(self.content().map_or(0, Content::size)))
-        } else {
-            Ok(())
-        }
+    /// Whether it lives in memory alone, as on tmpfs, with nothing of the host's below.
+    pub fn is_tmpfs(&self) -> bool {
+        self.layer.caps.is_none()
     }
 
     /// What all who open this node share, made on first use.
@@ -246,8 +252,7 @@ impl Inode for Node {
             }
             Body::File(content) => {
                 stat.size = content.size();
-                let pristine = stat.size > 0 && self.lower_blocks > 0;
-                stat.blocks = if pristine { self.lower_blocks } else { content.blocks() };
+                stat.blocks = content.blocks(self.lower_blocks);
             }
             Body::Symlink(target) => {
                 stat.size = match &*target.lock() {
@@ -264,6 +269,7 @@ impl Inode for Node {
         let Body::Dir { lower, list, .. } = &self.body else { return Err(Errno::ENOTDIR) };
         let Some(lower) = lower else { return Ok(None) };
         if let Some(list) = &*list.lock()
+            && list.len() <= SHORT_LIST
             && !list.iter().any(|entry| &*entry.name == name)
         {
             return Ok(None);
@@ -324,17 +330,19 @@ impl Inode for Node {
         Ok(())
     }
 
+    fn can_set_mode(&self, perm: u32) -> Result<()> {
+        self.may_change_mode(perm)
+    }
+
     fn readlink(&self, _caller: Caller) -> Result<Vec<u8>> {
         let Body::Symlink(target) = &self.body else { return Err(Errno::EINVAL) };
-        let mut target = target.lock();
-        if let Target::Lower(dir, name, _) = &*target {
-            let text = dir.readlink(name)?;
-            *target = Target::Text(text);
-        }
-        match &*target {
-            Target::Text(text) => Ok(text.clone()),
-            Target::Lower(..) => Err(Errno::EIO),
-        }
+        let (dir, name) = match &*target.lock() {
+            Target::Text(text) => return Ok(text.clone()),
+            Target::Lower(dir, name, _) => (dir.clone(), name.clone()),
+        };
+        let text = dir.readlink(&name)?;
+        *target.lock() = Target::Text(text.clone());
+        Ok(text)
     }
 
     fn open(self: Arc<Self>, path: &Path, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
@@ -380,11 +388,22 @@ impl Inode for Node {
             None => drop(all.remove(name)),
             Some(_) if there && flags & c::XATTR_CREATE != 0 => return Err(Errno::EEXIST),
             Some(_) if !there && flags & c::XATTR_REPLACE != 0 => return Err(Errno::ENODATA),
-            Some(value) => drop(all.insert(name.to_vec(), value.to_vec())),
+            Some(value) => {
+                ledger::admit(value.len() as u64)?;
+                drop(all.insert(name.to_vec(), value.to_vec()));
+            }
         }
+        let capable = all.contains_key(CAPABILITIES);
+        self.meta.capable.store(capable, Ordering::Relaxed);
         drop(xattrs);
         self.meta.changed();
         Ok(())
+    }
+
+    fn drop_cache(&self) {
+        if let Some(content) = self.content() {
+            content.drop_cache();
+        }
     }
 
     fn shared(&self) -> Option<&Lock<Option<Arc<dyn Any + Send + Sync>>>> {

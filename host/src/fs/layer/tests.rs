@@ -2,6 +2,7 @@
 
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
+use crate::fs::layer::lower::LowerDir;
 use crate::fs::world;
 use crate::mm::{IoDst, IoSrc};
 use crate::platform::Capabilities;
@@ -31,8 +32,13 @@ impl Bench {
         std::os::unix::fs::symlink("../../../..", host.join("dir/up")).unwrap();
         std::os::unix::fs::symlink("loop", host.join("loop")).unwrap();
         std::fs::hard_link(host.join("dir/file"), host.join("dir/other")).unwrap();
-        let caps =
-            Capabilities { page_size: 4096, task_size: 1 << 47, maps_host_files: false, cheap_map: false };
+        let caps = Capabilities {
+            page_size: 4096,
+            task_size: 1 << 47,
+            reserved: [(0, 0); 2],
+            maps_host_files: false,
+            cheap_map: false,
+        };
         let world = world::build(world::open_root(&host).unwrap(), &caps).unwrap();
         let fs = FsContext::new(world.ns.clone());
         fs.set_umask(0);
@@ -262,4 +268,21 @@ fn link_counts_follow() {
     b.lookup().link(&old, None, b"/third").unwrap();
     assert_eq!(nlink("/third"), 2);
     assert_eq!(b.path("/third").unwrap().stat().ino, old.stat().ino);
+}
+
+/// The root is open for passing through only, directories below it for reading.
+#[test]
+fn host_directories_can_be_listed_again() {
+    let b = Bench::new("list");
+    let (root, _) = LowerDir::root(world::open_root(&b.host).unwrap(), std::sync::Arc::default()).unwrap();
+    let dir = root.dir(b"dir", &root.stat(b"dir").unwrap().unwrap());
+    let names = |dir: &LowerDir| {
+        let mut names: Vec<_> = dir.list().unwrap().into_iter().map(|entry| entry.name.to_vec()).collect();
+        names.sort();
+        names
+    };
+    for _ in 0..2 {
+        assert_eq!(names(&root), [&b"abs"[..], b"big", b"dir", b"link", b"loop"]);
+        assert_eq!(names(&dir), [&b"file"[..], b"other", b"sub", b"up"]);
+    }
 }

@@ -2,15 +2,18 @@
 //!
 //! Entries are looked up every time (the superblock is volatile): processes come and go. Texts follow proc(5).
 
+mod ipc_limits;
 mod sysctl;
+mod sysctl_net;
 mod system;
+mod sysvipc;
 mod task;
 
-use super::pseudo::{Symlink, entry, next_ino};
+use super::pseudo::{Symlink, entry, links, next_ino};
 use crate::abi::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::vfs::{
-    Caller, Dentry, DirFile, FileOps, Inode, Kind, ListEntry, Meta, OpenHow, Path, Superblock, makedev,
+    Caller, Dentry, DirFile, FileOps, Inode, Kind, ListEntry, Meta, OpenHow, Path, Stat, Superblock, makedev,
 };
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -58,6 +61,11 @@ fn parse_id(name: &[u8]) -> Option<i32> {
 impl Inode for Root {
     fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    fn stat(&self) -> Stat {
+        let nlink = self.list().map_or(2, |entries| links(&entries));
+        Stat { nlink, ..self.meta.stat() }
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Option<Arc<dyn Inode>>> {

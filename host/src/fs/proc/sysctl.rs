@@ -1,17 +1,18 @@
 //! /proc/sys: what holds in this kernel. Nothing here can be tuned, so nothing but the names can be written; settings of
-//! parts that there are none of (disks, swap, core dumps, System V IPC, the network) are missing.
+//! parts that there are none of (disks, swap, core dumps) are missing.
 
+use super::ipc_limits;
 use crate::abi::{Errno, Result};
 use crate::cred::{CAP_LAST, Caps};
 use crate::fs::pipe::MAX_CAPACITY;
-use crate::fs::pseudo::{Dir, Text, next_ino};
+use crate::fs::pseudo::{Dir, Opened, Text, next_ino};
 use crate::hostsys::file::random;
 use crate::kernel::limits::NR_OPEN;
 use crate::kernel::tree::PID_MAX;
 use crate::kernel::{Kernel, RELEASE, Uts, VERSION};
 use crate::mm::{MAX_AREAS, MIN_ADDRESS};
+use crate::vfs::Inode;
 use crate::vfs::notify::{MAX_QUEUED_EVENTS, MAX_USER_INSTANCES, MAX_USER_WATCHES};
-use crate::vfs::{Caller, Inode};
 use std::fmt::{Display, Write};
 use std::sync::{Arc, Weak};
 
@@ -41,27 +42,26 @@ fn uuid() -> String {
 
 /// One of the names of uname(2).
 fn name(kernel: &Arc<Kernel>, of: fn(&mut Uts) -> &mut Vec<u8>) -> Arc<dyn Inode> {
-    let (reader, writer): (Weak<Kernel>, Weak<Kernel>) = (Arc::downgrade(kernel), Arc::downgrade(kernel));
-    Text::writable(
-        next_ino(),
-        move |_| {
-            let kernel = reader.upgrade().ok_or(Errno::EIO)?;
-            let mut name = of(&mut kernel.uts.lock()).clone();
+    let kernel: Weak<Kernel> = Arc::downgrade(kernel);
+    Text::writable(next_ino(), move |caller| {
+        let opener = kernel.upgrade().and_then(|kernel| kernel.task(caller.tid)).ok_or(Errno::EIO)?;
+        let privileged = opener.cred().has(Caps::SYS_ADMIN);
+        let (reader, writer) = (opener.uts(), opener.uts());
+        let read = move || {
+            let mut name = of(&mut reader.lock()).clone();
             name.push(b'\n');
             Ok(name)
-        },
-        move |caller, text| set_name(&*writer.upgrade().ok_or(Errno::EIO)?, caller, of, text),
-    )
+        };
+        Ok(Opened::new(read).writable(move |text| {
+            if privileged { set_name(&mut writer.lock(), of, text) } else { Err(Errno::EPERM) }
+        }))
+    })
 }
 
-fn set_name(kernel: &Kernel, caller: Caller, of: fn(&mut Uts) -> &mut Vec<u8>, text: &[u8]) -> Result<()> {
-    let cred = kernel.tree.lock().task(caller.tid).map(|task| task.cred());
-    if !cred.is_some_and(|cred| cred.has(Caps::SYS_ADMIN)) {
-        return Err(Errno::EPERM);
-    }
+fn set_name(uts: &mut Uts, of: fn(&mut Uts) -> &mut Vec<u8>, text: &[u8]) -> Result<()> {
     // Up to the first end of a line or string, and as much as fits.
     let end = text.iter().position(|byte| matches!(byte, b'\n' | 0)).unwrap_or(text.len());
-    *of(&mut kernel.uts.lock()) = text[..end.min(NAME_MAX)].to_vec();
+    *of(uts) = text[..end.min(NAME_MAX)].to_vec();
     Ok(())
 }
 
@@ -69,11 +69,11 @@ fn set_name(kernel: &Kernel, caller: Caller, of: fn(&mut Uts) -> &mut Vec<u8>, t
 pub(super) fn directory(kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
     let random = Dir::new(vec![
         ("boot_id", Text::fixed(uuid())),
-        ("uuid", Text::new(next_ino(), |_| Ok(uuid().into_bytes()))),
+        ("uuid", Text::new(next_ino(), || Ok(uuid().into_bytes()))),
         ("entropy_avail", fixed(POOL_BITS)),
         ("poolsize", fixed(POOL_BITS)),
     ]);
-    let kernel_dir = Dir::new(vec![
+    let mut entries: Vec<(&str, Arc<dyn Inode>)> = vec![
         ("ostype", fixed("Linux")),
         ("osrelease", fixed(RELEASE)),
         ("version", fixed(VERSION)),
@@ -89,7 +89,9 @@ pub(super) fn directory(kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
         // Stack, mappings and heap; programs that do not want that have personality(2).
         ("randomize_va_space", fixed(2)),
         ("random", random),
-    ]);
+    ];
+    entries.extend(ipc_limits::entries(kernel));
+    let kernel_dir = Dir::new(entries);
     let vm = Dir::new(vec![
         // Nothing is refused that could ever be had.
         ("overcommit_memory", fixed(0)),
@@ -103,6 +105,7 @@ pub(super) fn directory(kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
     ]);
     let fs = Dir::new(vec![
         ("inotify", inotify),
+        ("mqueue", ipc_limits::mqueue(kernel)),
         // No limit but each process's own.
         ("file-max", fixed(i64::MAX)),
         ("nr_open", fixed(NR_OPEN)),
@@ -113,5 +116,10 @@ pub(super) fn directory(kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
         ("protected_symlinks", fixed(0)),
         ("protected_hardlinks", fixed(0)),
     ]);
-    Dir::new(vec![("kernel", kernel_dir), ("vm", vm), ("fs", fs)])
+    Dir::new(vec![
+        ("kernel", kernel_dir),
+        ("vm", vm),
+        ("fs", fs),
+        ("net", super::sysctl_net::directory(kernel)),
+    ])
 }

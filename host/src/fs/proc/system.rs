@@ -2,9 +2,11 @@
 //!
 //! What is not known, or is not there (modules, disks, swap), is empty or missing, never made up. `/proc/sys` is in `sysctl`.
 
-use super::sysctl;
+use super::{sysctl, sysvipc};
 use crate::abi::{Errno, Result};
 use crate::arch::{HIDDEN_FEATURES, MACHINE};
+use crate::arena::ledger;
+use crate::fs::FILESYSTEMS;
 use crate::fs::pseudo::{Text, next_ino};
 use crate::kernel::{Kernel, RELEASE, VERSION, memory};
 use crate::vfs::Inode;
@@ -20,7 +22,7 @@ pub(super) fn text(
     make: impl Fn(&Arc<Kernel>) -> String + Send + Sync + 'static,
 ) -> Arc<dyn Inode> {
     let kernel: Weak<Kernel> = Arc::downgrade(kernel);
-    Text::new(next_ino(), move |_| {
+    Text::new(next_ino(), move || {
         let kernel = kernel.upgrade().ok_or(Errno::EIO)?;
         Ok(make(&kernel).into_bytes())
     })
@@ -35,20 +37,21 @@ pub(super) fn entries(kernel: &Arc<Kernel>) -> Vec<(&'static str, Arc<dyn Inode>
         ("uptime", text(kernel, uptime)),
         ("loadavg", text(kernel, loadavg)),
         ("version", Text::fixed(format!("Linux version {RELEASE} (pillbox) {VERSION}\n"))),
-        // What fs/world.rs mounts.
         (
             "filesystems",
-            Text::fixed("nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\nnodev\tdevpts\n"),
+            text(kernel, |_| FILESYSTEMS.iter().map(|name| format!("nodev\t{name}\n")).collect()),
         ),
         // Nobody passed the kernel any options.
         ("cmdline", Text::fixed("\n")),
         ("devices", Text::fixed("Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n")),
+        ("locks", text(kernel, |kernel| kernel.file_locks.list())),
         ("swaps", Text::fixed("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
         ("modules", Text::fixed("")),
         ("partitions", Text::fixed("")),
         ("diskstats", Text::fixed("")),
         ("vmstat", text(kernel, vmstat)),
         ("sys", sysctl::directory(kernel)),
+        ("sysvipc", sysvipc::directory(kernel)),
     ]
 }
 
@@ -58,12 +61,17 @@ fn meminfo() -> String {
     for (name, bytes) in [
         ("MemTotal", total),
         ("MemFree", free),
-        ("MemAvailable", free),
+        ("MemAvailable", free + ledger::cached()),
         // There are no disks to keep blocks of, and no swap.
         ("Buffers", 0),
+        ("Cached", ledger::files() + ledger::cached()),
         ("SwapCached", 0),
         ("SwapTotal", 0),
         ("SwapFree", 0),
+        ("Shmem", ledger::files()),
+        ("Slab", ledger::heap()),
+        ("SReclaimable", 0),
+        ("SUnreclaim", ledger::heap()),
     ] {
         let _ = writeln!(out, "{:<15} {:>8} kB", format!("{name}:"), bytes / 1024);
     }
@@ -77,7 +85,7 @@ fn vmstat(kernel: &Arc<Kernel>) -> String {
 
 fn cpuinfo(kernel: &Arc<Kernel>) -> String {
     // The host's own description of its first CPUs: programs look for features here.
-    let host = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let host = kernel.host_cpuinfo();
     let blocks: Vec<&str> = host.split("\n\n").filter(|block| block.contains("processor")).collect();
     let in_vm = kernel.platform.name() == "kvm";
     let mut out = String::new();

@@ -1,201 +1,193 @@
-//! The N_TTY line discipline, as termios(3) describes it: editing, echo, signals, output processing.
+//! The N_TTY line discipline (termios(3), n_tty.c): what was written and not read yet, on both sides.
+//!
+//! The master's bytes wait in `raw` until there is room for what they become; keys then fill a line (`edit`), and lines,
+//! or single bytes where lines are not edited, wait in `input` for the slave.
 
+use super::output::Output;
+use super::termios::{ICANON, IXON, Pace, TOSTOP, Termios};
 use crate::abi::Result;
 use crate::mm::IoDst;
 use std::collections::VecDeque;
 
-/// Most bytes waiting for the slave.
+/// Most bytes that are read or edited (N_TTY_BUF_SIZE).
 const INPUT_MAX: usize = 4096;
-/// Most bytes waiting for the master.
-const OUTPUT_MAX: usize = 16 * 1024;
+/// Most bytes that wait to be looked at, as a tty port's buffer.
+const RAW_MAX: usize = 64 * 1024;
 
-// asm-generic/termbits.h
-const BRKINT_IGNCR: u32 = 0o200;
-const ICRNL: u32 = 0o400;
-const INLCR: u32 = 0o100;
-const ISTRIP: u32 = 0o40;
-const IUTF8: u32 = 0o40000;
-const OPOST: u32 = 0o1;
-const ONLCR: u32 = 0o4;
-const OCRNL: u32 = 0o10;
-const ISIG: u32 = 0o1;
-const ICANON: u32 = 0o2;
-const ECHO: u32 = 0o10;
-const ECHOE: u32 = 0o20;
-const ECHOK: u32 = 0o40;
-const ECHONL: u32 = 0o100;
-const NOFLSH: u32 = 0o200;
-const ECHOCTL: u32 = 0o1000;
-const ECHOKE: u32 = 0o4000;
-const IEXTEN: u32 = 0o100000;
-
-/// Indices of `c_cc`.
-const VINTR: usize = 0;
-const VQUIT: usize = 1;
-const VERASE: usize = 2;
-const VKILL: usize = 3;
-const VEOF: usize = 4;
-const VMIN: usize = 6;
-const VSUSP: usize = 10;
-const VEOL: usize = 11;
-const VWERASE: usize = 14;
-const VLNEXT: usize = 15;
-const VEOL2: usize = 16;
-
-use crate::kernel::signal::{SIGINT, SIGQUIT, SIGTSTP};
+/// What packet mode tells the master (TIOCPKT, ioctl_tty(2)).
+pub(super) mod packet {
+    pub(crate) const DATA: u8 = 0;
+    pub(crate) const FLUSHREAD: u8 = 1;
+    pub(crate) const FLUSHWRITE: u8 = 2;
+    pub(crate) const STOP: u8 = 4;
+    pub(crate) const START: u8 = 8;
+    pub(crate) const NOSTOP: u8 = 16;
+    pub(crate) const DOSTOP: u8 = 32;
+}
 
 pub(super) struct Discipline {
-    iflag: u32,
-    oflag: u32,
-    cflag: u32,
-    lflag: u32,
-    line: u8,
-    cc: [u8; 19],
-    speeds: [u32; 2],
+    pub(super) set: Termios,
+    /// What the master wrote and nobody has looked at.
+    raw: VecDeque<u8>,
     /// The line being edited.
-    edit: Vec<u8>,
-    /// What the slave can read; in canonical mode whole lines, whose ends are in `ends`.
-    input: VecDeque<u8>,
+    pub(super) edit: Vec<u8>,
+    /// What the slave can read; in canonical mode whole lines, whose ends are in `lines`.
+    pub(super) input: VecDeque<u8>,
     /// Lengths of the lines in `input`; an empty one is an end of file.
     lines: VecDeque<usize>,
-    /// What the master can read.
-    output: VecDeque<u8>,
-    column: usize,
-    literal: bool,
+    pub(super) out: Output,
+    /// The next key is no command.
+    pub(super) literal: bool,
+    /// What is erased is being shown between `\` and `/` (ECHOPRT).
+    pub(super) erasing: bool,
+    /// Signals that keys meant, for [`take_signals`](Self::take_signals).
+    pub(super) signals: Vec<i32>,
+    /// The master reads packets.
+    packets: bool,
+    /// What it has not been told in packet mode.
+    status: u8,
 }
 
 impl Discipline {
     pub(super) fn new() -> Self {
-        let mut cc = [0; 19];
-        for (index, value) in [
-            (VINTR, 3),
-            (VQUIT, 28),
-            (VERASE, 127),
-            (VKILL, 21),
-            (VEOF, 4),
-            (VMIN, 1),
-            (8, 17),
-            (9, 19),
-            (VSUSP, 26),
-            (12, 18),
-            (13, 15),
-            (VWERASE, 23),
-            (VLNEXT, 22),
-        ] {
-            cc[index] = value;
-        }
         Discipline {
-            iflag: ICRNL | 0o2000,
-            oflag: OPOST | ONLCR,
-            cflag: 0o277,
-            lflag: ISIG | ICANON | ECHO | ECHOE | ECHOK | ECHOCTL | ECHOKE | IEXTEN,
-            line: 0,
-            cc,
-            speeds: [38400; 2],
+            set: Termios::new(),
+            raw: VecDeque::new(),
             edit: Vec::new(),
             input: VecDeque::new(),
             lines: VecDeque::new(),
-            output: VecDeque::new(),
-            column: 0,
+            out: Output::default(),
             literal: false,
+            erasing: false,
+            signals: Vec::new(),
+            packets: false,
+            status: 0,
         }
     }
 
-    /// `struct termios2`; its first 36 bytes are `struct termios`.
-    pub(super) fn termios(&self) -> [u8; 44] {
-        let mut raw = [0; 44];
-        for (at, word) in [self.iflag, self.oflag, self.cflag, self.lflag].into_iter().enumerate() {
-            raw[at * 4..at * 4 + 4].copy_from_slice(&word.to_ne_bytes());
-        }
-        raw[16] = self.line;
-        raw[17..36].copy_from_slice(&self.cc);
-        raw[36..40].copy_from_slice(&self.speeds[0].to_ne_bytes());
-        raw[40..44].copy_from_slice(&self.speeds[1].to_ne_bytes());
-        raw
+    fn is_canonical(&self) -> bool {
+        self.set.local(ICANON)
     }
 
+    pub(super) fn pace(&self) -> Pace {
+        self.set.pace()
+    }
+
+    /// Whether writes of background processes stop them.
+    pub(super) fn stops_background_writes(&self) -> bool {
+        self.set.local(TOSTOP)
+    }
+
+    /// Changes the settings to what one of the termios structures says.
     pub(super) fn set_termios(&mut self, raw: &[u8], flush: bool) {
-        let word = |at: usize| u32::from_ne_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
-        let was_canonical = self.lflag & ICANON != 0;
-        (self.iflag, self.oflag, self.cflag, self.lflag) = (word(0), word(4), word(8), word(12));
-        self.line = raw[16];
-        self.cc.copy_from_slice(&raw[17..36]);
-        if raw.len() >= 44 {
-            self.speeds = [word(36), word(40)];
-        }
         if flush {
-            self.flush(true, false);
+            self.flush_lines();
         }
-        let canonical = self.lflag & ICANON != 0;
-        if was_canonical && !canonical {
+        let new = self.set.with(raw);
+        let old = std::mem::replace(&mut self.set, new);
+        let (was, is) = (old.local(ICANON), self.is_canonical());
+        if was && !is {
             // What was typed so far can be read at once.
             self.input.extend(self.edit.drain(..));
             self.lines.clear();
-        } else if canonical && !was_canonical && !self.input.is_empty() {
+        } else if is && !was && !self.input.is_empty() {
             self.lines.push_back(self.input.len());
+        }
+        if was != is {
+            (self.literal, self.erasing) = (false, false);
+        }
+        if old.input(IXON) && !self.set.input(IXON) {
+            self.start_output(false);
+        }
+        let (had, has) = (old.has_plain_flow_control(), self.set.has_plain_flow_control());
+        if had != has {
+            self.tell(packet::DOSTOP | packet::NOSTOP, if has { packet::DOSTOP } else { packet::NOSTOP });
+        }
+        self.work();
+    }
+
+    /// Notes what packet mode says next, in place of the `cleared` bits.
+    fn tell(&mut self, cleared: u8, status: u8) {
+        if self.packets {
+            self.status = self.status & !cleared | status;
         }
     }
 
+    /// Switches packet mode.
+    pub(super) fn set_packets(&mut self, on: bool) {
+        if on && !self.packets {
+            self.status = 0;
+        }
+        self.packets = on;
+    }
+
+    pub(super) fn has_packets(&self) -> bool {
+        self.packets
+    }
+
+    /// Whether packet mode has something to tell.
+    pub(super) fn has_status(&self) -> bool {
+        self.packets && self.status != 0
+    }
+
+    pub(super) fn stop_output(&mut self, by_program: bool) {
+        if self.out.stop(by_program) {
+            self.tell(packet::START, packet::STOP);
+        }
+    }
+
+    pub(super) fn start_output(&mut self, by_program: bool) {
+        if self.out.start(by_program) {
+            self.tell(packet::STOP, packet::START);
+        }
+    }
+
+    /// Throws away what was typed and not looked at, and what was not read.
+    pub(super) fn flush_input(&mut self) {
+        self.raw.clear();
+        self.flush_lines();
+    }
+
     /// Throws away what was not read.
-    pub(super) fn flush(&mut self, input: bool, output: bool) {
-        if input {
-            self.input.clear();
-            self.lines.clear();
-            self.edit.clear();
-        }
-        if output {
-            self.output.clear();
-        }
+    pub(super) fn flush_lines(&mut self) {
+        self.input.clear();
+        self.lines.clear();
+        self.edit.clear();
+        self.erasing = false;
+        self.tell(0, packet::FLUSHREAD);
+    }
+
+    /// Throws away what the master has not read.
+    pub(super) fn flush_output(&mut self) {
+        self.out.clear();
+        self.tell(0, packet::FLUSHWRITE);
     }
 
     /// How much the master may write.
     pub(super) fn room(&self) -> usize {
-        // In canonical mode an overlong line must not block its own end.
-        let held = self.input.len() + if self.lflag & ICANON != 0 { 0 } else { self.edit.len() };
-        INPUT_MAX.saturating_sub(held)
+        RAW_MAX.saturating_sub(self.raw.len())
     }
 
-    /// Bytes for the master.
-    pub(super) fn output(&self) -> usize {
-        self.output.len()
-    }
-
-    /// How much the slave may write (each byte may become two).
-    pub(super) fn output_room(&self) -> usize {
-        OUTPUT_MAX.saturating_sub(self.output.len()) / 2
-    }
-
-    /// Bytes that a read would give.
+    /// Bytes that the slave could read, line by line (FIONREAD).
     pub(super) fn readable(&self) -> usize {
-        if self.lflag & ICANON != 0 { self.lines.front().copied().unwrap_or(0) } else { self.input.len() }
+        self.input.len()
     }
 
-    /// Whether a read would not wait.
+    /// Whether poll(2) calls the slave readable.
     pub(super) fn is_ready(&self) -> bool {
-        if self.lflag & ICANON != 0 {
-            !self.lines.is_empty()
-        } else {
-            self.input.len() >= usize::from(self.cc[VMIN].max(1))
+        let pace = self.pace();
+        if pace.canonical {
+            return !self.lines.is_empty();
         }
+        let wanted = if pace.time == 0 { pace.min.max(1) } else { 1 };
+        self.input.len() >= wanted
     }
 
-    /// Reads for the slave; `None` if there is nothing yet.
-    pub(super) fn read(&mut self, dst: &mut IoDst<'_>) -> Result<Option<usize>> {
-        let canonical = self.lflag & ICANON != 0;
-        let limit = if canonical {
-            match self.lines.front() {
-                None => return Ok(None),
-                Some(len) => *len,
-            }
-        } else {
-            if self.input.len() < usize::from(self.cc[VMIN]) {
-                return Ok(None);
-            }
-            if self.input.is_empty() {
-                return Ok(Some(0));
-            }
-            self.input.len()
-        };
+    /// What the slave can read at once: a line or a part of it, or bytes; `None` if there is nothing.
+    pub(super) fn take(&mut self, dst: &mut IoDst<'_>) -> Result<Option<usize>> {
+        let canonical = self.is_canonical();
+        let limit = if canonical { self.lines.front().copied() } else { Some(self.input.len()) };
+        let Some(limit) = limit.filter(|limit| canonical || *limit > 0) else { return Ok(None) };
         let want = limit.min(dst.remaining());
         let bytes: Vec<u8> = self.input.iter().take(want).copied().collect();
         let got = if want == 0 { 0 } else { dst.write_bytes(&bytes)? };
@@ -207,171 +199,79 @@ impl Discipline {
                 *line -= got;
             }
         }
+        self.work();
         Ok(Some(got))
     }
 
-    /// Hands output to the master.
+    /// Hands output to the master; in packet mode behind a byte that says what it is.
     pub(super) fn take_output(&mut self, dst: &mut IoDst<'_>) -> Result<usize> {
-        let bytes: Vec<u8> = self.output.iter().take(dst.remaining()).copied().collect();
-        let got = if bytes.is_empty() { 0 } else { dst.write_bytes(&bytes)? };
-        self.output.drain(..got);
+        let head = usize::from(self.packets);
+        if dst.remaining() == 0 || (self.out.len() == 0 && !self.has_status()) {
+            return Ok(0);
+        }
+        if self.has_status() {
+            let got = dst.write_bytes(&[self.status])?;
+            self.status = 0;
+            return Ok(got);
+        }
+        let mut bytes = vec![packet::DATA; head];
+        bytes.extend(self.out.front(dst.remaining() - head));
+        let got = dst.write_bytes(&bytes)?;
+        self.out.consume(got.saturating_sub(head));
         Ok(got)
     }
 
     /// What the slave writes.
     pub(super) fn print(&mut self, bytes: &[u8]) {
         for &byte in bytes {
-            self.put(byte);
+            self.out.print(&self.set, byte);
         }
     }
 
-    fn put(&mut self, byte: u8) {
-        if self.oflag & OPOST != 0 {
-            match byte {
-                b'\n' if self.oflag & ONLCR != 0 => {
-                    self.output.push_back(b'\r');
-                    self.column = 0;
-                }
-                b'\r' if self.oflag & OCRNL != 0 => {
-                    self.output.push_back(b'\n');
+    /// What the master writes.
+    pub(super) fn type_bytes(&mut self, bytes: &[u8]) {
+        self.raw.extend(bytes);
+        self.work();
+    }
+
+    /// The signals that keys have meant since it was asked last.
+    pub(super) fn take_signals(&mut self) -> Vec<i32> {
+        std::mem::take(&mut self.signals)
+    }
+
+    /// Looks at what the master wrote, as far as there is room. A line that is longer than the buffer keeps its last
+    /// byte's place for what comes, so that it can still be ended and erased.
+    fn work(&mut self) {
+        while let Some(byte) = self.raw.front().copied() {
+            let held = self.input.len() + self.edit.len();
+            if held >= INPUT_MAX - 1 {
+                if !self.is_canonical() || !self.lines.is_empty() {
                     return;
                 }
-                b'\r' => self.column = 0,
-                8 => self.column = self.column.saturating_sub(1),
-                b' '.. => self.column += 1,
-                _ => {}
-            }
-        }
-        self.output.push_back(byte);
-    }
-
-    /// What the master writes. Returns the signals that the keys meant.
-    pub(super) fn input(&mut self, bytes: &[u8]) -> Vec<i32> {
-        let mut signals = Vec::new();
-        for &byte in bytes {
-            signals.extend(self.key(byte));
-        }
-        signals
-    }
-
-    fn is(&self, index: usize, byte: u8) -> bool {
-        self.cc[index] != 0 && self.cc[index] == byte
-    }
-
-    fn key(&mut self, byte: u8) -> Option<i32> {
-        let mut byte = if self.iflag & ISTRIP != 0 { byte & 0x7f } else { byte };
-        if std::mem::take(&mut self.literal) {
-            self.accept(byte);
-            return None;
-        }
-        match byte {
-            b'\r' if self.iflag & BRKINT_IGNCR != 0 => return None,
-            b'\r' if self.iflag & ICRNL != 0 => byte = b'\n',
-            b'\n' if self.iflag & INLCR != 0 => byte = b'\r',
-            _ => {}
-        }
-        if self.lflag & ISIG != 0 {
-            let signal = [(VINTR, SIGINT), (VQUIT, SIGQUIT), (VSUSP, SIGTSTP)]
-                .into_iter()
-                .find(|(index, _)| self.is(*index, byte));
-            if let Some((_, signo)) = signal {
-                if self.lflag & NOFLSH == 0 {
-                    self.flush(true, true);
+                if held >= INPUT_MAX {
+                    self.edit.pop();
                 }
-                self.echo(byte);
-                return Some(signo);
             }
+            self.raw.pop_front();
+            self.key(byte);
         }
-        if self.lflag & ICANON == 0 {
-            self.echo(byte);
-            self.input.push_back(byte);
-            return None;
-        }
-        if self.lflag & IEXTEN != 0 && self.is(VLNEXT, byte) {
-            self.literal = true;
-            return None;
-        }
-        if self.is(VERASE, byte) {
-            self.erase();
-        } else if self.lflag & IEXTEN != 0 && self.is(VWERASE, byte) {
-            while self.edit.last().is_some_and(|b| b.is_ascii_whitespace()) {
-                self.erase();
-            }
-            while self.edit.last().is_some_and(|b| !b.is_ascii_whitespace()) {
-                self.erase();
-            }
-        } else if self.is(VKILL, byte) {
-            while !self.edit.is_empty() {
-                self.erase();
-            }
-        } else if self.is(VEOF, byte) {
-            self.end_line();
-        } else if byte == b'\n' || self.is(VEOL, byte) || self.is(VEOL2, byte) {
-            if self.lflag & ECHO != 0 || (byte == b'\n' && self.lflag & ECHONL != 0) {
-                self.put(byte);
-            }
-            self.edit.push(byte);
-            self.end_line();
-        } else {
-            self.accept(byte);
-        }
-        None
     }
 
-    fn accept(&mut self, byte: u8) {
-        if self.lflag & ICANON == 0 {
-            self.input.push_back(byte);
-        } else if self.edit.len() < INPUT_MAX - 1 {
-            self.edit.push(byte);
-        }
-        self.echo(byte);
-    }
-
-    fn end_line(&mut self) {
+    pub(super) fn end_line(&mut self) {
         self.lines.push_back(self.edit.len());
         self.input.extend(self.edit.drain(..));
-    }
-
-    fn echo(&mut self, byte: u8) {
-        if self.lflag & ECHO == 0 {
-            return;
-        }
-        let control = byte < 32 && byte != b'\n' && byte != b'\t';
-        if (control || byte == 127) && self.lflag & ECHOCTL != 0 {
-            self.put(b'^');
-            self.put(byte ^ 0x40);
-        } else {
-            self.put(byte);
-        }
-    }
-
-    fn erase(&mut self) {
-        let Some(mut byte) = self.edit.pop() else { return };
-        if self.iflag & IUTF8 != 0 {
-            // The rest of a multi-byte character goes with its last byte.
-            while byte & 0xc0 == 0x80 {
-                let Some(before) = self.edit.pop() else { break };
-                byte = before;
-            }
-        }
-        if self.lflag & (ECHO | ECHOE) == ECHO | ECHOE {
-            let width = if (byte < 32 || byte == 127) && self.lflag & ECHOCTL != 0 { 2 } else { 1 };
-            for _ in 0..width {
-                for out in [8, b' ', 8] {
-                    self.put(out);
-                }
-            }
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::termios::{ECHO, IUTF8, TERMIOS2};
     use super::*;
+    use crate::kernel::signal::{SIGINT, SIGTSTP};
 
     fn read(line: &mut Discipline) -> Option<String> {
-        let mut bytes = [0; 100];
-        let got = line.read(&mut IoDst::kernel(&mut bytes)).unwrap()?;
+        let mut bytes = [0; 5000];
+        let got = line.take(&mut IoDst::kernel(&mut bytes)).unwrap()?;
         Some(String::from_utf8(bytes[..got].to_vec()).unwrap())
     }
 
@@ -381,37 +281,92 @@ mod tests {
         String::from_utf8(bytes[..got].to_vec()).unwrap()
     }
 
+    /// With flags of `c_iflag`, `c_oflag`, `c_lflag` set and others cleared.
+    fn change(line: &mut Discipline, set: [u32; 3], cleared: [u32; 3]) {
+        let mut new = line.set.clone();
+        for (flag, (on, off)) in
+            [&mut new.iflag, &mut new.oflag, &mut new.lflag].into_iter().zip(set.into_iter().zip(cleared))
+        {
+            *flag = *flag & !off | on;
+        }
+        let raw: [u8; TERMIOS2] = new.to_bytes();
+        line.set_termios(&raw, false);
+    }
+
     #[test]
     fn lines_are_edited_and_echoed() {
         let mut line = Discipline::new();
-        assert!(line.input(b"helo\x7flo\r").is_empty());
+        line.type_bytes(b"helo\x7flo\r");
         assert_eq!(read(&mut line).as_deref(), Some("hello\n"));
         assert_eq!(output(&mut line), "helo\x08 \x08lo\r\n");
         assert_eq!(read(&mut line), None);
-        line.input(b"a b c\x17\x17x\x04");
+        line.type_bytes(b"a b c\x17\x17x\x04");
         assert_eq!(read(&mut line).as_deref(), Some("a x"));
-        line.input(b"\x04");
+        line.type_bytes(b"\x04");
         assert_eq!(read(&mut line).as_deref(), Some(""));
     }
 
     #[test]
     fn keys_signal() {
         let mut line = Discipline::new();
-        assert_eq!(line.input(b"abc\x03"), [SIGINT]);
+        line.type_bytes(b"abc\x03");
+        assert_eq!(line.take_signals(), [SIGINT]);
         assert_eq!(read(&mut line), None);
         assert_eq!(output(&mut line), "^C");
-        assert_eq!(line.input(b"\x1a"), [SIGTSTP]);
+        line.type_bytes(b"\x1a");
+        assert_eq!(line.take_signals(), [SIGTSTP]);
     }
 
     #[test]
     fn raw_mode_passes_bytes() {
         let mut line = Discipline::new();
-        let mut raw = line.termios();
-        raw[0..16].fill(0);
-        line.set_termios(&raw, false);
-        line.input(b"\x03x\r");
+        change(&mut line, [0; 3], [!0; 3]);
+        line.type_bytes(b"\x03x\r");
         assert_eq!(read(&mut line).as_deref(), Some("\x03x\r"));
         line.print(b"a\n");
         assert_eq!(output(&mut line), "a\n");
+    }
+
+    #[test]
+    fn a_character_is_erased_whole_and_a_tab_to_its_column() {
+        let mut line = Discipline::new();
+        change(&mut line, [IUTF8, 0, 0], [0; 3]);
+        line.type_bytes("é\u{7f}a\t\u{7f}\n".as_bytes());
+        assert_eq!(read(&mut line).as_deref(), Some("a\n"));
+        let back = "\x08".repeat(7);
+        assert_eq!(output(&mut line), format!("é\x08 \x08a\t{back}\r\n"));
+    }
+
+    #[test]
+    fn output_stops_and_goes_on_with_what_was_echoed() {
+        let mut line = Discipline::new();
+        line.set_packets(true);
+        line.type_bytes(b"a\x13b");
+        assert_eq!(line.out.room(), 0);
+        assert_eq!(output(&mut line), "\x04");
+        assert_eq!(output(&mut line), "\0a");
+        assert_eq!(output(&mut line), "");
+        line.type_bytes(b"\x11");
+        assert_eq!(output(&mut line), "\x08");
+        assert_eq!(output(&mut line), "\0b");
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_can_still_be_ended() {
+        let mut line = Discipline::new();
+        change(&mut line, [0; 3], [0, 0, ECHO]);
+        line.type_bytes(&[b'L'; 5000]);
+        line.type_bytes(b"\nnext\n");
+        let long = read(&mut line).unwrap();
+        assert_eq!((long.len(), long.ends_with("L\n")), (4096, true));
+        assert_eq!(read(&mut line).as_deref(), Some("next\n"));
+        change(&mut line, [0; 3], [0, 0, ICANON]);
+        line.type_bytes(&[b'r'; 70_000][..line.room()]);
+        assert_eq!(line.room(), INPUT_MAX - 1);
+        let mut total = 0;
+        while let Some(part) = read(&mut line) {
+            total += part.len();
+        }
+        assert_eq!(total, RAW_MAX);
     }
 }

@@ -1,9 +1,11 @@
 //! The terminals there are, and /dev/pts.
 
 use super::discipline::Discipline;
-use super::{Master, Pty, SLAVE_MAJOR, Slave, State};
+use super::{Master, Pty, SLAVE_MAJOR, Slave, State, slave_number};
 use crate::abi::{Errno, Result};
+use crate::fs::hostterm::HostTerminal;
 use crate::fs::pseudo::next_ino;
+use crate::hostsys::file::HostFd;
 use crate::kernel::Kernel;
 use crate::sync::{Lock, WaitQueue};
 use crate::vfs::{
@@ -17,8 +19,15 @@ const DEVPTS_MAGIC: u64 = 0x1cd1;
 /// Most terminals (kernel.pty.max).
 const MAX: u32 = 4096;
 
+/// What a node in /dev/pts leads to.
+#[derive(Clone)]
+enum Kin {
+    Pty(Arc<Pty>),
+    Host(Arc<HostTerminal>),
+}
+
 /// A terminal, and its slave's node: there is one as long as the terminal, so that what chmod(2) does to it stays.
-type Entry = (Arc<Pty>, Arc<Node>);
+type Entry = (Kin, Arc<Node>);
 
 /// All terminals of a sandbox.
 #[derive(Default)]
@@ -44,7 +53,7 @@ impl PtyTable {
     pub fn open_master(self: &Arc<Self>, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
         let (uid, gid) = self.owner(how.caller.tid);
         let mut all = self.all.lock();
-        let index = (0..MAX).find(|index| !all.contains_key(index)).ok_or(Errno::ENOSPC)?;
+        let index = free(&all)?;
         let pty = Arc::new(Pty {
             index,
             state: Lock::new(State {
@@ -53,18 +62,52 @@ impl PtyTable {
                 slaves: 0,
                 used: false,
                 locked: true,
-                exclusive: false,
+                exclusive: [false; 2],
                 window: [0; 8],
             }),
             master: WaitQueue::new(),
             slave: WaitQueue::new(),
             table: Arc::downgrade(self),
         });
-        let mut meta = Meta::new(Kind::Char, SLAVE_INO + u64::from(index), 0o620).owned(uid, gid);
-        meta.rdev = makedev(SLAVE_MAJOR, index);
-        let node = Arc::new(Node { meta, table: Arc::downgrade(self), slave: Some(index) });
-        all.insert(index, (pty.clone(), node));
+        let node = self.node(index, (uid, gid));
+        all.insert(index, (Kin::Pty(pty.clone()), node));
         Ok(Arc::new(Master(pty)))
+    }
+
+    /// The node of a slave.
+    fn node(self: &Arc<Self>, index: u32, (uid, gid): (u32, u32)) -> Arc<Node> {
+        let mut meta = Meta::new(Kind::Char, SLAVE_INO + u64::from(index), 0o620).owned(uid, gid);
+        meta.rdev = slave_number(index);
+        Arc::new(Node { meta, table: Arc::downgrade(self), slave: Some(index) })
+    }
+
+    /// Makes the host's terminal, descriptor `fd` of this process, one of these, owned by `owner`; returns its index.
+    ///
+    /// # Errors
+    /// ENOSPC.
+    pub fn add_host(self: &Arc<Self>, fd: i32, owner: (u32, u32)) -> Result<u32> {
+        let kernel = self.kernel().ok_or(Errno::EIO)?;
+        let mut all = self.all.lock();
+        let index = free(&all)?;
+        let host = HostTerminal::new(index, fd, &kernel);
+        let node = self.node(index, owner);
+        all.insert(index, (Kin::Host(host), node));
+        Ok(index)
+    }
+
+    /// Adds a terminal of the host that somebody has sent (see [`HostTerminal::received`]), and returns its number. Whoever
+    /// adds it takes it [away](Self::remove).
+    ///
+    /// # Errors
+    /// ENOSPC when there are too many, EIO without a kernel.
+    pub fn add_received(self: &Arc<Self>, fd: HostFd, owner: (u32, u32)) -> Result<u32> {
+        let kernel = self.kernel().ok_or(Errno::EIO)?;
+        let mut all = self.all.lock();
+        let index = free(&all)?;
+        let host = HostTerminal::received(index, fd, &kernel);
+        let node = self.node(index, owner);
+        all.insert(index, (Kin::Host(host), node));
+        Ok(index)
     }
 
     fn owner(&self, tid: i32) -> (u32, u32) {
@@ -72,7 +115,8 @@ impl PtyTable {
         cred.map_or((0, 0), |cred| (cred.uid.fs, cred.gid.fs))
     }
 
-    pub(super) fn remove(&self, index: u32) {
+    /// Takes a terminal away; who has it open keeps it.
+    pub fn remove(&self, index: u32) {
         let removed = self.all.lock().remove(&index);
         drop(removed);
     }
@@ -82,20 +126,36 @@ impl PtyTable {
     /// # Errors
     /// ENXIO if there is none, EIO while it is locked.
     pub fn open_slave(&self, index: u32, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
-        let pty = self.all.lock().get(&index).map(|(pty, _)| pty.clone()).ok_or(Errno::ENXIO)?;
-        Slave::open(&pty, how)
+        let kin = self.all.lock().get(&index).map(|(kin, _)| kin.clone()).ok_or(Errno::ENXIO)?;
+        match kin {
+            Kin::Pty(pty) => Slave::open(&pty, how),
+            Kin::Host(host) => Ok(host),
+        }
     }
 
-    /// Opens the controlling terminal of the caller's session, if it is one of these.
-    pub fn open_controlling(&self, how: &OpenHow) -> Option<Result<Arc<dyn FileOps>>> {
-        let kernel = self.kernel()?;
-        let tty = {
-            let tree = kernel.tree.lock();
-            tree.session(tree.node(how.caller.pid)?.sid)?.tty?
-        };
-        let index = crate::vfs::minor(tty);
-        (crate::vfs::major(tty) == SLAVE_MAJOR).then(|| self.open_slave(index, how))
+    /// Opens the controlling terminal of the caller (/dev/tty).
+    ///
+    /// # Errors
+    /// ENXIO if it has none.
+    pub fn open_controlling(&self, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        let tty = self.kernel().and_then(|kernel| kernel.controlling_terminal(how.caller.pid));
+        let tty = tty.filter(|tty| crate::vfs::major(*tty) == SLAVE_MAJOR).ok_or(Errno::ENXIO)?;
+        self.open_slave(crate::vfs::minor(tty), how)
     }
+
+    /// Opens the terminal that the sandbox was started on.
+    ///
+    /// # Errors
+    /// ENXIO if there is none.
+    pub fn open_console(&self, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
+        let host = self.kernel().and_then(|kernel| kernel.host_terminal()).ok_or(Errno::ENXIO)?;
+        self.open_slave(crate::vfs::minor(host), how)
+    }
+}
+
+/// The lowest index that no terminal has.
+fn free(all: &BTreeMap<u32, Entry>) -> Result<u32> {
+    (0..MAX).find(|index| !all.contains_key(index)).ok_or(Errno::ENOSPC)
 }
 
 /// The root directory of /dev/pts.

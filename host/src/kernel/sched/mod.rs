@@ -18,7 +18,9 @@
 //!
 //! Locks: a worker's queue and the timer queue are leaves; nothing is called with either held.
 
+mod pause;
 mod slice;
+mod spare;
 mod switch;
 mod ticker;
 mod timers;
@@ -30,12 +32,14 @@ use crate::hostsys::futex;
 use crate::platform::{Platform, local};
 use crate::time::{NSEC_PER_MSEC, NSEC_PER_SEC, monotonic_ns};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
-use std::sync::{Arc, Weak};
+use spare::Spares;
+use std::sync::{Arc, OnceLock, Weak};
 use ticker::{SLICE_NS, TICK_NS, Ticker};
-use worker::{ATTEND_QUEUE, ATTEND_TIMER};
+use worker::{ATTEND_MEMORY, ATTEND_QUEUE, ATTEND_TIMER};
 
+pub use spare::SPARES;
 pub(super) use switch::Entity;
 pub use timers::{Action, Expire, NEVER, TimerId, Timers};
 pub use worker::Worker;
@@ -56,6 +60,10 @@ const MAX_WORKERS: usize = 64;
 pub struct Scheduler {
     platform: Arc<dyn Platform>,
     workers: Box<[Worker]>,
+    /// How many of them have a CPU, and which.
+    regular: usize,
+    cpus: Box<[AtomicUsize]>,
+    spares: Spares,
     /// One bit per sleeping worker that nobody has claimed for waking.
     idle: AtomicU64,
     timers: Timers,
@@ -68,33 +76,43 @@ pub struct Scheduler {
     last_wake: AtomicU64,
     /// Where work from outside goes when nobody is idle.
     next_victim: AtomicUsize,
-    stopping: AtomicBool,
+    /// Makes room in memory for a task.
+    relief: OnceLock<Relief>,
     /// For the ticker thread.
     me: Weak<Scheduler>,
 }
 
+/// What a task does about memory that is short.
+type Relief = Box<dyn Fn(&Task) + Send + Sync>;
+
 impl Scheduler {
-    /// A scheduler for `workers` workers (at least one, at most 64), none of them running yet.
+    /// A scheduler for `workers` workers (at least one, at most 62) and some spare ones, none of them running yet.
     pub(super) fn new(platform: Arc<dyn Platform>, workers: usize) -> Arc<Self> {
-        let count = workers.clamp(1, MAX_WORKERS);
+        let regular = workers.clamp(1, MAX_WORKERS - SPARES);
+        let count = regular + SPARES;
+        let workers: Box<[Worker]> = (0..count).map(Worker::new).collect();
+        (0..regular).for_each(|id| workers[id].cpu.store(id, Ordering::Relaxed));
         Arc::new_cyclic(|me| Scheduler {
             me: me.clone(),
             platform,
-            workers: (0..count).map(Worker::new).collect(),
+            workers,
+            regular,
+            cpus: (0..regular).map(AtomicUsize::new).collect(),
+            spares: Spares::new(regular, count),
             idle: AtomicU64::new(0),
             timers: Timers::new(),
             keeper_until: AtomicU64::new(NEVER),
             ticker: Ticker::new(),
             old_slice: counter::frequency().unwrap_or(0) / (NSEC_PER_SEC / OLD_SLICE_NS),
             last_wake: AtomicU64::new(0),
+            relief: OnceLock::new(),
             next_victim: AtomicUsize::new(0),
-            stopping: AtomicBool::new(false),
         })
     }
 
-    /// How many workers there are.
+    /// How many workers there are, spares not counted: as many CPUs programs see.
     pub fn worker_count(&self) -> usize {
-        self.workers.len()
+        self.regular
     }
 
     /// The worker that the caller runs on; none on other host threads. Not to be kept across a park.
@@ -103,15 +121,15 @@ impl Scheduler {
         self.workers.get(local::get().wrapping_sub(1))
     }
 
-    /// The worker that the caller runs on at the moment.
-    pub fn current_worker(&self) -> usize {
-        local::get().wrapping_sub(1).min(self.workers.len() - 1)
+    /// The CPU that programs see the caller run on at the moment.
+    pub fn current_cpu(&self) -> usize {
+        self.cpu_of(local::get().wrapping_sub(1))
     }
 
     /// Orders memory on all CPUs that run this sandbox (membarrier(2)).
     pub fn barrier(&self) {
         core::sync::atomic::fence(Ordering::SeqCst);
-        if self.workers.len() > 1 {
+        if self.regular > 1 || self.spares.any() {
             crate::hostsys::process::memory_barrier();
         }
     }
@@ -121,24 +139,20 @@ impl Scheduler {
         self.workers.iter().map(|worker| worker.switches.load(Ordering::Relaxed)).sum()
     }
 
-    /// The body of worker `id`, inside `Platform::run_worker`. Returns after [`stop`](Self::stop).
+    /// The body of worker `id`, inside `Platform::run_worker`. It ends with the process.
     pub(super) fn work(&self, id: usize) {
         local::set(id + 1);
         let Some(worker) = self.this() else { return };
-        while !self.stopping.load(Ordering::Acquire) {
+        loop {
+            if self.is_to_rest(worker) {
+                self.rest(worker);
+                continue;
+            }
             match self.next_task(worker) {
                 Some(task) => self.enter(worker, task),
                 None => self.sleep(worker),
             }
         }
-        local::set(0);
-    }
-
-    /// Makes idle workers and the ticker return. Workers that run a task go on until they are idle.
-    pub(super) fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        while self.wake_idle() {}
-        self.ticker.stop();
     }
 
     /// Whether the caller runs on worker `id`.
@@ -176,6 +190,11 @@ impl Scheduler {
         id
     }
 
+    /// When a timer that has expired at `now` and is next due at `due` is to be armed for.
+    pub fn again(&self, due: u64, now: u64) -> u64 {
+        self.timers.again(due, now)
+    }
+
     /// Disarms a timer; false if it has fired (or is firing).
     pub fn cancel_timer(&self, id: TimerId) -> bool {
         self.timers.cancel(id)
@@ -195,11 +214,11 @@ impl Scheduler {
             }
             None => {
                 let idle = self.idle.load(Ordering::SeqCst);
-                let index = match idle {
-                    0 => self.next_victim.fetch_add(1, Ordering::Relaxed) % self.workers.len(),
-                    _ => idle.trailing_zeros() as usize,
+                let worker = match idle {
+                    0 => self.worker_of(self.next_victim.fetch_add(1, Ordering::Relaxed)),
+                    _ => &self.workers[idle.trailing_zeros() as usize],
                 };
-                self.workers[index].push(task, in_front);
+                worker.push(task, in_front);
                 // Checked after the push: a worker that went to sleep before it is woken, one after it saw the push.
                 if !self.wake_idle() {
                     self.ticker_tick();
@@ -240,7 +259,7 @@ impl Scheduler {
         }
         worker.sleeping.store(1, Ordering::SeqCst);
         self.idle.fetch_or(bit, Ordering::SeqCst);
-        if !self.anything_queued() && !self.stopping.load(Ordering::SeqCst) {
+        if !self.anything_queued() {
             let next = self.timers.next();
             if next == NEVER {
                 futex::wait(&worker.sleeping, 1, None);
@@ -297,10 +316,25 @@ impl Scheduler {
     }
 
     /// Makes sure that somebody looks after what waits for this worker while it runs user code.
+    ///
+    /// True: memory is short, too, which only the task itself can do something about.
     #[cold]
-    pub(super) fn before_user(&self) {
-        if let Some(worker) = self.this() {
+    pub(super) fn before_user(&self) -> bool {
+        self.this().is_some_and(|worker| {
             self.attend(worker);
+            worker.is_called_for_memory()
+        })
+    }
+
+    /// Says what tasks do about memory that is short. Once.
+    pub(super) fn when_memory_is_short(&self, relief: Relief) {
+        let _second = self.relief.set(relief);
+    }
+
+    /// Memory is short: every task is to do something about it before it runs its program again. Called with any lock held.
+    pub(super) fn call_for_memory(&self) {
+        for worker in &self.workers {
+            worker.attention.fetch_or(ATTEND_MEMORY, Ordering::SeqCst);
         }
     }
 

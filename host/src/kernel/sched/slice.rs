@@ -60,6 +60,17 @@ impl Slice {
         }
     }
 
+    /// Ticks for which the task that runs has done so.
+    #[inline]
+    pub(super) fn age(&self, now: u64) -> u64 {
+        now.saturating_sub(self.turn.load(Ordering::Relaxed))
+    }
+
+    /// The task that runs has let others go first, or there were none.
+    pub(super) fn begin(&self, now: u64) {
+        self.turn.store(now, Ordering::Relaxed);
+    }
+
     /// The slice has ended, or nobody runs: whether the platform may still believe in one.
     #[inline]
     pub(super) fn ended(&self) -> bool {

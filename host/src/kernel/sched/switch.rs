@@ -53,6 +53,11 @@ impl Entity {
         }
     }
 
+    /// How often it has left a worker.
+    pub(in crate::kernel) fn switches(&self) -> u64 {
+        self.switches.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     /// Whether it waits for something (as opposed to running or waiting for a CPU): `S` in /proc/PID/stat.
     pub(in crate::kernel) fn is_parked(&self) -> bool {
         self.state.load(Ordering::Relaxed) == PARKED
@@ -127,12 +132,13 @@ impl Scheduler {
     }
 
     /// Switches from `task` to the next one, or to the idle loop; returns when `task` is continued.
-    fn leave(&self, task: &Task, how: Left) {
+    pub(super) fn leave(&self, task: &Task, how: Left) {
         let Some(worker) = self.this() else { return };
-        let next = self.next_task(worker);
+        let next = if self.is_to_rest(worker) { None } else { self.next_task(worker) };
         let now = counter::read();
         self.begin_turn(worker, now);
         task.entity.end(now);
+        worker.running.store(next.map_or(core::ptr::null_mut(), NonNull::as_ptr), Ordering::Relaxed);
         let to = match next {
             // SAFETY: a queued task exists until it has run to its end.
             Some(next) => unsafe { next.as_ref() }.entity.begin(now),
@@ -157,6 +163,7 @@ impl Scheduler {
         // SAFETY: as in `leave`.
         let to = unsafe { next.as_ref() }.entity.begin(now);
         worker.busy.store(true, Ordering::Relaxed);
+        worker.running.store(next.as_ptr(), Ordering::Relaxed);
         worker.left_how.store(Left::Nothing as u32, Ordering::Relaxed);
         add_own(&worker.switches, 1);
         // SAFETY: as in `leave`; `idle_sp` is this worker's own.

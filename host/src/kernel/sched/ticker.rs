@@ -6,6 +6,7 @@
 //! turns on one worker pay once, not once per turn.
 
 use super::Scheduler;
+use super::spare::HANGS_TICKS;
 use super::timers::NEVER;
 use crate::hostsys::futex;
 use crate::time::{NSEC_PER_MSEC, monotonic_ns, resync};
@@ -29,7 +30,6 @@ pub(super) struct Ticker {
     target: AtomicU64,
     ticking: AtomicBool,
     started: AtomicBool,
-    stopping: AtomicBool,
     /// One bit per worker that entered user code while tasks waited for it.
     contended: AtomicU64,
 }
@@ -38,6 +38,7 @@ pub(super) struct Ticker {
 #[derive(Clone, Copy, Default)]
 struct Seen {
     switches: u64,
+    host_calls: u64,
     ticks: u32,
 }
 
@@ -48,7 +49,6 @@ impl Ticker {
             target: AtomicU64::new(NEVER),
             ticking: AtomicBool::new(false),
             started: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
             contended: AtomicU64::new(0),
         }
     }
@@ -65,19 +65,10 @@ impl Ticker {
         self.contended.fetch_or(1 << worker, Ordering::SeqCst);
     }
 
-    pub(super) fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        self.word.fetch_add(1, Ordering::SeqCst);
-        futex::wake(&self.word, 1);
-    }
-
-    /// Sleeps until `target` has come; false when stopping.
-    fn sleep(&self) -> bool {
+    /// Sleeps until `target` has come.
+    fn sleep(&self) {
         loop {
             let word = self.word.load(Ordering::SeqCst);
-            if self.stopping.load(Ordering::SeqCst) {
-                return false;
-            }
             let target = self.target();
             if target == NEVER {
                 futex::wait(&self.word, word, None);
@@ -85,7 +76,7 @@ impl Ticker {
             }
             let now = monotonic_ns();
             if now >= target {
-                return true;
+                return;
             }
             futex::wait(&self.word, word, Some(Duration::from_nanos(target - now)));
         }
@@ -118,10 +109,11 @@ impl Scheduler {
         let _ = crate::arena::thread::spawn("pillbox-ticker", move || this.tick_loop());
     }
 
-    fn tick_loop(self: Arc<Self>) {
+    fn tick_loop(self: Arc<Self>) -> ! {
         let mut seen = vec![Seen::default(); self.workers.len()];
         let mut quiet = 0;
-        while self.ticker.sleep() {
+        loop {
+            self.ticker.sleep();
             self.ticker.target.store(NEVER, Ordering::SeqCst);
             resync();
             let now = monotonic_ns();
@@ -148,19 +140,23 @@ impl Scheduler {
     fn look_at_workers(&self, seen: &mut [Seen]) -> bool {
         let mut contended = self.ticker.contended.swap(0, Ordering::SeqCst) != 0;
         for (worker, seen) in self.workers.iter().zip(seen) {
-            if worker.is_empty() {
-                seen.ticks = 0;
-                continue;
-            }
-            contended = true;
+            let (waited_for, kept) = (!worker.is_empty(), self.is_kept(worker));
+            contended |= waited_for;
             let switches = worker.switches.load(Ordering::Relaxed);
-            if switches != seen.switches {
-                *seen = Seen { switches, ticks: 0 };
+            let host_calls = worker.host_calls.load(Ordering::Relaxed);
+            if !(waited_for || kept) || (switches, host_calls) != (seen.switches, seen.host_calls) {
+                *seen = Seen { switches, host_calls, ticks: 0 };
                 continue;
             }
             seen.ticks += 1;
-            if !self.wake_idle() && seen.ticks >= SLICE_TICKS {
-                self.kick(worker.id);
+            if waited_for && self.wake_idle() {
+                continue;
+            }
+            // A kick brings nobody back from a host call.
+            match kept {
+                true if seen.ticks >= HANGS_TICKS && self.anything_queued() => self.replace(worker),
+                false if seen.ticks >= SLICE_TICKS => self.kick(worker.id),
+                _ => {}
             }
         }
         contended

@@ -7,6 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// No deadline.
 pub const NEVER: u64 = u64::MAX;
+/// Most deadlines that one look serves: whoever looks has other things to do, too.
+const SERVED: usize = 128;
+/// Least time between two expiries of one timer, and between those of all together, ns. Whatever their intervals are,
+/// all timers there can be take a small part of one CPU's time.
+const GAP: u64 = 20_000;
+const GAP_OF_ALL: u64 = 5_000;
 
 /// What happens when a deadline passes: interval timers, POSIX timers, timerfd. Called on a worker or on the ticker
 /// thread, without locks held; must not park.
@@ -71,10 +77,20 @@ impl Timers {
         removed.is_some()
     }
 
-    /// Fires what is due and says whether anything was.
+    /// When a timer that has expired at `now` and is next due at `due` is to be looked at again: then, or later if that
+    /// would be too soon.
+    pub(super) fn again(&self, due: u64, now: u64) -> u64 {
+        let armed = self.queue.lock().armed.len() as u64;
+        due.max(now.saturating_add(GAP.max(armed * GAP_OF_ALL)))
+    }
+
+    /// Fires what is due, or the first of it, and says whether anything was.
     pub(super) fn fire(&self, now: u64) -> bool {
         let mut fired = false;
-        while self.next() <= now {
+        for _ in 0..SERVED {
+            if self.next() > now {
+                break;
+            }
             let mut queue = self.queue.lock();
             let due = queue
                 .armed
@@ -101,7 +117,7 @@ impl Timers {
 
 #[cfg(test)]
 mod tests {
-    use super::{Action, Expire, NEVER, Timers};
+    use super::{Action, Expire, GAP_OF_ALL, NEVER, SERVED, Timers};
     use crate::sync::Lock;
     use std::sync::Arc;
 
@@ -131,5 +147,40 @@ mod tests {
         assert_eq!(timers.next(), 30);
         assert!(timers.fire(30));
         assert_eq!(timers.next(), NEVER);
+    }
+
+    /// Arms itself again for the next nanosecond.
+    struct Restless(Arc<Timers>, Lock<u64>, std::sync::Weak<Restless>);
+
+    impl Expire for Restless {
+        fn expire(&self, now: u64) {
+            *self.1.lock() += 1;
+            if let Some(me) = self.2.upgrade() {
+                self.0.add(self.0.again(now + 1, now), Action::Expire(me));
+            }
+        }
+    }
+
+    #[test]
+    fn however_many_timers_there_are_others_get_their_turn() {
+        let timers = Arc::new(Timers::new());
+        let restless: Vec<_> = (0..10_000)
+            .map(|_| Arc::new_cyclic(|me| Restless(timers.clone(), Lock::default(), me.clone())))
+            .collect();
+        for timer in &restless {
+            timers.add(0, Action::Expire(timer.clone()));
+        }
+        let log = Arc::new(Lock::new(Vec::new()));
+        timers.add(1_000_000, Action::Expire(Arc::new(Log(log.clone(), 1))));
+        let count = || restless.iter().map(|timer| *timer.1.lock()).sum::<u64>();
+        timers.fire(0);
+        assert!(count() <= SERVED as u64, "one look is short");
+        // A look every microsecond, for a tenth of a second.
+        for now in 1..100_000 {
+            timers.fire(now * 1000);
+        }
+        assert_eq!(*log.lock(), [1]);
+        assert!(count() < 10_000 + 100_000_000 / GAP_OF_ALL * 2, "{}", count());
+        assert!(restless.iter().all(|timer| *timer.1.lock() > 1), "nobody is forgotten");
     }
 }

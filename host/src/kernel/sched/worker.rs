@@ -9,6 +9,7 @@
 //! and looks again.
 
 use super::slice::Slice;
+use super::spare::NO_CPU;
 use crate::kernel::Task;
 use crate::sync::Lock;
 use core::ptr::{NonNull, null_mut};
@@ -20,6 +21,12 @@ use std::sync::Arc;
 pub(super) const ATTEND_QUEUE: u32 = (1 << 24) - 1;
 /// A timer was armed that nobody else may be waiting for.
 pub(super) const ATTEND_TIMER: u32 = 1 << 24;
+
+/// It has lost its CPU.
+pub(super) const ATTEND_REST: u32 = 1 << 26;
+
+/// Memory is short.
+pub(super) const ATTEND_MEMORY: u32 = 1 << 25;
 
 /// How often in a row the task woken last may go before those that have waited longer.
 const STREAK: u32 = 16;
@@ -60,6 +67,14 @@ pub struct Worker {
     pub(super) switches: AtomicU64,
     /// What the platform has been told of time slices.
     pub(super) slice: Slice,
+    /// The task that runs; null in the idle loop.
+    pub(super) running: AtomicPtr<Task>,
+    /// Whether it is in a host call that may hang, and has been replaced ([`super::spare`]). Changed by the ticker, too.
+    pub(super) in_host: AtomicU32,
+    /// How many such calls it has made; the ticker compares them.
+    pub(super) host_calls: AtomicU64,
+    /// The CPU that it has; or [`NO_CPU`](super::spare::NO_CPU). Given by the ticker, given up by its own thread.
+    pub(super) cpu: AtomicUsize,
     /// Whether a task runs (as opposed to the idle loop).
     pub(super) busy: AtomicBool,
 }
@@ -80,6 +95,10 @@ impl Worker {
             left: AtomicPtr::new(null_mut()),
             left_how: AtomicU32::new(Left::Nothing as u32),
             switches: AtomicU64::new(0),
+            running: AtomicPtr::new(null_mut()),
+            in_host: AtomicU32::new(0),
+            host_calls: AtomicU64::new(0),
+            cpu: AtomicUsize::new(NO_CPU),
             busy: AtomicBool::new(false),
         }
     }
@@ -94,6 +113,12 @@ impl Worker {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether memory is short, once.
+    pub(super) fn is_called_for_memory(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) & ATTEND_MEMORY != 0
+            && self.attention.fetch_and(!ATTEND_MEMORY, Ordering::SeqCst) & ATTEND_MEMORY != 0
     }
 
     /// Queues a runnable task: in front if it was woken just now, behind the others if it gave the CPU away. Returns

@@ -67,6 +67,7 @@ impl Current {
                 task.work.fetch_and(!work::SIGNAL, Ordering::SeqCst);
                 return Next::Nothing;
             };
+            self.note_overrun(&info);
             let signo = info.signo;
             let action = *state.actions.of(signo);
             match action.handler {
@@ -129,6 +130,9 @@ impl Current {
     /// Has a handler run next.
     fn handle(&mut self, info: &SigInfo, action: &SigAction) {
         self.restart_with_handler(action);
+        if self.abort_sequence().is_err() {
+            return self.force_segv(info.signo);
+        }
         let mask = self.saved_mask.take();
         self.task.work.fetch_and(!work::RESTORE_MASK, Ordering::SeqCst);
         let old = mask.unwrap_or_else(|| self.task.blocked());
@@ -161,7 +165,7 @@ impl Current {
             restorer,
             top,
             mask: mask.0,
-            altstack: [alt.sp, alt.flags_at(sp) as u32 as u64, alt.size],
+            altstack: [alt.sp, alt.flags as u32 as u64, alt.size],
             fault: self.fault,
         };
         let mm = self.mm().clone();
@@ -172,7 +176,8 @@ impl Current {
         };
         self.context.save_fp(&mut self.fp);
         sigframe::push(&mut self.regs, &mut self.fp, &frame, &mut write)?;
-        if alt.flags & AltStack::AUTODISARM != 0 && switch {
+        // Wherever the handler runs.
+        if alt.flags & AltStack::AUTODISARM != 0 {
             self.altstack = AltStack::NONE;
         }
         Ok(())
@@ -211,9 +216,9 @@ impl Current {
         }
         let mode = flags & !AltStack::AUTODISARM;
         self.altstack = match mode {
-            AltStack::DISABLE => AltStack { sp: 0, flags: AltStack::DISABLE, size: 0 },
+            AltStack::DISABLE => AltStack { sp: 0, flags, size: 0 },
             0 | AltStack::ONSTACK if size < MINSIGSTKSZ => return Err(Errno::ENOMEM),
-            0 | AltStack::ONSTACK => AltStack { sp, flags: flags & !AltStack::ONSTACK, size },
+            0 | AltStack::ONSTACK => AltStack { sp, flags, size },
             _ => return Err(Errno::EINVAL),
         };
         Ok(())
@@ -339,7 +344,11 @@ impl Current {
     pub fn take_signal(&self, set: SigSet) -> Option<SigInfo> {
         let mut state = self.task.group.state.lock();
         let own = self.task.pending.lock().take(set);
-        own.or_else(|| state.pending.take(set))
+        let taken = own.or_else(|| state.pending.take(set));
+        if let Some(info) = &taken {
+            self.note_overrun(info);
+        }
+        taken
     }
 }
 

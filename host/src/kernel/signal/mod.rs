@@ -26,7 +26,7 @@ pub use set::{
 pub struct AltStack {
     /// Lowest address.
     pub sp: u64,
-    /// `SS_*`, without `SS_ONSTACK`.
+    /// `SS_*` as the program gave them (`SS_ONSTACK` means nothing): so frames have them.
     pub flags: i32,
     /// Bytes.
     pub size: u64,
@@ -37,7 +37,7 @@ impl AltStack {
     pub const ONSTACK: i32 = 1;
     /// `SS_DISABLE`: there is none.
     pub const DISABLE: i32 = 2;
-    /// `SS_AUTODISARM`: forgotten while a handler runs on it.
+    /// `SS_AUTODISARM`: forgotten while a handler runs.
     pub const AUTODISARM: i32 = 1 << 31;
 
     /// No alternate stack.
@@ -50,12 +50,11 @@ impl AltStack {
 
     /// The flags that a program at `sp` is told.
     pub fn flags_at(&self, sp: u64) -> i32 {
-        if self.size == 0 {
-            Self::DISABLE
-        } else if self.contains(sp) {
-            self.flags | Self::ONSTACK
-        } else {
-            self.flags
-        }
+        let state = match self.size {
+            0 => Self::DISABLE,
+            _ if self.contains(sp) => Self::ONSTACK,
+            _ => 0,
+        };
+        state | self.flags & Self::AUTODISARM
     }
 }

@@ -1,6 +1,6 @@
 //! Signals that wait to be delivered, and what to do with them.
 
-use super::info::SigInfo;
+use super::info::{Fields, SigInfo, code};
 use super::set::{NSIG, SIGKILL, SIGRTMIN, SigSet};
 use crate::abi::{Errno, Result};
 
@@ -26,16 +26,33 @@ impl Pending {
         self.set
     }
 
-    /// Adds a signal. Standard signals do not queue: a second one is dropped.
+    /// Adds a signal. Standard signals do not queue: a second one is dropped, and the first always has its place.
     ///
     /// # Errors
-    /// EAGAIN when too many real-time signals wait.
+    /// EAGAIN when too many real-time signals wait, for one that carries a value. kill(2) and the kernel only say that
+    /// there was a signal, which needs no place (sigqueue(3), signal(7)).
     pub fn push(&mut self, info: SigInfo) -> Result<()> {
-        if info.signo < SIGRTMIN && self.set.has(info.signo) {
+        let real_time = info.signo >= SIGRTMIN;
+        // A timer has one signal at a time, which says how many others it stands for (timer_getoverrun(2)).
+        if let Fields::Timer { id, overrun, .. } = info.fields
+            && self.set.has(info.signo)
+            && let Some(earlier) = self.queue.iter_mut().find_map(|queued| match &mut queued.fields {
+                Fields::Timer { id: other, overrun, .. } if *other == id => Some(overrun),
+                _ => None,
+            })
+        {
+            *earlier = earlier.saturating_add(overrun).saturating_add(1);
             return Ok(());
         }
-        if self.queue.len() >= LIMIT {
-            return Err(Errno::EAGAIN);
+        if !real_time && self.set.has(info.signo) {
+            return Ok(());
+        }
+        if real_time && self.queue.len() >= LIMIT {
+            if info.code != code::SI_USER && info.code != code::SI_KERNEL {
+                return Err(Errno::EAGAIN);
+            }
+            self.set = self.set.with(info.signo);
+            return Ok(());
         }
         self.set = self.set.with(info.signo);
         self.queue.push(info);
@@ -49,7 +66,10 @@ impl Pending {
         let kill = ready.and(SigSet::of(&[SIGKILL]));
         let signo =
             kill.lowest().or_else(|| ready.and(SigSet::SYNCHRONOUS).lowest()).or_else(|| ready.lowest())?;
-        let index = self.queue.iter().position(|info| info.signo == signo)?;
+        let Some(index) = self.queue.iter().position(|info| info.signo == signo) else {
+            self.set = self.set.without(signo);
+            return Some(SigInfo::user(signo, code::SI_USER, 0, 0));
+        };
         let info = self.queue.remove(index);
         if signo < SIGRTMIN || !self.queue.iter().any(|info| info.signo == signo) {
             self.set = self.set.without(signo);
@@ -194,7 +214,7 @@ impl Default for Actions {
 
 #[cfg(test)]
 mod tests {
-    use super::{Pending, SigInfo, SigSet};
+    use super::{Pending, SIGKILL, SigInfo, SigSet, code};
 
     #[test]
     fn standard_signals_coalesce_and_real_time_ones_queue() {
@@ -206,6 +226,20 @@ mod tests {
         let order: Vec<i32> = core::iter::from_fn(|| pending.take(all)).map(|info| info.signo).collect();
         assert_eq!(order, [11, 2, 15, 34, 34]);
         assert!(pending.set().is_empty());
+    }
+
+    #[test]
+    fn a_full_queue_takes_what_needs_no_place() {
+        let mut pending = Pending::new();
+        let queued = |signo| SigInfo { code: code::SI_QUEUE, ..SigInfo::kernel(signo) };
+        while pending.push(queued(40)).is_ok() {}
+        assert!(pending.push(queued(41)).is_err());
+        for signo in [SIGKILL, 15, 42] {
+            pending.push(SigInfo::user(signo, code::SI_USER, 1, 1)).unwrap();
+        }
+        let rest = SigSet(!0).without(40);
+        let taken: Vec<i32> = core::iter::from_fn(|| pending.take(rest)).map(|info| info.signo).collect();
+        assert_eq!(taken, [SIGKILL, 15, 42]);
     }
 
     #[test]

@@ -115,7 +115,9 @@ impl Kernel {
         };
         let Some(task) = chosen.cloned() else { return };
         let fatal = matches!(default_action(signo), DefaultAction::Terminate | DefaultAction::Core);
-        if fatal && state.actions.of(signo).handler == SIG_DFL && !task.blocked().has(signo) {
+        // A stopped process ends when it is continued; SIGKILL has continued it by now.
+        let stopped = state.stop == Stop::Stopped;
+        if fatal && !stopped && state.actions.of(signo).handler == SIG_DFL && !task.blocked().has(signo) {
             return begin_exit(state, WaitStatus::killed(signo, false));
         }
         task.interrupt(work::SIGNAL);

@@ -1,7 +1,7 @@
 //! One behaviour per test.
 
 use crate::abi::Errno;
-use crate::mm::testing::{FakePlatform, alone};
+use crate::mm::testing::{FakePlatform, WINDOWS, alone};
 use crate::mm::{
     Advice, FaultSignal, IoDst, IoSrc, Iovec, Layout, Locking, MapFlags, MapRequest, Mm, PAGE_SIZE, VmFlags,
     frames,
@@ -42,7 +42,7 @@ fn maps_top_down_and_reuses_holes() {
 #[test]
 fn windows_cannot_be_made_accessible() {
     let mm = space();
-    for (start, end) in [(layout::IMAGE_BASE, layout::IMAGE_END), (layout::ARENA_BASE, layout::ARENA_END)] {
+    for (start, end) in WINDOWS {
         // Spanning, inside, at either edge.
         for (addr, len) in [
             (start - PAGE_SIZE, end - start + 2 * PAGE_SIZE),
@@ -58,6 +58,13 @@ fn windows_cannot_be_made_accessible() {
             assert_eq!(child.read_val::<u8>(start), Err(Errno::EFAULT));
             assert_eq!(mm.madvise(addr, len, Advice::DontNeed { locked: false }), Ok(()));
             assert_eq!(mm.munmap(addr, len), Ok(()));
+            // A hint there is as one where something is already: it may become accessible later. (No larger than memory is.)
+            let len = len.min(3 * PAGE_SIZE);
+            for prot in [RW, Prot::empty()] {
+                let at = mm.mmap(MapRequest { addr, ..MapRequest::anonymous(len, prot) }).unwrap();
+                assert!(at + len <= start || end <= at, "{at:#x}");
+                mm.munmap(at, len).unwrap();
+            }
         }
         // What grows does not grow into them either.
         mm.mmap(fixed(end, PAGE_SIZE, RW)).unwrap();

@@ -54,6 +54,59 @@ fn own_pages_are_anonymous_dirty_and_shared_after_fork() {
     }
 }
 
+/// Which pages a fault in a sequence deals with, and never others.
+#[test]
+fn sequences_take_neighbours_along() {
+    let resident =
+        |mm: &Mm, at| (0..64).map(|page| mm.space().lookup(at + page * PAGE_SIZE)).collect::<Vec<_>>();
+    let count = |mm: &Mm, at| resident(mm, at).iter().flatten().count();
+    for cheap in [true, false] {
+        let most = if cheap { 16 } else { 32 };
+        for down in [false, true] {
+            let mm = space(cheap);
+            let own = mm.mmap(MapRequest::anonymous(64 * PAGE_SIZE, RW)).unwrap();
+            let touched = |page: u64| own + if down { 63 - page } else { page } * PAGE_SIZE;
+            let mut faults = Vec::new();
+            for page in 0..64 {
+                let before = count(&mm, own);
+                mm.write_val(touched(page), &(page as u8 + 1)).unwrap();
+                let more = count(&mm, own) - before;
+                faults.extend((more != 0).then_some(more));
+            }
+            let doubled = faults.windows(2).all(|two| two[1] == (two[0] * 2).min(most) || two[1] < most);
+            assert!(doubled && faults.len() < 10 && faults.contains(&most), "{faults:?}");
+            // Each side copies for itself, in the same manner, and sees what it saw.
+            let child = mm.fork().unwrap();
+            let private = || pages(at(&mm, own).private_dirty);
+            let mut copied = Vec::new();
+            for page in 0..64 {
+                let before = private();
+                mm.write_val(touched(page) + 8, &0xffu8).unwrap();
+                let more = private() - before;
+                copied.extend((more != 0).then_some(more));
+            }
+            assert!(copied.starts_with(&[1, 2, 4]) && copied.contains(&(most as u64)), "{copied:?}");
+            for page in 0..64 {
+                for (mm, mark) in [(&mm, 0xff), (&child, 0)] {
+                    let at = touched(page);
+                    let got: (u8, u8) = (mm.read_val(at).unwrap(), mm.read_val(at + 8).unwrap());
+                    assert_eq!(got, (page as u8 + 1, mark));
+                }
+            }
+        }
+        let mm = space(cheap);
+        // Here and there is no sequence, and neither is what others have in between.
+        let own = mm.mmap(MapRequest::anonymous(64 * PAGE_SIZE, RW)).unwrap();
+        for page in [40, 20, 50, 30] {
+            mm.write_val(own + page * PAGE_SIZE, &1u8).unwrap();
+        }
+        let first = if cheap { 4 } else { 16 };
+        assert_eq!(count(&mm, own), first);
+        mm.write_val(own + 21 * PAGE_SIZE, &2u8).unwrap();
+        assert_eq!(mm.read_val::<u8>(own + 20 * PAGE_SIZE), Ok(1));
+    }
+}
+
 #[test]
 fn shared_memory_is_nobodys_own() {
     for cheap in [true, false] {

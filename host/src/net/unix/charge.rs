@@ -5,11 +5,10 @@
 //! included: programs fill a socket and count, and a message of one byte costs 768.
 
 use super::UnixSocket;
+use crate::sync::event;
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
-/// net.core.wmem_default, and wmem_max: what SO_SNDBUF is at first, and most that it can be asked to be.
-pub const BUFFER: u32 = 212_992;
 /// Datagrams that may wait for a receiver who is not connected to the sender (net.unix.max_dgram_qlen).
 pub(super) const QUEUE: usize = 10;
 
@@ -62,7 +61,8 @@ impl Drop for Charge {
         if let Some(sender) = self.sender.upgrade() {
             sender.sent.fetch_sub(self.size, Ordering::Relaxed);
             if sender.has_room() {
-                sender.wait.notify(super::OUT);
+                let awaited = sender.no_space.swap(false, Ordering::Relaxed);
+                sender.core.wait.notify(if awaited { super::OUT | event::SPACE } else { super::OUT });
             }
         }
     }
@@ -75,22 +75,24 @@ impl UnixSocket {
     }
 
     /// Most that may be charged before a send waits (SO_SNDBUF).
-    pub fn send_buffer(&self) -> u32 {
+    pub(super) fn send_buffer(&self) -> u32 {
         self.send_buffer.load(Ordering::Relaxed)
     }
 
-    /// Sets SO_SNDBUF: twice what is asked for, which is what getsockopt shows.
-    pub fn set_send_buffer(&self, asked: u32) {
-        /// SOCK_MIN_SNDBUF.
-        const LEAST: u32 = 2 * (2048 + BOOKKEEPING as u32);
-        self.send_buffer
-            .store(asked.min(i32::MAX as u32 / 2).saturating_mul(2).max(LEAST), Ordering::Relaxed);
-        self.wait.notify(super::OUT);
+    /// SO_SNDBUF was set.
+    pub(super) fn send_buffer_changed(&self) {
+        self.send_buffer.store(self.core.options.lock().send_buffer, Ordering::Relaxed);
+        self.core.wait.notify(super::OUT);
     }
 
     /// Whether poll says that it can be written to: not as soon as something fits, but when a quarter is used at most.
     pub(super) fn has_room(&self) -> bool {
         u64::from(self.charged()) * 4 <= u64::from(self.send_buffer())
+    }
+
+    /// Notes that somebody waits for room.
+    pub(super) fn lacks_space(&self) {
+        self.no_space.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,10 +1,12 @@
 //! From a fresh socket to a connected one, and to its end.
 
-use super::{Creds, IN, Kind, OUT, Role, State, UnixSocket, wake};
+use super::{IN, Kind, OUT, Peer, Role, SHUT, State, UnixSocket, wake};
 use crate::abi::{Errno, Result};
+use crate::sync::event;
 use std::collections::VecDeque;
 use std::mem::take;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// net.core.somaxconn.
 const BACKLOG_MAX: u32 = 4096;
@@ -14,8 +16,8 @@ impl UnixSocket {
     ///
     /// # Errors
     /// EOPNOTSUPP for datagrams, EINVAL without a name.
-    pub fn listen(&self, backlog: i32, creds: Creds) -> Result<()> {
-        if self.kind == Kind::Datagram {
+    pub(super) fn start_listening(&self, backlog: i32, creds: Peer) -> Result<()> {
+        if self.core.kind == Kind::Datagram {
             return Err(Errno::EOPNOTSUPP);
         }
         let mut state = self.state.lock();
@@ -31,7 +33,7 @@ impl UnixSocket {
         }
         state.peer_creds = Some(creds);
         drop(state);
-        self.wait.notify(OUT);
+        self.core.wait.notify(OUT);
         Ok(())
     }
 
@@ -39,8 +41,8 @@ impl UnixSocket {
     ///
     /// # Errors
     /// EAGAIN, EOPNOTSUPP for datagrams, EINVAL if not listening (any more).
-    pub fn accept(&self) -> Result<Arc<UnixSocket>> {
-        if self.kind == Kind::Datagram {
+    pub(super) fn next_connection(&self) -> Result<Arc<UnixSocket>> {
+        if self.core.kind == Kind::Datagram {
             return Err(Errno::EOPNOTSUPP);
         }
         let mut state = self.state.lock();
@@ -51,7 +53,7 @@ impl UnixSocket {
         match taken {
             Some(socket) => {
                 socket.state.lock().pending = false;
-                self.wait.notify(OUT);
+                self.core.wait.notify(OUT);
                 Ok(socket)
             }
             None if shut => Err(Errno::EINVAL),
@@ -64,11 +66,11 @@ impl UnixSocket {
     /// # Errors
     /// ECONNREFUSED, EPROTOTYPE, EISCONN, EINVAL for a listener; EAGAIN while the target's backlog is full (its queue
     /// is notified when that changes); EPERM if the target is a datagram socket connected elsewhere.
-    pub fn connect(&self, target: &Arc<UnixSocket>, mine: Creds) -> Result<()> {
-        if target.kind != self.kind {
+    pub(super) fn connect_to(&self, target: &Arc<UnixSocket>, mine: Peer) -> Result<()> {
+        if target.core.kind != self.core.kind {
             return Err(Errno::EPROTOTYPE);
         }
-        if self.kind == Kind::Datagram {
+        if self.core.kind == Kind::Datagram {
             return self.associate(target);
         }
         target.state.lock().may_accept()?;
@@ -80,10 +82,11 @@ impl UnixSocket {
                 Role::Connected { .. } => return Err(Errno::EISCONN),
             }
         };
-        let server = UnixSocket::new(self.kind);
+        let server = UnixSocket::new(self.core.kind, self.core.uid, &self.flight, &self.network);
+        server.pass_creds.store(target.pass_creds.load(Ordering::Relaxed), Ordering::Relaxed);
         let (name, creds) = {
             let mut state = target.state.lock();
-            let known = (state.name.clone(), state.peer_creds);
+            let known = (state.name.clone(), state.peer_creds.clone());
             let queue = state.may_accept()?;
             {
                 // Only now: a socket that is dropped tells the other side, which must not hear of a refusal. Nobody
@@ -104,8 +107,8 @@ impl UnixSocket {
             state.peer_name = name;
             state.peer_creds = creds;
         }
-        target.wait.notify(IN);
-        self.wait.notify(OUT);
+        target.core.wait.notify(IN);
+        self.core.wait.notify(OUT);
         Ok(())
     }
 
@@ -123,7 +126,7 @@ impl UnixSocket {
     }
 
     /// Dissolves a datagram socket's association (AF_UNSPEC).
-    pub fn disconnect(&self) {
+    pub(super) fn disconnect(&self) {
         self.replace_peer(None, None);
     }
 
@@ -142,7 +145,7 @@ impl UnixSocket {
                 _ => (None, VecDeque::new()),
             }
         };
-        self.wait.notify(OUT);
+        self.core.wait.notify(OUT);
         if let Some(old) = old.and_then(|peer| peer.upgrade())
             && !unread.is_empty()
         {
@@ -151,31 +154,35 @@ impl UnixSocket {
                 state.error = Some(Errno::ECONNRESET);
             }
             drop(state);
-            old.wait.notify(!0);
+            old.core.wait.notify(!0);
         }
         drop(unread);
     }
 
     /// shutdown(2). Linux has no objection to a socket that is not connected.
-    pub fn shutdown(&self, read: bool, write: bool) {
+    pub(super) fn shut(&self, read: bool, write: bool) {
         let (peer, stalled) = {
             let mut state = self.state.lock();
             state.read_shut |= read;
             state.write_shut |= write;
             let peer = match &state.role {
-                Role::Connected { peer } if self.kind != Kind::Datagram => peer.upgrade(),
+                Role::Connected { peer } if self.core.kind != Kind::Datagram => peer.upgrade(),
                 _ => None,
             };
             (peer, take(&mut state.stalled))
         };
-        self.wait.notify(!0);
+        self.core.wait.notify(SHUT);
         wake(stalled);
         if let Some(peer) = peer {
             let mut state = peer.state.lock();
             state.read_shut |= write;
             state.write_shut |= read;
             drop(state);
-            peer.wait.notify(!0);
+            peer.core.wait.notify(match (read, write) {
+                (true, true) => SHUT | IN | event::HANGUP,
+                (_, true) => SHUT | IN,
+                _ => SHUT,
+            });
         }
     }
 }
@@ -198,7 +205,7 @@ impl Drop for UnixSocket {
         let unread = !state.queue.is_empty() || state.pending;
         wake(take(&mut state.stalled));
         if let Role::Connected { peer } = take(&mut state.role)
-            && self.kind != Kind::Datagram
+            && self.core.kind != Kind::Datagram
             && let Some(peer) = peer.upgrade()
         {
             let mut state = peer.state.lock();
@@ -208,59 +215,63 @@ impl Drop for UnixSocket {
                 state.error = Some(Errno::ECONNRESET);
             }
             drop(state);
-            peer.wait.notify(!0);
+            peer.core.wait.notify(SHUT | IN | event::HANGUP);
         }
         // Pending connections went with the role; queued messages, files and charges go with `state`.
+        self.flight.closed();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::receive::tests::receive;
-    use super::super::tests::send;
+    use super::super::tests::{fresh, pair, send};
     use super::*;
-    use crate::vfs::FileOps;
+    use crate::net::Creds;
+    use crate::net::Socket;
     use linux_raw_sys::general as c;
 
-    const NOBODY: Creds = Creds { pid: 0, uid: 0, gid: 0 };
+    fn peer(pid: i32) -> Peer {
+        Peer { creds: Creds { pid, ..Creds::default() }, ..Peer::default() }
+    }
 
     fn listener(kind: Kind, backlog: i32) -> Arc<UnixSocket> {
-        let server = UnixSocket::new(kind);
+        let server = fresh(kind);
         server.set_name(b"/s").unwrap();
-        server.listen(backlog, Creds { pid: 9, ..NOBODY }).unwrap();
+        server.start_listening(backlog, peer(9)).unwrap();
         server
     }
 
     #[test]
     fn connections_are_accepted() {
-        let unready = UnixSocket::new(Kind::Stream);
-        let client = UnixSocket::new(Kind::Stream);
-        assert_eq!(client.connect(&unready, NOBODY), Err(Errno::ECONNREFUSED));
+        let unready = fresh(Kind::Stream);
+        let client = fresh(Kind::Stream);
+        assert_eq!(client.connect_to(&unready, peer(0)), Err(Errno::ECONNREFUSED));
         let server = listener(Kind::Stream, 1);
-        client.connect(&server, Creds { pid: 7, ..NOBODY }).unwrap();
-        assert_eq!(client.connect(&server, NOBODY), Err(Errno::EISCONN));
+        client.connect_to(&server, peer(7)).unwrap();
+        assert_eq!(client.connect_to(&server, peer(0)), Err(Errno::EISCONN));
         assert_eq!(server.poll() & c::POLLIN, c::POLLIN);
         send(&client, b"early").unwrap();
-        let accepted = server.accept().unwrap();
-        assert_eq!(server.accept().err(), Some(Errno::EAGAIN));
+        let accepted = server.next_connection().unwrap();
+        assert_eq!(server.next_connection().err(), Some(Errno::EAGAIN));
         assert_eq!(receive(&accepted, 9).unwrap(), b"early");
-        assert_eq!(accepted.peer_creds().map(|creds| creds.pid), Some(7));
-        assert_eq!(client.peer_creds().map(|creds| creds.pid), Some(9));
-        assert_eq!(client.peer_name().unwrap().as_deref(), Some(&b"/s"[..]));
-        client.shutdown(false, true);
+        assert_eq!(accepted.peer().map(|peer| peer.creds.pid), Some(7));
+        assert_eq!(client.peer().map(|peer| peer.creds.pid), Some(9));
+        assert_eq!(client.known_peer_name().unwrap().as_deref(), Some(&b"/s"[..]));
+        client.shut(false, true);
         assert_eq!(receive(&accepted, 9).unwrap(), b"");
         send(&accepted, b"back").unwrap();
         assert_eq!(receive(&client, 9).unwrap(), b"back");
         drop(accepted);
-        assert_eq!(client.peer_name().unwrap().as_deref(), Some(&b"/s"[..]));
+        assert_eq!(client.known_peer_name().unwrap().as_deref(), Some(&b"/s"[..]));
     }
 
     #[test]
     fn whoever_was_not_accepted_is_reset() {
         let server = listener(Kind::Stream, 0);
-        let (one, two) = (UnixSocket::new(Kind::Stream), UnixSocket::new(Kind::Stream));
-        one.connect(&server, NOBODY).unwrap();
-        assert_eq!(two.connect(&server, NOBODY), Err(Errno::EAGAIN));
+        let (one, two) = (fresh(Kind::Stream), fresh(Kind::Stream));
+        one.connect_to(&server, peer(0)).unwrap();
+        assert_eq!(two.connect_to(&server, peer(0)), Err(Errno::EAGAIN));
         drop(server);
         assert_eq!(receive(&one, 1), Err(Errno::ECONNRESET));
         assert_eq!(receive(&one, 1).unwrap(), b"");
@@ -268,14 +279,14 @@ mod tests {
 
     #[test]
     fn a_connected_datagram_socket_hears_its_peer_only() {
-        let (a, b) = UnixSocket::pair(Kind::Datagram, NOBODY);
-        let other = UnixSocket::new(Kind::Datagram);
-        assert_eq!(other.connect(&a, NOBODY), Err(Errno::EPERM));
+        let (a, b) = pair(Kind::Datagram);
+        let other = fresh(Kind::Datagram);
+        assert_eq!(other.connect_to(&a, peer(0)), Err(Errno::EPERM));
         send(&a, b"lost").unwrap();
         b.disconnect();
         assert_eq!(receive(&b, 9), Err(Errno::EAGAIN));
         assert_eq!(a.take_error(), Some(Errno::ECONNRESET));
-        other.connect(&b, NOBODY).unwrap();
+        other.connect_to(&b, peer(0)).unwrap();
         send(&other, b"heard").unwrap();
         assert_eq!(receive(&b, 9).unwrap(), b"heard");
     }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | here | the socket, its names and options |
 //! | `connect` | listen, connect, accept, shutdown, and the end |
+//! | `names` | names in the file system, and abstract ones |
 //! | `send`, `receive` | messages on their way |
 //! | [`charge`] | how much may be on its way |
 //! | `ops` | what an open socket does as a file |
@@ -15,52 +16,61 @@
 
 mod charge;
 mod connect;
+mod names;
 mod ops;
 mod receive;
 mod send;
 
-pub use charge::BUFFER;
-pub use receive::Received;
-pub use send::Extra;
-
 use crate::abi::{Errno, Result};
-use crate::sync::{Lock, WaitQueue};
-use crate::vfs::File;
+use crate::net::options::{BUFFER, Options};
+use crate::net::{Core, Family, Kind, Making, Namespace, Pair, Peer, Socket};
+use crate::sync::Lock;
+use crate::vfs::Flight;
 use linux_raw_sys::general as c;
+use linux_raw_sys::net as n;
 use send::Message;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Weak};
 
 const IN: u32 = c::POLLIN | c::POLLRDNORM;
 const OUT: u32 = c::POLLOUT | c::POLLWRNORM | c::POLLWRBAND;
 
-static NEXT_INO: AtomicU64 = AtomicU64::new(1 << 20);
+/// Something was shut down, which wakes everybody; alone it is what the owner of the socket has done itself.
+const SHUT: u32 = c::POLLHUP | c::POLLRDHUP | c::POLLERR | OUT;
+
+/// AF_UNIX.
+const DOMAIN: u16 = n::AF_UNIX as u16;
+
+/// Unix-domain sockets.
+pub(super) const FAMILY: Family = Family { domain: DOMAIN, make, pair };
+
+fn make_one(making: &Making<'_>) -> Result<Arc<UnixSocket>> {
+    if making.protocol != 0 && making.protocol != i32::from(DOMAIN) {
+        return Err(Errno::EPROTONOSUPPORT);
+    }
+    let kind = match making.kind {
+        n::SOCK_STREAM => Kind::Stream,
+        // SOCK_RAW is SOCK_DGRAM for Unix sockets (unix(7)).
+        n::SOCK_DGRAM | n::SOCK_RAW => Kind::Datagram,
+        n::SOCK_SEQPACKET => Kind::SeqPacket,
+        _ => return Err(Errno::ESOCKTNOSUPPORT),
+    };
+    Ok(UnixSocket::new(kind, making.by.cred.uid.effective, making.flight, making.network))
+}
+
+fn make(making: &Making<'_>) -> Result<Arc<dyn Socket>> {
+    Ok(make_one(making)?)
+}
+
+fn pair(making: &Making<'_>, peer: Peer) -> Result<Pair> {
+    let (a, b) = (make_one(making)?, make_one(making)?);
+    UnixSocket::connect_pair(&a, &b, &peer);
+    Ok((a, b))
+}
 
 /// `sun_path`: a name, or a zero byte and an abstract name.
 pub type Name = Arc<[u8]>;
-
-/// How messages keep together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Bytes.
-    Stream,
-    /// Messages between any two sockets.
-    Datagram,
-    /// Messages between two connected sockets.
-    SeqPacket,
-}
-
-/// Process, user and group of a sender.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Creds {
-    /// Process.
-    pub pid: i32,
-    /// User.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-}
 
 #[derive(Default)]
 enum Role {
@@ -82,7 +92,7 @@ struct State {
     name: Option<Name>,
     peer_name: Option<Name>,
     /// Who connected, or was connected to; of a listener, who listens (SO_PEERCRED).
-    peer_creds: Option<Creds>,
+    peer_creds: Option<Peer>,
     queue: VecDeque<Message>,
     /// Senders of datagrams who found the queue full.
     stalled: Vec<Weak<UnixSocket>>,
@@ -105,79 +115,55 @@ impl State {
     }
 }
 
-/// Options that setsockopt(2) sets and this module does not look at.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Options {
-    /// SO_PASSCRED.
-    pub pass_creds: bool,
-    /// SO_RCVTIMEO, ns; 0 for none.
-    pub receive_timeout: u64,
-    /// SO_SNDTIMEO, ns; 0 for none.
-    pub send_timeout: u64,
-    /// SO_RCVBUF. Nothing depends on it: senders pay.
-    pub receive_buffer: u32,
-    /// SO_PRIORITY.
-    pub priority: i32,
-    /// SO_MARK.
-    pub mark: i32,
-    /// SO_LINGER: whether, and seconds. Closing never waits here.
-    pub linger: (bool, i32),
-    /// Options that are on or off and mean something to other families only: a bit for each number.
-    pub switches: u64,
-}
-
 /// A socket.
 pub struct UnixSocket {
     me: Weak<UnixSocket>,
-    /// How messages keep together.
-    pub kind: Kind,
-    ino: u64,
+    core: Core,
+    /// What is on its way to any socket of the sandbox.
+    flight: Arc<Flight>,
+    /// Whose abstract names it can have and find.
+    network: Arc<Namespace>,
     state: Lock<State>,
-    wait: WaitQueue,
     /// What was sent and has not been received, as [`charge`] counts.
     sent: AtomicU32,
     /// SO_SNDBUF.
     send_buffer: AtomicU32,
-    /// Socket options.
-    pub options: Lock<Options>,
+    /// Somebody has found no room to send.
+    no_space: AtomicBool,
+    /// SO_PASSCRED: it is told who sent.
+    pass_creds: AtomicBool,
 }
 
 impl UnixSocket {
     /// An unconnected socket.
-    pub fn new(kind: Kind) -> Arc<UnixSocket> {
+    fn new(kind: Kind, uid: u32, flight: &Arc<Flight>, network: &Arc<Namespace>) -> Arc<UnixSocket> {
         Arc::new_cyclic(|me| UnixSocket {
             me: me.clone(),
-            kind,
-            ino: NEXT_INO.fetch_add(1, Ordering::Relaxed),
+            core: Core::new(kind, DOMAIN, 0, uid, Options::default()),
+            flight: flight.clone(),
+            network: network.clone(),
             state: Lock::default(),
-            wait: WaitQueue::new(),
             sent: AtomicU32::new(0),
             send_buffer: AtomicU32::new(BUFFER),
-            options: Lock::new(Options { receive_buffer: BUFFER, ..Options::default() }),
+            no_space: AtomicBool::new(false),
+            pass_creds: AtomicBool::new(false),
         })
     }
 
-    /// An open file for it.
-    pub fn file(self: Arc<Self>, flags: u32) -> Arc<File> {
-        File::anon(self, c::O_RDWR | flags & c::O_NONBLOCK)
-    }
-
-    /// Two sockets connected to each other.
-    pub fn pair(kind: Kind, creds: Creds) -> (Arc<UnixSocket>, Arc<UnixSocket>) {
-        let (a, b) = (Self::new(kind), Self::new(kind));
-        for (one, other) in [(&a, &b), (&b, &a)] {
+    /// Connects two sockets with each other.
+    fn connect_pair(a: &Arc<UnixSocket>, b: &Arc<UnixSocket>, creds: &Peer) {
+        for (one, other) in [(a, b), (b, a)] {
             let mut state = one.state.lock();
             state.role = Role::Connected { peer: Arc::downgrade(other) };
-            state.peer_creds = Some(creds);
+            state.peer_creds = Some(creds.clone());
         }
-        (a, b)
     }
 
     /// A reference to itself.
     ///
     /// # Errors
     /// EBADF while it is being closed.
-    pub fn arc(&self) -> Result<Arc<UnixSocket>> {
+    fn arc(&self) -> Result<Arc<UnixSocket>> {
         self.me.upgrade().ok_or(Errno::EBADF)
     }
 
@@ -185,7 +171,7 @@ impl UnixSocket {
     ///
     /// # Errors
     /// EINVAL if it has one.
-    pub fn set_name(&self, name: &[u8]) -> Result<()> {
+    fn set_name(&self, name: &[u8]) -> Result<()> {
         let mut state = self.state.lock();
         if state.name.is_some() {
             return Err(Errno::EINVAL);
@@ -195,7 +181,7 @@ impl UnixSocket {
     }
 
     /// Its name.
-    pub fn name(&self) -> Option<Name> {
+    fn known_name(&self) -> Option<Name> {
         self.state.lock().name.clone()
     }
 
@@ -203,45 +189,20 @@ impl UnixSocket {
     ///
     /// # Errors
     /// ENOTCONN.
-    pub fn peer_name(&self) -> Result<Option<Name>> {
+    fn known_peer_name(&self) -> Result<Option<Name>> {
         let state = self.state.lock();
         let Role::Connected { peer } = &state.role else { return Err(Errno::ENOTCONN) };
         let (peer, known) = (peer.upgrade(), state.peer_name.clone());
         drop(state);
         // It may have got one since.
-        Ok(known.or_else(|| peer.and_then(|peer| peer.name())))
-    }
-
-    /// Who connected, or was connected to; of a listener, who listens. Datagrams' connections have nobody.
-    pub fn peer_creds(&self) -> Option<Creds> {
-        self.state.lock().peer_creds
-    }
-
-    /// Whether it has a peer, or had one.
-    pub fn is_connected(&self) -> bool {
-        matches!(self.state.lock().role, Role::Connected { .. })
-    }
-
-    /// Whether it accepts connections.
-    pub fn is_listening(&self) -> bool {
-        matches!(self.state.lock().role, Role::Listening { .. })
-    }
-
-    /// The pending error, taken (SO_ERROR).
-    pub fn take_error(&self) -> Option<Errno> {
-        self.state.lock().error.take()
-    }
-
-    /// What is notified when anything about it changes; who waits for room to send waits here, too.
-    pub fn queue(&self) -> &WaitQueue {
-        &self.wait
+        Ok(known.or_else(|| peer.and_then(|peer| peer.known_name())))
     }
 }
 
 /// Lets senders try again.
 fn wake(stalled: Vec<Weak<UnixSocket>>) {
     for sender in stalled.iter().filter_map(Weak::upgrade) {
-        sender.wait.notify(OUT);
+        sender.core.wait.notify(OUT);
     }
 }
 
@@ -249,10 +210,20 @@ fn wake(stalled: Vec<Weak<UnixSocket>>) {
 mod tests {
     use super::*;
     use crate::mm::IoSrc;
-    use crate::vfs::FileOps;
+    use crate::net::Outgoing;
+
+    pub(super) fn fresh(kind: Kind) -> Arc<UnixSocket> {
+        UnixSocket::new(kind, 0, &Arc::default(), &Namespace::new(None))
+    }
+
+    pub(super) fn pair(kind: Kind) -> (Arc<UnixSocket>, Arc<UnixSocket>) {
+        let (a, b) = (fresh(kind), fresh(kind));
+        UnixSocket::connect_pair(&a, &b, &Peer::default());
+        (a, b)
+    }
 
     pub(super) fn send(socket: &UnixSocket, bytes: &[u8]) -> Result<usize> {
-        socket.send(&mut IoSrc::kernel(bytes), None, &mut Extra::default())
+        socket.send_to(&mut IoSrc::kernel(bytes), None, &mut Outgoing::default())
     }
 
     pub(super) fn writable(socket: &UnixSocket) -> bool {

@@ -4,40 +4,26 @@
 //! files, and where the sender changes if the reader wants to know who it is (unix(7)).
 
 use super::send::Message;
-use super::{Creds, Kind, Name, Role, State, UnixSocket, charge, wake};
+use super::{Role, State, UnixSocket, charge, wake};
 use crate::abi::{Errno, Result};
 use crate::mm::IoDst;
-use crate::vfs::File;
+use crate::net::{Kind, Received};
+use crate::vfs::Parcel;
 use std::mem::take;
-use std::sync::Arc;
-
-/// What a read returned.
-#[derive(Default)]
-pub struct Received {
-    /// Bytes copied.
-    pub count: usize,
-    /// Bytes the message had.
-    pub full: usize,
-    /// The sender's address.
-    pub from: Option<Name>,
-    /// The sender.
-    pub creds: Creds,
-    /// Files that came with it.
-    pub files: Vec<Arc<File>>,
-}
+use std::sync::atomic::Ordering;
 
 impl UnixSocket {
     /// Receives. With `peek` everything stays.
     ///
     /// # Errors
     /// EAGAIN, ENOTCONN, ECONNRESET, EFAULT.
-    pub fn receive(&self, dst: &mut IoDst<'_>, peek: bool) -> Result<Received> {
-        let pass_creds = self.options.lock().pass_creds;
+    pub(super) fn take(&self, dst: &mut IoDst<'_>, peek: bool) -> Result<Received> {
+        let pass_creds = self.pass_creds.load(Ordering::Relaxed);
         let mut state = self.state.lock();
-        if self.kind != Kind::Datagram && !matches!(state.role, Role::Connected { .. }) {
-            return Err(if self.kind == Kind::Stream { Errno::EINVAL } else { Errno::ENOTCONN });
+        if self.core.kind != Kind::Datagram && !matches!(state.role, Role::Connected { .. }) {
+            return Err(if self.core.kind == Kind::Stream { Errno::EINVAL } else { Errno::ENOTCONN });
         }
-        if (self.kind != Kind::Stream || state.queue.is_empty())
+        if (self.core.kind != Kind::Stream || state.queue.is_empty())
             && let Some(errno) = state.error.take()
         {
             return Err(errno);
@@ -45,17 +31,20 @@ impl UnixSocket {
         if state.queue.is_empty() {
             return if state.read_shut { Ok(Received::default()) } else { Err(Errno::EAGAIN) };
         }
-        if self.kind == Kind::Stream {
-            let (received, spent) = state.read_bytes(dst, peek, pass_creds)?;
+        if self.core.kind == Kind::Stream {
+            let (mut received, spent, files) = state.read_bytes(dst, peek, pass_creds)?;
             drop(state);
             drop(spent);
+            received.files.extend(files.into_iter().flat_map(Parcel::open));
             return Ok(received);
         }
-        let (received, spent) = state.read_message(dst, peek)?;
+        let (result, spent, files) = state.read_message(dst, peek);
         let stalled = if state.queue.len() <= charge::QUEUE { take(&mut state.stalled) } else { Vec::new() };
         drop(state);
         drop(spent);
         wake(stalled);
+        let mut received = result?;
+        received.files.extend(files.into_iter().flat_map(Parcel::open));
         Ok(received)
     }
 }
@@ -64,25 +53,38 @@ impl UnixSocket {
 type Spent = (Option<Message>, Vec<Message>);
 
 impl State {
-    fn read_bytes(&mut self, dst: &mut IoDst<'_>, peek: bool, pass_creds: bool) -> Result<(Received, Spent)> {
+    fn read_bytes(
+        &mut self,
+        dst: &mut IoDst<'_>,
+        peek: bool,
+        pass_creds: bool,
+    ) -> Result<(Received, Spent, Option<Parcel>)> {
         let mut received = Received::default();
         let mut spent: Spent = (None, Vec::new());
+        let mut files = None;
         let mut index = 0;
         while let Some(message) = self.queue.get_mut(index) {
             if received.count == 0 {
-                received.from = message.from.clone();
+                received.from = message.sender();
                 received.creds = message.creds;
             } else if pass_creds && message.creds != received.creds {
                 break;
             }
             let rest = &message.bytes[message.read..];
             let want = rest.len().min(dst.remaining());
+            // A part that cannot be copied whole is not received.
             let got = match dst.write_bytes(&rest[..want]) {
-                Err(errno) if received.count == 0 => return Err(errno),
-                result => result.unwrap_or(0),
+                Ok(got) if got == want => got,
+                _ if received.count > 0 => break,
+                result => return Err(result.err().unwrap_or(Errno::EFAULT)),
             };
             received.count += got;
-            received.files = if peek { message.files.clone() } else { take(&mut message.files) };
+            let with_files = message.files.is_some();
+            if peek {
+                received.files = message.files.as_ref().map_or_else(Vec::new, |files| files.files().to_vec());
+            } else {
+                files = take(&mut message.files);
+            }
             let emptied = got == rest.len();
             if peek {
                 index += 1;
@@ -95,46 +97,65 @@ impl State {
                     }
                 }
             }
-            if !emptied || dst.remaining() == 0 || !received.files.is_empty() {
+            if !emptied || dst.remaining() == 0 || with_files {
                 break;
             }
         }
         received.full = received.count;
-        Ok((received, spent))
+        Ok((received, spent, files))
     }
 
-    fn read_message(&mut self, dst: &mut IoDst<'_>, peek: bool) -> Result<(Received, Option<Message>)> {
-        let Some(message) = self.queue.front_mut() else { return Err(Errno::EAGAIN) };
+    /// Takes the first message, also where it could not be copied (as Linux does), or looks at it.
+    fn read_message(
+        &mut self,
+        dst: &mut IoDst<'_>,
+        peek: bool,
+    ) -> (Result<Received>, Option<Message>, Option<Parcel>) {
+        let Some(message) = self.queue.front_mut() else { return (Err(Errno::EAGAIN), None, None) };
         let want = message.bytes.len().min(dst.remaining());
-        let count = if want == 0 { 0 } else { dst.write_bytes(&message.bytes[..want])? };
-        let received = Received {
+        let copied = match want {
+            0 => Ok(0),
+            _ => dst
+                .write_bytes(&message.bytes[..want])
+                .and_then(|count| if count < want { Err(Errno::EFAULT) } else { Ok(count) }),
+        };
+        let received = copied.map(|count| Received {
             count,
             full: message.bytes.len(),
-            from: message.from.clone(),
+            from: message.sender(),
             creds: message.creds,
-            files: if peek { message.files.clone() } else { take(&mut message.files) },
-        };
-        Ok((received, if peek { None } else { self.queue.pop_front() }))
+            files: match &message.files {
+                Some(files) if peek => files.files().to_vec(),
+                _ => Vec::new(),
+            },
+            ..Received::default()
+        });
+        if peek {
+            return (received, None, None);
+        }
+        let files = if received.is_ok() { take(&mut message.files) } else { None };
+        (received, self.queue.pop_front(), files)
     }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::send::Extra;
-    use super::super::tests::{send, writable};
+    use super::super::tests::{fresh, pair, send, writable};
     use super::*;
     use crate::mm::IoSrc;
+    use crate::net::{Outgoing, SocketFile};
+    use std::sync::Arc;
 
     pub(in super::super) fn receive(socket: &UnixSocket, len: usize) -> Result<Vec<u8>> {
         let mut bytes = vec![0; len];
-        let count = socket.receive(&mut IoDst::kernel(&mut bytes), false)?.count;
+        let count = socket.take(&mut IoDst::kernel(&mut bytes), false)?.count;
         bytes.truncate(count);
         Ok(bytes)
     }
 
     #[test]
     fn streams_join_and_split() {
-        let (a, b) = UnixSocket::pair(Kind::Stream, Creds::default());
+        let (a, b) = pair(Kind::Stream);
         assert_eq!(receive(&b, 5), Err(Errno::EAGAIN));
         send(&a, b"hello ").unwrap();
         send(&a, b"world").unwrap();
@@ -156,7 +177,7 @@ pub(super) mod tests {
     #[test]
     fn messages_keep_their_bounds() {
         for kind in [Kind::Datagram, Kind::SeqPacket] {
-            let (a, b) = UnixSocket::pair(kind, Creds::default());
+            let (a, b) = pair(kind);
             send(&a, b"one").unwrap();
             send(&a, b"").unwrap();
             send(&a, b"three").unwrap();
@@ -170,14 +191,15 @@ pub(super) mod tests {
 
     #[test]
     fn reads_stop_behind_files() {
-        let (a, b) = UnixSocket::pair(Kind::Stream, Creds::default());
-        let file = || UnixSocket::new(Kind::Stream).file(0);
+        let (a, b) = pair(Kind::Stream);
+        let file = SocketFile::open(fresh(Kind::Stream), 0);
         send(&a, b"1").unwrap();
-        let mut with = Extra { files: vec![file()], ..Extra::default() };
-        a.send(&mut IoSrc::kernel(b"2"), None, &mut with).unwrap();
+        let parcel = Parcel::new(&Arc::default(), vec![file], 0, 10).unwrap();
+        let mut with = Outgoing { files: Some(parcel), ..Outgoing::default() };
+        a.send_to(&mut IoSrc::kernel(b"2"), None, &mut with).unwrap();
         send(&a, b"3").unwrap();
         let mut bytes = [0; 9];
-        let got = b.receive(&mut IoDst::kernel(&mut bytes), false).unwrap();
+        let got = b.take(&mut IoDst::kernel(&mut bytes), false).unwrap();
         assert_eq!((got.count, got.files.len()), (2, 1));
         assert_eq!(receive(&b, 9).unwrap(), b"3");
     }

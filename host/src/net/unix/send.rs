@@ -1,12 +1,14 @@
 //! Sending.
 
 use super::charge::{self, Charge};
-use super::{Creds, IN, Kind, Name, Role, State, UnixSocket};
+use super::{IN, Name, Role, State, UnixSocket};
 use crate::abi::{Errno, Result};
 use crate::mm::IoSrc;
-use crate::vfs::File;
+use crate::net::{Address, Creds, Kind, Outgoing};
+use crate::vfs::Parcel;
 use std::mem::take;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Bytes on their way, and what goes with them.
 pub(super) struct Message {
@@ -14,25 +16,22 @@ pub(super) struct Message {
     /// Bytes already read (streams).
     pub(super) read: usize,
     pub(super) from: Option<Name>,
-    pub(super) creds: Creds,
-    pub(super) files: Vec<Arc<File>>,
+    /// Who sent it, where that was noted.
+    pub(super) creds: Option<Creds>,
+    pub(super) files: Option<Parcel>,
     _charge: Charge,
 }
 
 impl Message {
+    /// Who sent it: one without a name has no address, not even a family.
+    pub(super) fn sender(&self) -> Address {
+        self.from.clone().map_or(Address::None, |name| Address::Unix(Some(name)))
+    }
+
     /// Bytes left to be read.
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.read
     }
-}
-
-/// What is sent along.
-#[derive(Default)]
-pub struct Extra {
-    /// The sender.
-    pub creds: Creds,
-    /// Files: the first message, or part of a stream, takes them.
-    pub files: Vec<Arc<File>>,
 }
 
 impl UnixSocket {
@@ -41,13 +40,13 @@ impl UnixSocket {
     ///
     /// # Errors
     /// EAGAIN, EPIPE, ENOTCONN, EMSGSIZE, ECONNREFUSED, EPERM, EFAULT.
-    pub fn send(
+    pub(super) fn send_to(
         &self,
         src: &mut IoSrc<'_>,
         to: Option<&Arc<UnixSocket>>,
-        extra: &mut Extra,
+        extra: &mut Outgoing<'_>,
     ) -> Result<usize> {
-        if self.kind != Kind::Stream {
+        if self.core.kind != Kind::Stream {
             return self.send_message(src, to, extra);
         }
         let (peer, from) = self.connection()?;
@@ -65,7 +64,7 @@ impl UnixSocket {
     /// The other end of a stream or of a connection for messages, and this socket's name.
     fn connection(&self) -> Result<(Arc<UnixSocket>, Option<Name>)> {
         let mut state = self.state.lock();
-        if self.kind == Kind::SeqPacket
+        if self.core.kind == Kind::SeqPacket
             && let Some(errno) = state.error.take()
         {
             return Err(errno);
@@ -82,10 +81,11 @@ impl UnixSocket {
         peer: &UnixSocket,
         src: &mut IoSrc<'_>,
         from: &Option<Name>,
-        extra: &mut Extra,
+        extra: &mut Outgoing<'_>,
     ) -> Result<usize> {
         let limit = self.send_buffer();
         if self.charged() >= limit {
+            self.lacks_space();
             return Err(Errno::EAGAIN);
         }
         let (len, size) = charge::part(src.remaining(), limit);
@@ -95,11 +95,11 @@ impl UnixSocket {
             return Err(Errno::EPIPE);
         }
         let charge = Charge::new(self, size);
-        let (files, creds) = (take(&mut extra.files), extra.creds);
+        let (files, creds) = (take(&mut extra.files), self.noted(extra, peer, state.pending));
         state.queue.push_back(Message { bytes, read: 0, from: from.clone(), creds, files, _charge: charge });
         drop(state);
         src.advance(len);
-        peer.wait.notify(IN);
+        peer.core.wait.notify(IN);
         Ok(len)
     }
 
@@ -107,12 +107,12 @@ impl UnixSocket {
         &self,
         src: &mut IoSrc<'_>,
         to: Option<&Arc<UnixSocket>>,
-        extra: &mut Extra,
+        extra: &mut Outgoing<'_>,
     ) -> Result<usize> {
         let (target, from) = match to {
-            Some(target) if target.kind != self.kind => return Err(Errno::EPROTOTYPE),
+            Some(target) if target.core.kind != self.core.kind => return Err(Errno::EPROTOTYPE),
             Some(target) => (target.clone(), self.unshut_name()?),
-            None if self.kind == Kind::SeqPacket => self.connection()?,
+            None if self.core.kind == Kind::SeqPacket => self.connection()?,
             None => self.associated()?,
         };
         let (len, limit) = (src.remaining(), self.send_buffer());
@@ -120,6 +120,7 @@ impl UnixSocket {
             return Err(Errno::EMSGSIZE);
         }
         if self.charged() >= limit {
+            self.lacks_space();
             return Err(Errno::EAGAIN);
         }
         let bytes = copy(src, len)?;
@@ -127,12 +128,19 @@ impl UnixSocket {
         state.takes_from(self)?;
         // Not before: to take a charge back wakes the sender, who would try again for ever.
         let charge = Charge::new(self, charge::message(len));
-        let files = take(&mut extra.files);
-        state.queue.push_back(Message { bytes, read: 0, from, creds: extra.creds, files, _charge: charge });
+        let (files, creds) = (take(&mut extra.files), self.noted(extra, &target, state.pending));
+        state.queue.push_back(Message { bytes, read: 0, from, creds, files, _charge: charge });
         drop(state);
         src.advance(len);
-        target.wait.notify(IN);
+        target.core.wait.notify(IN);
         Ok(len)
+    }
+
+    /// Who a message to `peer` is from, as it will be told: nobody, where neither end asked so far (af_unix.c,
+    /// maybe_add_creds). Of one that is `pending` nobody knows yet whether it will ask.
+    fn noted(&self, extra: &Outgoing<'_>, peer: &UnixSocket, pending: bool) -> Option<Creds> {
+        let asked = || pending || [self, peer].iter().any(|end| end.pass_creds.load(Ordering::Relaxed));
+        extra.named.or_else(|| asked().then_some(extra.creds))
     }
 
     fn unshut_name(&self) -> Result<Option<Name>> {
@@ -202,12 +210,13 @@ fn copy(src: &IoSrc<'_>, len: usize) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::super::receive::tests::receive;
-    use super::super::tests::{send, writable};
+    use super::super::tests::{fresh, pair, send, writable};
     use super::*;
+    use crate::net::Peer;
 
     #[test]
     fn a_receiver_that_goes_pays_back() {
-        let (a, b) = UnixSocket::pair(Kind::Datagram, Creds::default());
+        let (a, b) = pair(Kind::Datagram);
         send(&a, b"one").unwrap();
         assert_eq!(a.charged(), 768);
         drop(b);
@@ -218,15 +227,15 @@ mod tests {
 
     #[test]
     fn a_receiver_with_a_full_queue_stalls_its_senders() {
-        let server = UnixSocket::new(Kind::Datagram);
-        let client = UnixSocket::new(Kind::Datagram);
-        client.connect(&server, Creds::default()).unwrap();
+        let server = fresh(Kind::Datagram);
+        let client = fresh(Kind::Datagram);
+        client.connect_to(&server, Peer::default()).unwrap();
         let sent = (0..100).take_while(|_| send(&client, b"x").is_ok()).count();
         assert_eq!(sent, charge::QUEUE + 1);
         assert!(!writable(&client));
-        let version = client.queue().version();
+        let version = client.core.wait.version();
         receive(&server, 1).unwrap();
-        assert_ne!(client.queue().version(), version);
+        assert_ne!(client.core.wait.version(), version);
         assert!(writable(&client));
     }
 }

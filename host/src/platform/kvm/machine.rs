@@ -2,10 +2,12 @@
 
 use super::arch;
 use crate::abi::Errno;
+use crate::hostsys::last_close;
 use crate::sync::Lock;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use ring0::layout::{ARENA_BASE, ARENA_END};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +48,8 @@ pub(super) fn failed(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> Error 
 /// An open VM with image and arena as its memory.
 pub(super) struct Machine {
     vm: VmFd,
+    /// The end of a VM waits for all CPUs of the host to pass a point of rest, more than once: this process does not.
+    _end: Option<OwnedFd>,
     /// vCPUs made in advance, until their workers take them.
     ready: Lock<Vec<Option<VcpuFd>>>,
     features: arch::Features,
@@ -72,9 +76,12 @@ impl Machine {
             // this process's kernel code does.
             unsafe { vm.set_user_memory_region(region) }.map_err(failed("KVM_SET_USER_MEMORY_REGION"))?;
         }
+        // SAFETY: the descriptor is open as long as `vm`.
+        let end = last_close::leave_to_kernel(unsafe { BorrowedFd::borrow_raw(vm.as_raw_fd()) }).ok();
         let ready = arch::create_vcpus(&vm, workers)?.into_iter().map(Some).collect();
         Ok(Machine {
             vm,
+            _end: end,
             ready: Lock::new(ready),
             features,
             code: [super::image::text_bounds(), super::image::vdso_bounds()],

@@ -14,7 +14,7 @@
 //! | `x86_64`, `aarch64` | vCPU set-up and what differs |
 //! | `kick` | x86_64: the signal that brings a worker back from user code |
 //!
-//! # The flush protocol (traps.md's rule 6)
+//! # The flush protocol
 //! Whoever lowers or removes a translation bumps the space's generation *after* editing the table. A worker
 //! publishes "in user code of space S" (its `entries` count becomes odd) and *then* reads the generation; if it changed
 //! since this vCPU last loaded the space, it flushes. Both sides are sequentially consistent, so either the
@@ -172,7 +172,13 @@ impl Platform for Kvm {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { page_size: 4096, task_size: TASK_SIZE, maps_host_files: true, cheap_map: true }
+        Capabilities {
+            page_size: 4096,
+            task_size: TASK_SIZE,
+            reserved: tables::RESERVED,
+            maps_host_files: true,
+            cheap_map: true,
+        }
     }
 
     fn new_space(&self) -> Result<Arc<dyn AddressSpace>> {

@@ -1,15 +1,20 @@
 //! Page-table pages, and the table types of this platform.
 
 use super::arch;
+use crate::arena::ledger;
 use crate::sync::Lock;
 use pagetables::{TableAlloc, Windows};
 use ring0::layout::{ARENA_BASE, ARENA_END, IMAGE_BASE, IMAGE_END, TABLES_BASE, TABLES_END};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+/// Table pages are counted in blocks of this, bytes. They are not given back to the host.
+const BLOCK: u64 = 64 * pagetables::PAGE_SIZE;
+
+/// Image and arena, which every table has.
+pub(super) const RESERVED: [(u64, u64); 2] = [(IMAGE_BASE, IMAGE_END), (ARENA_BASE, ARENA_END)];
 /// What user ranges leave out.
-pub(super) const WINDOWS: Windows =
-    Windows::new([(IMAGE_BASE, IMAGE_END), (ARENA_BASE, ARENA_END)], super::TASK_SIZE);
+pub(super) const WINDOWS: Windows = Windows::new(RESERVED, super::TASK_SIZE);
 
 /// The shared part of every table.
 pub(super) type Template = pagetables::Template<arch::Format, Pool>;
@@ -40,7 +45,7 @@ impl Pool {
 impl Pages {
     fn fresh(&mut self) -> Option<u64> {
         let page = self.next;
-        if page >= TABLES_END {
+        if page >= TABLES_END || page.is_multiple_of(BLOCK) && !ledger::try_charge(BLOCK) {
             return None;
         }
         self.next += pagetables::PAGE_SIZE;

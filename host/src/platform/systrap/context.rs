@@ -13,7 +13,6 @@ use crate::platform::{AddressSpace, Context, Trap};
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// Faults in a row at one address that are answered here before `mm` is asked regardless.
 const PATIENCE: u32 = 16;
@@ -21,9 +20,6 @@ const PATIENCE: u32 = 16;
 const SETTLED: u32 = 64;
 /// System call instructions whose traps are counted at a time.
 const SITES: usize = 16;
-/// How long a thread may take to make a frame before it is kicked, and how often it is.
-const LIMP: Duration = Duration::from_millis(200);
-const LIMPS: u32 = 50;
 
 pub(super) struct StubContext {
     shares: Arc<Shares>,
@@ -92,15 +88,7 @@ impl StubContext {
         }
         self.shares.frames_made.add();
         // Only a program that has broken its slot does anything else than what is asked for; it may be running.
-        let mut limps = 0;
-        while !nursery.await_stop_until(index, Some(Instant::now() + LIMP), &|| process.is_dead()) {
-            limps += 1;
-            let _gone = stub::signal_thread(process.pid, thread.tid, KICK);
-            if limps == LIMPS {
-                stub::kill(process.pid);
-                return;
-            }
-        }
+        process.await_stop(index, Some(thread.tid), &|| true);
         if let (Some(fp), Some(frames), false) = (fp, nursery.frames.get(), process.is_dead()) {
             frames.read_fp(&nursery.slots, slot_offset(index), fp);
         }
@@ -206,7 +194,8 @@ impl Context for StubContext {
                 left -= 1;
             }
             if turn.load(Ordering::SeqCst) != TURN_KERNEL {
-                nursery.await_stop(index, &|| process.is_dead());
+                let kicked = || worker.as_ref().is_some_and(|worker| worker.is_kicked());
+                process.await_stop(index, Some(tid), &kicked);
                 if let Some(worker) = settled.filter(|_| spins != 0) {
                     worker.pace.lock().missed();
                 }

@@ -1,8 +1,8 @@
-//! The stub as an executable file: one text page with the code and the filter.
+//! The stub as an executable file: one text page with the code and the filters.
 
 use super::arch::{self, ELF_MACHINE};
 use super::filter::{self, Sites};
-use super::layout::{FILTER, TEXT, TEXT_LEN};
+use super::layout::{FILTER, MAPPER_FILTER, TEXT, TEXT_LEN};
 use crate::abi::{Errno, Result};
 use crate::hostsys::stub;
 use std::io::Write;
@@ -27,25 +27,34 @@ pub(super) fn handler() -> u64 {
 fn text() -> Result<Vec<u8>> {
     let code = arch::code();
     let site = |offset: u64| (TEXT + offset) as u32;
-    let filter = filter::assemble(&Sites {
+    let sites = Sites {
         arch: crate::arch::AUDIT_ARCH,
-        futex: libc::SYS_futex as u32,
-        rt_sigreturn: libc::SYS_rt_sigreturn as u32,
         after_wake: site(code.after_wake),
         after_wait: site(code.after_wait),
+        after_mask: site(code.after_mask),
         after_return: site(code.after_return),
-    });
-    let filter_at = (FILTER - TEXT) as usize;
+        thread_flags: arch::clone_thread().args[0] as u32,
+    };
     let mut text = code.bytes.to_vec();
-    if text.len() > filter_at || filter_at + 16 + filter.len() > TEXT_LEN as usize {
-        return Err(Errno::E2BIG);
+    let parts = [
+        (FILTER, filter::of_programs(&sites)),
+        (MAPPER_FILTER, filter::of_mappers(&sites)),
+        (TEXT + TEXT_LEN, Vec::new()),
+    ];
+    for (at, filter) in parts {
+        let here = (at - TEXT) as usize;
+        if text.len() > here {
+            return Err(Errno::E2BIG);
+        }
+        text.resize(here, 0);
+        if filter.is_empty() {
+            break;
+        }
+        // struct sock_fprog: count, padding, pointer.
+        text.extend_from_slice(&((filter.len() / 8) as u64).to_ne_bytes());
+        text.extend_from_slice(&(at + 16).to_ne_bytes());
+        text.extend_from_slice(&filter);
     }
-    text.resize(filter_at, 0);
-    // struct sock_fprog: count, padding, pointer.
-    text.extend_from_slice(&((filter.len() / 8) as u64).to_ne_bytes());
-    text.extend_from_slice(&(FILTER + 16).to_ne_bytes());
-    text.extend_from_slice(&filter);
-    text.resize(TEXT_LEN as usize, 0);
     Ok(text)
 }
 

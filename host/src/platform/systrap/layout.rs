@@ -1,22 +1,30 @@
 //! Where things lie in a stub process, and the shared structures, as the assembly and the kernel both see them.
 //!
-//! Everything is inside the image window, which no program can map (in the kernel's own process the `pillbox`
-//! executable lies there; a stub has nothing of it).
+//! Everything is inside the stub's window, which no program can map: the only one that this platform needs, since the
+//! kernel lies in a process of its own. Low, so that the calls of programs that lie low can jump there.
 
-use ring0::layout::{IMAGE_BASE, IMAGE_END};
+use ring0::layout::fixed;
+
+/// The window.
+pub(super) const STUB_BASE: u64 = 0x6800_0000;
+/// Its end.
+pub(super) const STUB_END: u64 = 0x7800_0000;
+const _: () = assert!(fixed::leaves_free(STUB_BASE, STUB_END));
 
 /// The stub's code, then its system call filter: one read-only, executable page.
-pub(super) const TEXT: u64 = IMAGE_BASE;
+pub(super) const TEXT: u64 = STUB_BASE;
 /// Bytes of [`TEXT`].
 pub(super) const TEXT_LEN: u64 = 4096;
 /// `struct sock_fprog` and the filter it points to, inside the text page.
 pub(super) const FILTER: u64 = TEXT + 2048;
+/// The same of the mappers' filter.
+pub(super) const MAPPER_FILTER: u64 = TEXT + 3072;
 /// The process's order page: mapped read-only, written by the kernel.
-pub(super) const ORDERS: u64 = IMAGE_BASE + 0x1_0000;
+pub(super) const ORDERS: u64 = STUB_BASE + 0x1_0000;
 /// Bytes of an order page.
 pub(super) const ORDERS_LEN: u64 = 4096;
 /// Slots: one per stub thread, each at the same index in the slot file and in the stub. Mapped one by one.
-pub(super) const SLOTS: u64 = IMAGE_BASE + 0x100_0000;
+pub(super) const SLOTS: u64 = STUB_BASE + 0x100_0000;
 /// Bytes of a slot: alternate stack below, control words in the last [`CONTROL_LEN`] bytes. A power of two: the stub
 /// finds its slot by masking the stack pointer.
 pub(super) const SLOT_LEN: u64 = 16 << 10;
@@ -31,7 +39,7 @@ pub(super) fn slot_offset(slot: u32) -> u64 {
 }
 
 /// Slots there are.
-pub(super) const SLOT_COUNT: u32 = ((IMAGE_END - SLOTS) / SLOT_LEN) as u32;
+pub(super) const SLOT_COUNT: u32 = ((STUB_END - SLOTS) / SLOT_LEN) as u32;
 /// Processes there can be at a time.
 pub(super) const PROCESS_COUNT: u32 = 16 << 10;
 /// Bytes of control words in a slot. They lie above the alternate stack, so that a thread whose stack pointer is among
@@ -41,7 +49,7 @@ pub(super) const CONTROL_LEN: u64 = 256;
 pub(super) const CONTROL: u64 = SLOT_LEN - CONTROL_LEN;
 
 /// Where rewritten system call instructions lead (see `patches`): pages of cells, read-only, mapped when needed.
-pub(super) const CELLS: u64 = IMAGE_BASE + 0x2_0000;
+pub(super) const CELLS: u64 = STUB_BASE + 0x2_0000;
 /// Pages of cells that a process can have.
 pub(super) const CELL_PAGES: u64 = 16;
 /// Bytes of a cell.
@@ -136,7 +144,9 @@ pub(super) struct Orders {
     /// Address of the control words of a program thread that has the turn after the batch, so that it needs no
     /// hand-over to the kernel in between; or 0.
     pub(super) wake: u64,
-    pub(super) pad2: [u64; 3],
+    /// The signal mask with which program threads begin; mappers have everything blocked.
+    pub(super) thread_mask: u64,
+    pub(super) pad2: [u64; 2],
     /// The orders.
     pub(super) list: [Order; ORDER_COUNT],
 }

@@ -13,24 +13,30 @@
 //! | `shared` | memory that the stubs write too |
 //! | `process`, `holdings` | the zygote, stub processes, orders, the keeper; their order pages and slots |
 //! | `runs`, `space` | address spaces: what is wanted, what is mirrored |
+//! | `outside` | what the host keeps for a stub process |
 //! | `patches` | system call instructions made into jumps |
 //! | `worker`, `pace`, `context` | CPUs, kicks, the switch |
+//! | `patience` | how long a kick may stay unanswered |
 //!
 //! **What a program can do to us.** It can jump to any instruction of the stub with registers of its choice and write
-//! to its slots. So: its threads' filter lets through only futex(2) WAIT and WAKE and rt_sigreturn(2), at three sites;
-//! everything that changes the process is done by the mapper thread, which takes orders from a page that the process
-//! cannot write and keeps no state in memory (this replaces orders by seccomp user notification: no comparison of
+//! to its slots. So: its threads' filter lets through only futex(2) WAIT and WAKE, rt_sigreturn(2) and rt_sigprocmask(2), at
+//! four sites; everything that changes the process is done by the mapper thread, which takes orders from a page that the
+//! process cannot write, keeps no state in memory, takes no signals (a frame would be memory) and is filtered, too (this replaces orders by seccomp user notification: no comparison of
 //! arguments to get wrong, and one hand-over for a batch instead of two per call); signal frames are copied once, and
-//! pointers and lengths in them are never used. A program that breaks its own stub dies as by SIGKILL.
+//! pointers and lengths in them are never used. A program that breaks its own stub dies as by SIGKILL, and so does one
+//! that does not answer a kick within a second. Stubs have no capabilities, leave no core, and see an empty root
+//! directory where the host lets us change it.
 
 mod context;
 mod filter;
 mod holdings;
 mod image;
 mod layout;
+mod outside;
 mod pace;
 #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "calls are rewritten on x86_64 only"))]
 mod patches;
+mod patience;
 mod process;
 mod runs;
 #[expect(unsafe_code, reason = "memory that other processes write")]
@@ -38,6 +44,7 @@ mod shared;
 mod space;
 #[expect(unsafe_code, reason = "a pointer to the current worker in TLS")]
 mod worker;
+mod zygote;
 
 #[cfg(target_arch = "aarch64")]
 #[expect(unsafe_code, reason = "stub code")]
@@ -74,6 +81,9 @@ struct Shares {
     frames_made: Counter,
 }
 
+/// Where stubs lie in programs' address spaces.
+pub const STUB_WINDOW: (u64, u64) = (layout::STUB_BASE, layout::STUB_END);
+
 /// The platform.
 pub struct Systrap {
     shares: Arc<Shares>,
@@ -96,16 +106,8 @@ impl Systrap {
         }
         let frames = stub::memory_file(c"pillbox-frames", region::FRAMES_LEN, false)?;
         region::back_frames_by(frames.as_fd())?;
-        let signals = [
-            libc::SIGSYS,
-            libc::SIGSEGV,
-            libc::SIGBUS,
-            libc::SIGFPE,
-            libc::SIGILL,
-            libc::SIGTRAP,
-            process::KICK,
-        ];
-        let mask = !signals.iter().fold(0u64, |mask, signal| mask | 1 << (signal - 1));
+        let signals = process::SYNCHRONOUS.into_iter().chain([process::KICK]);
+        let mask = !signals.fold(0u64, |mask, signal| mask | 1 << (signal - 1));
         let shares = Arc::new(Shares {
             nursery: Nursery::start(frames)?,
             mask,
@@ -153,6 +155,7 @@ impl Platform for Systrap {
         Capabilities {
             page_size: 4096,
             task_size: arch::task_size(),
+            reserved: [STUB_WINDOW, (STUB_WINDOW.1, STUB_WINDOW.1)],
             maps_host_files: false,
             cheap_map: false,
         }
@@ -173,6 +176,10 @@ impl Platform for Systrap {
 
     fn kick(&self, id: usize) {
         self.worker(id).kick(&self.shares.nursery);
+    }
+
+    fn pause(&self, on: bool) {
+        self.shares.nursery.pause(on);
     }
 
     fn when_a_space_is_lost(&self, tell: Box<dyn Fn() + Send + Sync>) {

@@ -17,9 +17,10 @@ use super::holdings::{Holdings, Pools};
 use super::image;
 use super::layout::{
     CODE_OFFSET, CODE_PAGES, CONTROL, Control, EXPECT, FD_ORDERS, FD_SLOTS, FORK, ORDER_COUNT, ORDERS,
-    ORDERS_LEN, Order, Orders, PROCESS_COUNT, SLOT_COUNT, SLOT_LEN, TEXT, TEXT_LEN, THREAD, TURN_KERNEL,
-    TURN_ORDERS, TURN_STUB, slot_address, slot_offset,
+    ORDERS_LEN, Order, Orders, PROCESS_COUNT, SLOT_LEN, THREAD, TURN_KERNEL, TURN_ORDERS, TURN_STUB,
+    slot_address, slot_offset,
 };
+use super::patience::Patience;
 use super::shared::Shared;
 use super::worker;
 use crate::abi::{Errno, Result};
@@ -28,10 +29,10 @@ use crate::sync::Lock;
 use core::ffi::CStr;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Instant;
 
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 const SHARED_FIXED: u64 = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
@@ -39,28 +40,33 @@ const SHARED_FIXED: u64 = (libc::MAP_SHARED | libc::MAP_FIXED) as u64;
 const FAILED: u32 = 1 << 31;
 /// Written to the futex words of a dead process.
 const DEAD: u32 = u32::MAX;
+/// How long a thread has to answer a kick.
+const ANSWER: Duration = Duration::from_secs(1);
+/// Signals that a program's own instructions make.
+pub(super) const SYNCHRONOUS: [i32; 6] =
+    [libc::SIGSYS, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP];
 /// The signal that brings a stub thread back. Any that programs' own faults do not use.
 pub(super) const KICK: i32 = libc::SIGURG;
 
 /// What stub processes have in common.
 pub(super) struct Nursery {
     pub(super) slots: Shared,
-    orders: Shared,
+    pub(super) orders: Shared,
     /// How frames lie in slots, learned from the first thread.
     pub(super) frames: OnceLock<Frames>,
     pools: Arc<Lock<Pools>>,
     registry: Lock<Registry>,
-    zygote: Lock<Channel>,
+    pub(super) zygote: Lock<Channel>,
     zygote_pid: AtomicI32,
     /// Begun but not asked for yet: the next process.
     spare: Lock<Option<Begun>>,
     /// The zygote is gone: no more processes.
-    closed: AtomicBool,
+    pub(super) closed: AtomicBool,
     /// Ended on purpose.
     ending: AtomicBool,
     /// Called when a process has died whose space is still in use.
     pub(super) lost: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    own_pid: i32,
+    pub(super) own_pid: i32,
 }
 
 #[derive(Default)]
@@ -84,8 +90,8 @@ struct Entry {
 }
 
 /// The kernel's end of an order page.
-struct Channel {
-    page: u32,
+pub(super) struct Channel {
+    pub(super) page: u32,
     seq: u32,
     /// The last batch has been waited for.
     settled: bool,
@@ -149,6 +155,8 @@ impl Nursery {
                     stub::spawn(path, [frames_file.as_fd(), keeper.slots.fd(), keeper.orders.fd()])
                 });
             drop((image, frames_file));
+            // Stubs are of the same user: nothing that it does for them takes a privilege.
+            let pid = pid.and_then(|pid| crate::hostsys::confine::drop_capabilities(0).map(|()| pid));
             if let Ok(pid) = pid {
                 keeper.zygote_pid.store(pid, Ordering::SeqCst);
             }
@@ -171,6 +179,14 @@ impl Nursery {
         let pid = self.zygote_pid.load(Ordering::SeqCst);
         if pid > 0 {
             stub::kill(pid);
+        }
+    }
+
+    /// Stops the zygote and all stubs, or lets them go on: they are a process group of their own.
+    pub(super) fn pause(&self, on: bool) {
+        let pid = self.zygote_pid.load(Ordering::SeqCst);
+        if pid > 0 {
+            stub::pause_group(pid, on);
         }
     }
 
@@ -256,33 +272,20 @@ impl Nursery {
         self.control(slot, offset_of!(Control, turn))
     }
 
-    /// Sleeps until a slot's thread has stopped, or is dead.
-    pub(super) fn await_stop(&self, slot: u32, dead: &dyn Fn() -> bool) {
-        self.await_stop_until(slot, None, dead);
-    }
-
-    /// As [`await_stop`](Self::await_stop), until then at most. False: it has not stopped.
-    pub(super) fn await_stop_until(&self, slot: u32, end: Option<Instant>, dead: &dyn Fn() -> bool) -> bool {
-        let sleeps = self.control(slot, offset_of!(Control, kernel_sleeps));
-        loop {
-            // Set before looking: the stub gives the turn, then looks here.
-            sleeps.store(1, Ordering::SeqCst);
-            if self.turn(slot).load(Ordering::SeqCst) == TURN_KERNEL || dead() {
-                return true;
-            }
-            match end.map(|end| end.saturating_duration_since(Instant::now())) {
-                None => stub::wait_shared(sleeps, 1),
-                Some(left) if left.is_zero() => return false,
-                Some(left) => stub::wait_shared_for(sleeps, 1, left),
-            }
-        }
-    }
-
-    /// Makes a worker that sleeps in [`await_stop`](Self::await_stop) look again.
+    /// Makes a worker that sleeps in [`Process::await_stop`] look again.
     pub(super) fn wake_worker(&self, slot: u32) {
         let sleeps = self.control(slot, offset_of!(Control, kernel_sleeps));
         sleeps.store(0, Ordering::SeqCst);
         stub::wake_shared(sleeps);
+    }
+
+    /// Whether a process's mapper has orders that it has not carried out.
+    fn is_mapping(&self, page: u32) -> bool {
+        let word = |field: usize| {
+            self.orders.word(u64::from(page) * ORDERS_LEN + field as u64).load(Ordering::SeqCst)
+        };
+        let done = word(offset_of!(Orders, done));
+        done & !FAILED != word(offset_of!(Orders, ok)) && done != DEAD
     }
 
     fn result(&self, slot: u32) -> u64 {
@@ -298,50 +301,13 @@ impl Nursery {
         let put = |field: usize, value: u64| self.orders.write(at + field as u64, value);
         put(offset_of!(Orders, done_offset), at + offset_of!(Orders, done) as u64);
         put(offset_of!(Orders, ack_offset), at + offset_of!(Orders, ack) as u64);
+        put(
+            offset_of!(Orders, thread_mask),
+            SYNCHRONOUS.iter().fold(!0, |mask, signal| mask & !(1 << (signal - 1))),
+        );
         if page != 0 {
             put(offset_of!(Orders, control), slot_address(slot) + CONTROL);
         }
-    }
-
-    /// Empties the zygote's address space and sets what all its clones inherit.
-    fn set_up_zygote(self: &Arc<Self>) -> Result<()> {
-        let mut zygote = self.zygote.lock();
-        let page = zygote.page;
-        let slots_end = slot_address(SLOT_COUNT);
-        let unmap = |start: u64, end: u64| Order::new(libc::SYS_munmap, [start, end - start, 0, 0, 0, 0]);
-        let set = |option: i32, value: u64| Order::new(libc::SYS_prctl, [option as u64, value, 0, 0, 0, 0]);
-        let mut orders = vec![
-            // The parent may be gone already: then the request comes too late, and the parent is another.
-            set(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64),
-            Order { expected: self.own_pid as u32, ..Order::new(libc::SYS_getppid, [0; 6]).kind(EXPECT) },
-            set(libc::PR_SET_NO_NEW_PRIVS, 1),
-            Order::new(libc::SYS_close_range, [FD_ORDERS + 1, u64::from(u32::MAX), 0, 0, 0, 0]),
-            // Everything but the text and the order page: stack, vDSO and vvar go.
-            unmap(0, TEXT),
-            unmap(TEXT + TEXT_LEN, ORDERS),
-            unmap(ORDERS + ORDERS_LEN, slots_end),
-            unmap(slots_end, arch::task_size()),
-            map_slot(0),
-        ];
-        for signal in
-            [libc::SIGSYS, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, KICK]
-        {
-            orders.push(Order::new(libc::SYS_rt_sigaction, [signal as u64, 0, 0, 8, 0, 0]));
-        }
-        // Actions are read from memory: they go behind the orders.
-        let action_at = offset_of!(Orders, list) + (ORDER_COUNT - 1) * size_of::<Order>();
-        let action = arch::sigaction(image::handler());
-        for (i, word) in action.iter().enumerate() {
-            self.orders.write(u64::from(page) * ORDERS_LEN + (action_at + 8 * i) as u64, *word);
-        }
-        for order in orders.iter_mut().filter(|order| order.number == libc::SYS_rt_sigaction as u64) {
-            order.args[1] = ORDERS + action_at as u64;
-        }
-        zygote.run(self, &orders, &[], &|| self.closed.load(Ordering::SeqCst))?;
-        // From now on results are stored.
-        let at = u64::from(page) * ORDERS_LEN + offset_of!(Orders, control) as u64;
-        self.orders.write(at, slot_address(0) + CONTROL);
-        Ok(())
     }
 
     /// A process with one parked thread. The next one is begun at once, to be ready when it is asked for: the zygote is
@@ -449,7 +415,7 @@ fn bind_here(tid: i32, bound: &AtomicUsize) {
     }
 }
 
-fn map_slot(slot: u32) -> Order {
+pub(super) fn map_slot(slot: u32) -> Order {
     let args = [slot_address(slot), SLOT_LEN, READ_WRITE, SHARED_FIXED, FD_SLOTS, slot_offset(slot)];
     Order::new(libc::SYS_mmap, args)
 }
@@ -526,7 +492,7 @@ impl Channel {
         }
     }
 
-    fn run(
+    pub(super) fn run(
         &mut self,
         nursery: &Nursery,
         orders: &[Order],
@@ -619,7 +585,7 @@ impl Process {
             }
             stub::wait_shared(word, value);
         }
-        nursery.await_stop(slot, &|| self.is_dead());
+        self.await_stop(slot, None, &|| true);
         if self.is_dead() {
             return Err(Errno::ESRCH);
         }
@@ -634,6 +600,49 @@ impl Process {
         Ok(Thread { slot, tid, cpu: self.cpu.load(Ordering::Relaxed), at_call: false })
     }
 
+    /// Sleeps until a slot's thread has stopped, or is dead. A program that prevents that ends: its process is killed once
+    /// the thread `tid` has been `kicked` for [`ANSWER`] and has not answered.
+    pub(super) fn await_stop(&self, slot: u32, tid: Option<i32>, kicked: &dyn Fn() -> bool) {
+        let nursery = &self.nursery;
+        let sleeps = nursery.control(slot, offset_of!(Control, kernel_sleeps));
+        let mut patience = Patience::of(ANSWER);
+        loop {
+            // Set before looking: the stub gives the turn, then looks here.
+            sleeps.store(1, Ordering::SeqCst);
+            if nursery.turn(slot).load(Ordering::SeqCst) == TURN_KERNEL || self.is_dead() {
+                return;
+            }
+            if patience.is_over() || !kicked() {
+                stub::wait_shared(sleeps, 1);
+                continue;
+            }
+            // The mapper is in no program's hands: what it has to do may take a while, with kicks blocked.
+            if nursery.is_mapping(self.holdings.page) {
+                Patience::doze(sleeps, 1);
+                continue;
+            }
+            patience.sleep(sleeps, 1);
+            if nursery.turn(slot).load(Ordering::SeqCst) == TURN_KERNEL {
+                return;
+            }
+            // It may have gone on without a turn, or answered somebody else.
+            let _gone = tid.map(|tid| stub::signal_thread(self.pid, tid, KICK));
+            if patience.is_over() {
+                // From here on there is an end to wait for.
+                self.kill();
+            }
+        }
+    }
+
+    /// Ends the process, if it has not ended.
+    pub(super) fn kill(&self) {
+        let registry = self.nursery.registry.lock();
+        if registry.processes.contains_key(&self.pid) {
+            // Not reaped: the pid is still its own.
+            stub::kill(self.pid);
+        }
+    }
+
     /// Takes a parked thread back.
     pub(super) fn park(&self, thread: Thread) {
         self.idle.lock().push(thread);
@@ -642,10 +651,6 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let registry = self.nursery.registry.lock();
-        if registry.processes.contains_key(&self.pid) {
-            // Not reaped: the pid is still its own.
-            stub::kill(self.pid);
-        }
+        self.kill();
     }
 }

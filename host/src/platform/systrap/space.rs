@@ -11,7 +11,8 @@
 //! The mirror is a cache. When the host refuses a mapping (its limit of mappings per process), everything is unmapped
 //! and comes back as it is touched.
 
-use super::layout::{FD_FRAMES, ORDERS, SLOT_COUNT, TEXT, slot_address};
+use super::layout::{FD_FRAMES, ORDERS, SLOT_COUNT, STUB_BASE, STUB_END, TEXT, slot_address};
+use super::outside::Outside;
 use super::patches::{self, Patches};
 use super::process::{Nursery, Process, Thread};
 use super::runs::{Run, Runs, coalesce};
@@ -20,7 +21,7 @@ use crate::platform::systrap::layout::Order;
 use crate::platform::{Access, AddressSpace, Areas, Frame, Prot};
 use crate::sync::Lock;
 use core::sync::atomic::AtomicBool;
-use ring0::layout::{ARENA_BASE, ARENA_END, FRAMES_BASE, FRAMES_END, IMAGE_BASE, IMAGE_END};
+use ring0::layout::{FRAMES_BASE, FRAMES_END};
 use std::sync::{Arc, OnceLock, Weak};
 
 const PAGE: u64 = 4096;
@@ -45,6 +46,7 @@ pub(super) struct Tables {
     /// Some of `pending` takes something away.
     pub(super) lowering: bool,
     pub(super) patches: Patches,
+    outside: Outside,
 }
 
 /// One address space.
@@ -126,6 +128,7 @@ impl Space {
             return;
         }
         tables.mirror.clear();
+        tables.outside.unmap(0, u64::MAX);
         tables.pending.clear();
         tables.patches.reset();
         if self.process.order(&unmap_all()).is_err() {
@@ -203,6 +206,7 @@ impl Tables {
             |change| !matches!(change, Change::Unmap(start, end) if run.start <= *start && *end <= run.end),
         );
         self.mirror.insert(run);
+        self.outside.map(&run);
         self.pending.push(Change::Map(run));
     }
 
@@ -231,6 +235,8 @@ impl Tables {
             had = Some(had.map_or((piece.start, piece.end), |(first, _)| (first, piece.end)));
         });
         // One call from the first to the last page it had: nothing in between is wanted.
+        // What it once had around these is gone already.
+        self.outside.unmap(start, end);
         let Some((start, end)) = had else { return };
         self.lowering = true;
         if let Some(Change::Unmap(last_start, last_end)) = self.pending.last_mut()
@@ -266,12 +272,10 @@ impl Tables {
 /// Whether a range is one that user code may have.
 fn allowed(va: u64, len: u64) -> bool {
     let Some(end) = va.checked_add(len) else { return false };
-    let misses = |start: u64, stop: u64| end <= start || va >= stop;
     va.is_multiple_of(PAGE)
         && len.is_multiple_of(PAGE)
         && end <= super::arch::task_size()
-        && misses(IMAGE_BASE, IMAGE_END)
-        && misses(ARENA_BASE, ARENA_END)
+        && (end <= STUB_BASE || va >= STUB_END)
 }
 
 impl AddressSpace for Space {
@@ -355,6 +359,10 @@ impl AddressSpace for Space {
 
     fn is_lost(&self) -> bool {
         self.process.is_dead()
+    }
+
+    fn overhead(&self) -> u64 {
+        self.tables.lock().outside.bytes()
     }
 
     fn as_any(&self) -> &dyn std::any::Any {

@@ -81,6 +81,11 @@ impl Worker {
         }
     }
 
+    /// Whether a kick waits for its answer.
+    pub(super) fn is_kicked(&self) -> bool {
+        self.kicked.load(Ordering::SeqCst)
+    }
+
     pub(super) fn kick(&self, nursery: &Nursery) {
         self.kicked.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);

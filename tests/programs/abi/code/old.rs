@@ -33,12 +33,12 @@ pub(super) fn single_stepped() {
                 "pushfq", "or qword ptr [rsp], 0x100", "popfq",
                 "nop",
                 "mov eax, 39", "syscall",
-                "rep movsb",
+                "mov ecx, 16", "rep movsb",
                 "2: dec r8", "jnz 2b",
                 "mov eax, 186", "syscall",
                 "pushfq", "and qword ptr [rsp], -0x101", "popfq",
                 "nop",
-                out("rax") result, inout("rcx") 0_u64 => _, out("r11") _,
+                out("rax") result, out("rcx") _, out("r11") _,
                 inout("rsi") from.as_ptr() => _, inout("rdi") to.as_mut_ptr() => _, inout("r8") 5_u64 => _,
             );
         }

@@ -19,6 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     ("proc_zombie", zombie),
     ("proc_system", system),
     ("proc_listing", listing),
+    ("proc_links", links),
 ];
 
 const PAGE: i64 = 4096;
@@ -390,4 +391,35 @@ fn listing() {
         use std::os::unix::fs::MetadataExt;
         println!("{name} {:o} {}", meta.mode(), meta.uid());
     }
+}
+
+/// Programs find out by the links of a directory whether they have threads, or children a process.
+fn links() {
+    use std::os::unix::fs::MetadataExt;
+    let of = |path: &str| std::fs::metadata(path).map_or(0, |meta| meta.nlink());
+    println!("one thread {}", of("/proc/self/task"));
+    let (go, wait_for_it) = std::sync::mpsc::channel::<()>();
+    let (here, said) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        here.send(()).expect("somebody who waits");
+        wait_for_it.recv().is_err()
+    });
+    said.recv().expect("a thread");
+    println!("two threads {} {}", of("/proc/self/task"), of("/proc/thread-self/fd"));
+    drop(go);
+    println!("{:?}", thread.join().ok());
+    let steps = Steps::new();
+    let child = fork(|| {
+        steps.pause();
+        0
+    });
+    steps.await_child();
+    println!("a child's {} {}", of(&format!("/proc/{child}/task")), of(&format!("/proc/{child}/fdinfo")));
+    let directories = |path: &str| {
+        let entries = std::fs::read_dir(path).expect("a directory").flatten();
+        2 + entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).count() as u64
+    };
+    println!("a process's {}", of("/proc/self") == directories("/proc/self"));
+    steps.go_on();
+    println!("{}", wait(child));
 }

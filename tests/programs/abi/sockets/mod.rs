@@ -4,6 +4,8 @@ use crate::Case;
 use crate::sys::{self, c, close, fork, report, report_read, wait, write};
 use room::{option, poll, set_option};
 
+mod more;
+mod pass;
 mod room;
 
 pub(crate) const CASES: &[Case] = &[
@@ -21,6 +23,19 @@ pub(crate) const CASES: &[Case] = &[
     ("socket_parts", parts),
     ("socket_credentials", credentials),
     ("socket_timeouts", timeouts),
+    ("socket_nested", pass::nested),
+    ("socket_circles", pass::circles),
+    ("socket_circles_by_the_thousand", pass::circles_by_the_thousand),
+    ("socket_too_many_files", pass::too_many),
+    ("socket_room_for_control", pass::room_for_control),
+    ("socket_sender_noted", pass::noted),
+    ("socket_claims", pass::claims),
+    ("socket_levels", more::levels),
+    ("socket_least", more::least),
+    ("socket_peers", more::peers),
+    ("socket_abstract_types", more::abstract_types),
+    ("socket_interrupted", more::interrupted),
+    ("socket_faults", more::faults),
 ];
 
 fn socketpair(kind: i32) -> (i64, i64) {

@@ -1,53 +1,92 @@
-//! Who may look into a process: what Linux decides in `ptrace_may_access` for reading.
+//! Who may look into a process, and what an open file keeps of the answer.
 
 use super::Subject;
 use crate::abi::{Errno, Result};
-use crate::cred::{Caps, Cred};
+use crate::cred::Caps;
+use crate::kernel::peek::{As, Observer, Peek, Secrets};
+use crate::mm::Mm;
 use crate::vfs::Caller;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+/// An open file of a process, as whoever opened it may see that.
+#[derive(Clone)]
+pub(super) struct View {
+    pub(super) subject: Subject,
+    observer: Observer,
+    /// Memory of the program that ran when it was opened, if that is what the file tells of: nothing once that is gone.
+    space: Weak<Mm>,
+    /// That program's auxiliary vector, which outlives its memory.
+    pub(super) auxv: Vec<u8>,
+}
+
+impl View {
+    pub(super) fn peek(&self) -> Result<Peek> {
+        self.subject.peek(&self.observer)
+    }
+
+    pub(super) fn space(&self) -> Option<Arc<Mm>> {
+        self.space.upgrade()
+    }
+
+    /// Whether whoever opened it has a capability.
+    pub(super) fn has(&self, capability: Caps) -> bool {
+        self.observer.has(capability)
+    }
+
+    /// Whether it was opened by the process itself, which runs the same program still.
+    pub(super) fn is_own(&self) -> bool {
+        self.subject.task.as_ref().is_some_and(|task| self.observer.is(task))
+    }
+}
 
 impl Subject {
-    /// The credentials of whoever opens or reads a file.
-    fn cred_of(&self, caller: Caller) -> Option<Arc<Cred>> {
-        self.kernel.tree.lock().task(caller.tid).map(|task| task.cred())
-    }
-
-    /// Whether the caller has a capability.
-    pub(super) fn caller_has(&self, caller: Caller, capability: Caps) -> bool {
-        self.cred_of(caller).is_some_and(|cred| cred.has(capability))
-    }
-
     /// Whether its user may look at what it holds (prctl(PR_SET_DUMPABLE)).
     pub(super) fn is_dumpable(&self) -> bool {
-        self.group.dumpable.load(Ordering::Relaxed) == 1
-    }
-
-    /// Whether the caller may see what is in its memory.
-    pub(super) fn may_look(&self, caller: Caller) -> bool {
-        if caller.pid == self.group.tgid {
-            return true;
-        }
-        let Some(own) = self.cred_of(caller) else { return false };
-        if own.has(Caps::SYS_PTRACE) {
-            return true;
-        }
-        let (uid, gid) = self.ids();
-        let permitted = self.task.as_ref().map_or(Caps::empty(), |task| task.cred().permitted);
-        [uid.real, uid.effective, uid.saved].iter().all(|id| *id == own.uid.fs)
-            && [gid.real, gid.effective, gid.saved].iter().all(|id| *id == own.gid.fs)
-            && self.is_dumpable()
-            && own.effective.contains(permitted)
+        self.mm().is_some_and(|mm| mm.is_dumpable())
     }
 
     /// # Errors
-    /// EACCES unless the caller may look.
-    pub(super) fn look(&self, caller: Caller) -> Result<()> {
-        if self.may_look(caller) { Ok(()) } else { Err(Errno::EACCES) }
+    /// EACCES for an opener that has gone.
+    pub(super) fn observer(&self, caller: Caller) -> Result<Observer> {
+        let task = self.kernel.tree.lock().task(caller.tid).cloned();
+        task.map(|task| task.observer()).ok_or(Errno::EACCES)
     }
 
-    /// The same for a file.
-    pub(super) fn gate(self) -> impl Fn(Caller) -> Result<()> + Send + Sync + 'static {
-        move |caller| self.look(caller)
+    /// It, seen by who opens a file that says nothing secret, or asks again whenever it does.
+    pub(super) fn view(&self, caller: Caller) -> Result<View> {
+        Ok(View {
+            subject: self.clone(),
+            observer: self.observer(caller)?,
+            space: Weak::new(),
+            auxv: Vec::new(),
+        })
+    }
+
+    /// It, seen by who opens a file that tells of its memory.
+    ///
+    /// # Errors
+    /// EACCES unless the caller may look.
+    pub(super) fn memory_view(&self, caller: Caller) -> Result<View> {
+        let mut view = self.view(caller)?;
+        // Who has no memory any more has nothing to hide.
+        if self.mm().is_some()
+            && let Some(mm) = view.peek()?.mm
+        {
+            (view.space, view.auxv) = (Arc::downgrade(&mm), mm.layout().auxv);
+        }
+        Ok(view)
+    }
+
+    /// What `observer` sees of it.
+    ///
+    /// # Errors
+    /// EACCES unless it may look.
+    pub(super) fn peek(&self, observer: &Observer) -> Result<Peek> {
+        if let Some(task) = &self.task {
+            return task.peek(observer, As::FileSystem).map_err(|_| Errno::EACCES);
+        }
+        let (uid, gid) = self.ids();
+        let secrets = Secrets { uid, gid, permitted: Caps::empty(), closed: false };
+        if observer.may(&secrets, As::FileSystem) { Ok(Peek::default()) } else { Err(Errno::EACCES) }
     }
 }

@@ -3,8 +3,10 @@
 use super::super::parse_id;
 use super::super::system::lines;
 use super::{Subject, top};
-use crate::fs::pseudo::{DynDir, Symlink, Text};
-use crate::vfs::{File, Inode, Kind, Link, ListEntry};
+use crate::abi::{Errno, Result};
+use crate::fs::pseudo::{DynDir, Opened, Symlink, Text};
+use crate::kernel::peek::As;
+use crate::vfs::{Caller, File, Inode, Kind, Link, ListEntry};
 use linux_raw_sys::general as c;
 use std::sync::Arc;
 
@@ -42,6 +44,15 @@ fn find(subject: &Subject, name: &[u8]) -> Option<(i32, Arc<File>, bool)> {
     files(subject).into_iter().find(|(known, _, _)| *known == fd)
 }
 
+/// What a descriptor stands for now, not when its entry was found: another program may run by now.
+fn open_file(subject: &Subject, caller: Caller, fd: i32) -> Result<Arc<File>> {
+    let task = subject.task.as_ref().ok_or(Errno::ENOENT)?;
+    task.peek_file(&subject.observer(caller)?, As::FileSystem, fd).map_err(|errno| match errno {
+        Errno::EBADF => Errno::ENOENT,
+        _ => Errno::EACCES,
+    })
+}
+
 pub(super) fn fd_dir(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<dyn Inode> {
     let lister = subject.clone();
     DynDir::new(
@@ -56,8 +67,9 @@ pub(super) fn fd_dir(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<dyn 
                 | if file.writable() && !file.is_path() { 0o200 } else { 0 };
             let looked = subject.clone();
             let link = Symlink::new(entry_ino(ino, fd), move |caller| {
-                looked.look(caller)?;
-                Ok((Link::File(file.clone()), file_name(&file)))
+                let file = open_file(&looked, caller, fd)?;
+                let name = file_name(&file);
+                Ok((Link::File(file), name))
             });
             Ok(Some(link.with(perm, uid, gid)))
         },
@@ -73,8 +85,11 @@ pub(super) fn fdinfo_dir(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<
         uid,
         gid,
         move |name| {
-            let Some((fd, file, cloexec)) = find(&subject, name) else { return Ok(None) };
-            let text = Text::guarded(entry_ino(ino, fd), subject.clone().gate(), move |_| {
+            let Some((fd, _, cloexec)) = find(&subject, name) else { return Ok(None) };
+            let subject = subject.clone();
+            let (kernel, table) = (subject.kernel.clone(), subject.task.as_ref().and_then(|task| task.fds()));
+            let owner = table.map_or(0, |fds| fds.lock_owner());
+            let show = move |file: &Arc<File>| {
                 let flags = file.flags() | if cloexec { c::O_CLOEXEC } else { 0 };
                 let stat = file.stat();
                 let mut text = format!(
@@ -83,8 +98,16 @@ pub(super) fn fdinfo_dir(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<
                     stat.mount_id.max(1),
                     stat.ino
                 );
+                if let Some(locks) = file.known_locks(&kernel.file_locks) {
+                    text.push_str(&locks.fdinfo(owner, file.lock_owner()));
+                }
                 text.push_str(&file.ops().fdinfo());
                 lines(text)
+            };
+            let text = Text::opened(entry_ino(ino, fd), move |caller| {
+                let file = open_file(&subject, caller, fd)?;
+                let show = show.clone();
+                Ok(Opened::new(move || show(&file)))
             });
             Ok(Some(text.with(0o444, uid, gid)))
         },

@@ -4,15 +4,15 @@
 //! (`Referenced`). Swap and huge pages there are none of, which is what those lines say.
 
 use super::Subject;
+use super::access::View;
 use crate::abi::{Errno, Result};
-use crate::fs::pseudo::Gate;
 use crate::mm::usage::{FileUsers, Resident};
 use crate::mm::{Backing, IoDst, IoSrc, Layout, Mm, VmFlags, Vma};
 use crate::platform::Prot;
 use crate::vfs::{FileOps, Inode, Kind, Meta, OpenHow, Path, Whence};
 use std::any::Any;
 use std::fmt::Write;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 /// Bytes of a program's memory copied at a time.
 const CHUNK: usize = 4096;
@@ -55,12 +55,22 @@ fn line(vma: &Vma, layout: &Layout, brk: u64) -> String {
     if path.is_empty() { line + "\n" } else { format!("{line:<73}{}\n", String::from_utf8_lossy(&path)) }
 }
 
-pub(super) fn maps(subject: &Subject) -> Result<String> {
-    let Some(mm) = subject.mm() else { return Ok(String::new()) };
+/// A part that holds strings: arguments, environment.
+pub(super) fn strings(mm: Option<Arc<Mm>>, range: fn(&Layout) -> (u64, u64)) -> Result<Vec<u8>> {
+    let Some(mm) = mm else { return Ok(Vec::new()) };
+    let (start, end) = range(&mm.layout());
+    let mut bytes = vec![0; end.saturating_sub(start).min(1 << 21) as usize];
+    let count = if bytes.is_empty() { 0 } else { mm.read_some(start, &mut bytes)? };
+    bytes.truncate(count);
+    Ok(bytes)
+}
+
+pub(super) fn maps(view: &View) -> String {
+    let Some(mm) = view.space() else { return String::new() };
     let (layout, brk) = (mm.layout(), mm.program_break());
     let mut out: String = mm.maps().iter().map(|vma| line(vma, &layout, brk)).collect();
     out.push_str(crate::arch::OLD_CALLS);
-    Ok(out)
+    out
 }
 
 /// Who maps the pages of the host's page cache, over all processes.
@@ -69,11 +79,11 @@ fn file_users(subject: &Subject) -> FileUsers {
     FileUsers::of(spaces)
 }
 
-pub(super) fn smaps(subject: &Subject) -> Result<String> {
-    let Some(mm) = subject.mm() else { return Ok(String::new()) };
+pub(super) fn smaps(view: &View) -> String {
+    let Some(mm) = view.space() else { return String::new() };
     let (layout, brk) = (mm.layout(), mm.program_break());
     let mut out = String::new();
-    for (vma, resident) in mm.resident_areas(&file_users(subject)) {
+    for (vma, resident) in mm.resident_areas(&file_users(&view.subject)) {
         out.push_str(&line(&vma, &layout, brk));
         row(&mut out, "Size", vma.len());
         row(&mut out, "KernelPageSize", crate::mm::PAGE_SIZE);
@@ -82,12 +92,12 @@ pub(super) fn smaps(subject: &Subject) -> Result<String> {
         details(&mut out, &resident, locked, false);
         let _ = writeln!(out, "THPeligible:           0\nVmFlags:{}", flags(&vma));
     }
-    Ok(out)
+    out
 }
 
-pub(super) fn smaps_rollup(subject: &Subject) -> Result<String> {
-    let mm = subject.mm().ok_or(Errno::ESRCH)?;
-    let areas = mm.resident_areas(&file_users(subject));
+pub(super) fn smaps_rollup(view: &View) -> Result<String> {
+    let mm = view.space().ok_or(Errno::ESRCH)?;
+    let areas = mm.resident_areas(&file_users(&view.subject));
     let (start, end) = match (areas.first(), areas.last()) {
         (Some((first, _)), Some((last, _))) => (first.start, last.end),
         _ => (0, 0),
@@ -207,13 +217,12 @@ impl Sizes {
 
 /// /proc/PID/mem: the file's offsets are the process's addresses. Unlike Linux, what the process itself may not read or
 /// write nobody may through this file.
-pub(super) fn mem(ino: u64, gate: Gate, subject: Subject, uid: u32, gid: u32) -> Arc<dyn Inode> {
-    Arc::new(MemInode { meta: Meta::new(Kind::File, ino, 0o600).owned(uid, gid), gate, subject })
+pub(super) fn mem(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<dyn Inode> {
+    Arc::new(MemInode { meta: Meta::new(Kind::File, ino, 0o600).owned(uid, gid), subject })
 }
 
 struct MemInode {
     meta: Meta,
-    gate: Gate,
     subject: Subject,
 }
 
@@ -222,9 +231,7 @@ impl Inode for MemInode {
         &self.meta
     }
     fn open(self: Arc<Self>, _path: &Path, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
-        (self.gate)(how.caller)?;
-        let mm = self.subject.mm().map_or_else(Weak::new, |mm| Arc::downgrade(&mm));
-        Ok(Arc::new(MemFile { mm }))
+        Ok(Arc::new(MemFile { view: self.subject.memory_view(how.caller)? }))
     }
     fn truncate(&self, _len: u64) -> Result<()> {
         Ok(())
@@ -236,7 +243,7 @@ impl Inode for MemInode {
 
 /// Memory of the program that ran when it was opened; nothing once that is gone.
 struct MemFile {
-    mm: Weak<Mm>,
+    view: View,
 }
 
 impl FileOps for MemFile {
@@ -244,7 +251,7 @@ impl FileOps for MemFile {
         true
     }
     fn read(&self, dst: &mut IoDst<'_>, offset: Option<u64>) -> Result<usize> {
-        let Some(mm) = self.mm.upgrade() else { return Ok(0) };
+        let Some(mm) = self.view.space() else { return Ok(0) };
         let (mut at, mut done) = (offset.unwrap_or(0), 0);
         let mut buffer = [0; CHUNK];
         while dst.remaining() > 0 {
@@ -262,7 +269,7 @@ impl FileOps for MemFile {
         Ok(done)
     }
     fn write(&self, src: &mut IoSrc<'_>, offset: Option<u64>) -> Result<usize> {
-        let Some(mm) = self.mm.upgrade() else { return Ok(0) };
+        let Some(mm) = self.view.space() else { return Ok(0) };
         let (mut at, mut done) = (offset.unwrap_or(0), 0);
         let mut buffer = [0; CHUNK];
         while src.remaining() > 0 {

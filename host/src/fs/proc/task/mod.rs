@@ -5,7 +5,8 @@
 //! | `access` | who may look |
 //! | `descriptors` | fd, fdinfo |
 //! | `memory` | maps, smaps, statm, mem |
-//! | `namespaces` | ns, net, uid_map, gid_map, setgroups |
+//! | `net` | net |
+//! | `namespaces` | ns, uid_map, gid_map, setgroups |
 //! | `settings` | comm, personality, oom_score_adj and its like |
 //! | `status` | stat, status, limits |
 
@@ -13,6 +14,7 @@ mod access;
 mod descriptors;
 mod memory;
 mod namespaces;
+mod net;
 mod settings;
 mod status;
 
@@ -20,10 +22,11 @@ use super::system::lines;
 use super::{TASK_INO, parse_id};
 use crate::abi::{Errno, Result};
 use crate::cred::Ids;
-use crate::fs::pseudo::{DynDir, Symlink, Text};
+use crate::fs::pseudo::{DynDir, Opened, Symlink, Text};
 use crate::kernel::{Kernel, Task, ThreadGroup};
 use crate::mm::Mm;
-use crate::vfs::{Caller, FsContext, Inode, Kind, Link, ListEntry, Path};
+use crate::vfs::{FsContext, Inode, Kind, Link, ListEntry, Path};
+use access::View;
 use std::sync::Arc;
 
 /// A process or thread, perhaps one that has ended and was not waited for.
@@ -39,15 +42,16 @@ struct Subject {
 }
 
 /// Makes what a file says.
-type Make = fn(&Subject, Caller) -> Result<Vec<u8>>;
+type Make = fn(&View) -> Result<Vec<u8>>;
 /// Takes what is written to it.
-type Write = fn(&Subject, Caller, &[u8]) -> Result<()>;
+type Write = fn(&View, &[u8]) -> Result<()>;
 
 /// A file.
 struct Row {
     name: &'static str,
     perm: u32,
-    /// Opening it takes the right to look at the process's memory ([`Subject::may_look`]).
+    /// It tells of the process's memory, and of no other program's than that which ran when it was opened: opening it
+    /// takes the right to look ([`Subject::memory_view`]).
     private: bool,
     make: Make,
     write: Option<Write>,
@@ -72,26 +76,26 @@ const fn writable(name: &'static str, make: Make, write: Write) -> Row {
 /// that part: task accounting (io), audit (loginuid, sessionid), scheduler statistics (schedstat), symbols (wchan), control
 /// groups (cgroup).
 const FILES: &[Row] = &[
-    private("auxv", 0o400, |s, _| Ok(s.mm().map(|mm| mm.layout().auxv).unwrap_or_default())),
-    row("cmdline", 0o444, |s, _| s.memory(|layout| layout.args)),
+    private("auxv", 0o400, |v| Ok(v.auxv.clone())),
+    row("cmdline", 0o444, |v| memory::strings(v.subject.mm(), |layout| layout.args)),
     writable("comm", settings::comm, settings::set_comm),
-    private("environ", 0o400, |s, _| s.memory(|layout| layout.env)),
-    writable("gid_map", |_, _| Ok(namespaces::ID_MAP.into()), |_, _, text| namespaces::write_id_map(text)),
-    row("limits", 0o444, |s, _| lines(status::limits(s)?)),
-    private("maps", 0o444, |s, _| lines(memory::maps(s)?)),
-    row("mountinfo", 0o444, |s, _| mounts(s, true)),
-    row("mounts", 0o444, |s, _| mounts(s, false)),
+    private("environ", 0o400, |v| memory::strings(v.space(), |layout| layout.env)),
+    writable("gid_map", |_| Ok(namespaces::ID_MAP.into()), |_, text| namespaces::write_id_map(text)),
+    row("limits", 0o444, |v| lines(status::limits(&v.subject)?)),
+    private("maps", 0o444, |v| lines(memory::maps(v))),
+    row("mountinfo", 0o444, |v| mounts(&v.subject, true)),
+    row("mounts", 0o444, |v| mounts(&v.subject, false)),
     writable("oom_adj", settings::oom_adj, settings::set_oom_adj),
     row("oom_score", 0o444, settings::oom_score),
     writable("oom_score_adj", settings::oom_score_adj, settings::set_oom_score_adj),
-    private("personality", 0o400, settings::personality),
-    writable("setgroups", |_, _| Ok(b"allow\n".into()), |_, _, text| namespaces::write_setgroups(text)),
-    private("smaps", 0o444, |s, _| lines(memory::smaps(s)?)),
-    private("smaps_rollup", 0o444, |s, _| lines(memory::smaps_rollup(s)?)),
-    row("stat", 0o444, |s, caller| lines(status::stat(s, caller)?)),
-    row("statm", 0o444, |s, _| lines(memory::statm(s)?)),
-    row("status", 0o444, |s, _| lines(status::status(s)?)),
-    writable("uid_map", |_, _| Ok(namespaces::ID_MAP.into()), |_, _, text| namespaces::write_id_map(text)),
+    row("personality", 0o400, settings::personality),
+    writable("setgroups", |_| Ok(b"allow\n".into()), |_, text| namespaces::write_setgroups(text)),
+    private("smaps", 0o444, |v| lines(memory::smaps(v))),
+    private("smaps_rollup", 0o444, |v| lines(memory::smaps_rollup(v)?)),
+    row("stat", 0o444, |v| lines(status::stat(v)?)),
+    row("statm", 0o444, |v| lines(memory::statm(&v.subject)?)),
+    row("status", 0o444, |v| lines(status::status(&v.subject)?)),
+    writable("uid_map", |_| Ok(namespaces::ID_MAP.into()), |_, text| namespaces::write_id_map(text)),
 ];
 const LINKS: [&str; 3] = ["cwd", "exe", "root"];
 const DIRS: [&str; 4] = ["fd", "fdinfo", "ns", "net"];
@@ -151,16 +155,12 @@ fn find(subject: &Subject, name: &[u8]) -> Option<Arc<dyn Inode>> {
         return Some(file(row, ino, own, uid, gid));
     }
     match name {
-        "mem" => {
-            let gate = Box::new(subject.clone().gate());
-            Some(memory::mem(ino, gate, own, uid, gid))
-        }
+        "mem" => Some(memory::mem(ino, own, uid, gid)),
         "cwd" => Some(link(ino, &own, |fs| fs.cwd(), uid, gid)),
         "root" => Some(link(ino, &own, |fs| fs.root(), uid, gid)),
         "exe" => Some(
             Symlink::new(ino, move |caller| {
-                own.look(caller)?;
-                let path = own.exe().ok_or(Errno::ENOENT)?;
+                let path = own.peek(&own.observer(caller)?)?.exe.ok_or(Errno::ENOENT)?;
                 let text = path.display(&top(&path));
                 Ok((Link::Jump(path), text))
             })
@@ -169,21 +169,24 @@ fn find(subject: &Subject, name: &[u8]) -> Option<Arc<dyn Inode>> {
         // Linux gives this one to root, too, but lets the process itself in (/dev/stdin). Here the links say no to others.
         "fd" => Some(descriptors::fd_dir(ino, own, owner.0, owner.1)),
         "fdinfo" => Some(descriptors::fdinfo_dir(ino, own, owner.0, owner.1)),
-        "ns" => Some(namespaces::ns_dir(ino, uid, gid)),
-        "net" => Some(namespaces::net_dir(ino)),
+        "ns" => Some(namespaces::ns_dir(subject, ino, uid, gid)),
+        "net" => Some(net::directory(ino, own)),
         "task" => Some(task_dir(ino, own, owner.0, owner.1)),
         _ => None,
     }
 }
 
 fn file(row: &'static Row, ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<dyn Inode> {
-    let own = subject.clone();
-    let make = move |caller| (row.make)(&own, caller);
-    let text = match row.write {
-        Some(write) => Text::writable(ino, make, move |caller, text| write(&subject, caller, text)),
-        None if row.private => Text::guarded(ino, subject.gate(), make),
-        None => Text::new(ino, make),
+    let open = move |caller| {
+        let view = if row.private { subject.memory_view(caller) } else { subject.view(caller) }?;
+        let reading = view.clone();
+        let opened = Opened::new(move || (row.make)(&reading));
+        Ok(match row.write {
+            Some(write) => opened.writable(move |text| write(&view, text)),
+            None => opened,
+        })
     };
+    let text = if row.write.is_some() { Text::writable(ino, open) } else { Text::opened(ino, open) };
     text.with(row.perm, uid, gid)
 }
 
@@ -199,8 +202,7 @@ fn top(path: &Path) -> Path {
 fn link(ino: u64, subject: &Subject, place: fn(&FsContext) -> Path, uid: u32, gid: u32) -> Arc<dyn Inode> {
     let subject = subject.clone();
     Symlink::new(ino, move |caller| {
-        subject.look(caller)?;
-        let fs = subject.task.as_ref().and_then(|task| task.fs()).ok_or(Errno::ENOENT)?;
+        let fs = subject.peek(&subject.observer(caller)?)?.fs.ok_or(Errno::ENOENT)?;
         let path = place(&fs);
         let text = path.display(&top(&path));
         Ok((Link::Jump(path), text))
@@ -269,22 +271,6 @@ impl Subject {
                 comm.into_iter().take_while(|byte| *byte != 0).collect()
             }
         }
-    }
-
-    /// Part of its memory: arguments, environment.
-    fn memory(&self, range: fn(&crate::mm::Layout) -> (u64, u64)) -> Result<Vec<u8>> {
-        let Some(mm) = self.mm() else { return Ok(Vec::new()) };
-        let (start, end) = range(&mm.layout());
-        let mut bytes = vec![0; end.saturating_sub(start).min(1 << 21) as usize];
-        let count = if bytes.is_empty() { 0 } else { mm.read_some(start, &mut bytes)? };
-        bytes.truncate(count);
-        Ok(bytes)
-    }
-
-    /// The file of its program.
-    fn exe(&self) -> Option<Path> {
-        self.mm()?;
-        self.group.exe.lock().clone()
     }
 
     fn letter(&self) -> char {

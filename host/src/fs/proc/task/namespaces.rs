@@ -1,7 +1,8 @@
-//! ns and net, and what the user namespace says: the same for all processes of a sandbox, which has one of each.
+//! ns, and what the user namespace says: the same for all processes of a sandbox, which has one of them.
 
+use super::Subject;
 use crate::abi::{Errno, Result};
-use crate::fs::pseudo::{DynDir, Symlink, Text};
+use crate::fs::pseudo::{DynDir, Symlink};
 use crate::vfs::{Inode, Kind, ListEntry};
 use std::sync::Arc;
 
@@ -33,48 +34,42 @@ pub(super) fn write_setgroups(text: &[u8]) -> Result<()> {
     }
 }
 
-pub(super) fn ns_dir(ino: u64, uid: u32, gid: u32) -> Arc<dyn Inode> {
+/// The numbers of a task's namespaces, by name.
+fn numbers(subject: &Subject) -> Vec<(&'static str, u64)> {
+    let own = subject.task.as_ref().map(|task| (task.namespaces(), task.fs()));
+    let number = |&(name, first): &(&'static str, u64)| {
+        let number = own.as_ref().and_then(|(own, fs)| match name {
+            "ipc" => Some(own.ipc.number),
+            "mnt" => fs.as_ref().map(|fs| fs.namespace().number),
+            "net" => Some(own.network.number),
+            "uts" => Some(own.uts.number),
+            _ => None,
+        });
+        (name, number.unwrap_or(first))
+    };
+    NAMESPACES.iter().map(number).collect()
+}
+
+pub(super) fn ns_dir(subject: &Subject, ino: u64, uid: u32, gid: u32) -> Arc<dyn Inode> {
+    let (finder, lister) = (subject.clone(), subject.clone());
     DynDir::new(
         ino,
         0o511,
         uid,
         gid,
-        |name| {
-            let Some((name, id)) = NAMESPACES.iter().find(|(known, _)| known.as_bytes() == name) else {
-                return Ok(None);
-            };
-            Ok(Some(Symlink::named(*id, move |_| format!("{name}:[{id}]").into_bytes())))
+        move |name| {
+            let found = numbers(&finder).into_iter().find(|(known, _)| known.as_bytes() == name);
+            let Some((name, id)) = found else { return Ok(None) };
+            Ok(Some(Symlink::named(id, move |_| format!("{name}:[{id}]").into_bytes())))
         },
-        || {
-            let entry = |(name, id): &(&str, u64)| ListEntry {
+        move || {
+            let entry = |(name, id): (&str, u64)| ListEntry {
                 name: name.as_bytes().into(),
-                ino: *id,
+                ino: id,
                 kind: Kind::Symlink,
             };
-            Ok(NAMESPACES.iter().map(entry).collect())
+            Ok(numbers(&lister).into_iter().map(entry).collect())
         },
-    )
-}
-
-/// There are no network interfaces, and no protocols that have tables.
-const INTERFACES: &str = "\
-Inter-|   Receive                                                |  Transmit
- face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
-";
-
-pub(super) fn net_dir(ino: u64) -> Arc<dyn Inode> {
-    const NAME: &[u8] = b"dev";
-    let file = ino + (1 << 40);
-    DynDir::new(
-        ino,
-        0o555,
-        0,
-        0,
-        move |name| {
-            let text = || Text::new(file, |_| Ok(INTERFACES.into())) as Arc<dyn Inode>;
-            Ok((name == NAME).then(text))
-        },
-        move || Ok(vec![ListEntry { name: NAME.into(), ino: file, kind: Kind::File }]),
     )
 }
 

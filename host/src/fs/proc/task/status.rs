@@ -5,6 +5,7 @@
 
 use super::super::system::USER_HZ;
 use super::Subject;
+use super::access::View;
 use super::memory::Sizes;
 use crate::abi::Result;
 use crate::cred::{Cred, Ids};
@@ -13,7 +14,6 @@ use crate::kernel::personality::ADDR_NO_RANDOMIZE;
 use crate::kernel::signal::{SigSet, SignalSets};
 use crate::kernel::{RunState, Task, Usage};
 use crate::mm::Mm;
-use crate::vfs::Caller;
 use core::sync::atomic::Ordering;
 use std::fmt::Write;
 
@@ -43,7 +43,6 @@ struct Relations {
 fn relations(subject: &Subject) -> Relations {
     let tree = subject.kernel.tree.lock();
     let Some(node) = tree.node(subject.group.tgid) else { return Relations::default() };
-    let session = tree.session(node.sid);
     Relations {
         parent: node.parent,
         pgid: node.pgid,
@@ -52,8 +51,8 @@ fn relations(subject: &Subject) -> Relations {
         execed: node.execed,
         exit_code: node.zombie.map_or(0, |zombie| zombie.status.0),
         children: node.children_usage,
-        tty: session.and_then(|session| session.tty).unwrap_or(0),
-        foreground: session.map_or(-1, |s| if s.foreground == 0 { -1 } else { s.foreground }),
+        tty: node.tty.unwrap_or(0),
+        foreground: node.tty.and_then(|tty| tree.tie(tty)).map_or(-1, |tie| tie.foreground),
     }
 }
 
@@ -63,7 +62,8 @@ fn priority(task: &Task) -> (i64, i64, u32) {
     (20 + i64::from(policy.nice), policy.nice.into(), policy.policy)
 }
 
-pub(super) fn stat(subject: &Subject, caller: Caller) -> Result<String> {
+pub(super) fn stat(view: &View) -> Result<String> {
+    let subject = &view.subject;
     let relations = relations(subject);
     let comm = String::from_utf8_lossy(&subject.comm()).into_owned();
     let task = subject.task.as_deref();
@@ -73,11 +73,11 @@ pub(super) fn stat(subject: &Subject, caller: Caller) -> Result<String> {
     };
     let mm = subject.mm();
     // Addresses are for those who may look at the memory.
-    let may_look = subject.may_look(caller);
-    let layout = mm.as_ref().map(|mm| mm.layout());
-    let shown = layout.as_ref().filter(|_| may_look);
-    let at = |get: fn(&crate::mm::Layout) -> u64| shown.map_or(0, get);
-    let code = match (&layout, shown) {
+    let peek = view.peek();
+    let may_look = peek.is_ok();
+    let shown = peek.ok().and_then(|peek| peek.mm).map(|mm| mm.layout());
+    let at = |get: fn(&crate::mm::Layout) -> u64| shown.as_ref().map_or(0, get);
+    let code = match (&mm, &shown) {
         (_, Some(layout)) => layout.code,
         (Some(_), None) => (1, 1),
         (None, None) => (0, 0),
@@ -130,7 +130,7 @@ pub(super) fn stat(subject: &Subject, caller: Caller) -> Result<String> {
         0,
         0,
         if subject.thread && subject.id != subject.group.tgid { -1 } else { relations.exit_signal.into() },
-        task.map_or(0, Task::last_worker) as i64,
+        task.map_or(0, Task::last_cpu) as i64,
         0,
         policy.into(),
         0,

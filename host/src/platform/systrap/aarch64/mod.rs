@@ -18,6 +18,7 @@ pub(super) struct Code {
     pub(super) handler: u64,
     pub(super) after_wake: u64,
     pub(super) after_wait: u64,
+    pub(super) after_mask: u64,
     pub(super) after_return: u64,
 }
 
@@ -32,6 +33,7 @@ pub(super) fn code() -> Code {
         handler: offset(&raw const stub::pillbox_stub_handler),
         after_wake: offset(&raw const stub::pillbox_stub_after_wake),
         after_wait: offset(&raw const stub::pillbox_stub_after_wait),
+        after_mask: offset(&raw const stub::pillbox_stub_after_mask),
         after_return: offset(&raw const stub::pillbox_stub_after_return),
     }
 }

@@ -24,8 +24,10 @@ global_asm!(
     "svc #0",
     "cmn x0, #4095",
     "b.cs 90f",
-    // The mapper. x20 = order page, w19 = last batch, x21 = order, w22 = orders left, x23 = whom to wake.
+    // The mapper. x20 = order page, w19 = last batch, x21 = order, w22 = orders left, x23 = whom to wake. No stack, no signals.
     "20:",
+    "mov x9, #0",
+    "mov sp, x9",
     "mov w19, #0",
     "movz x20, #({ORDERS} & 0xffff)",
     "movk x20, #({ORDERS} >> 16), lsl #16",
@@ -149,6 +151,15 @@ global_asm!(
     "mov x8, #{seccomp}",
     "svc #0",
     "cbnz x0, 90f",
+    // Filtered: now it may have signals.
+    "mov x0, #{SIG_SETMASK}",
+    "add x1, x20, #{thread_mask}",
+    "mov x2, #0",
+    "mov x3, #8",
+    "mov x8, #{rt_sigprocmask}",
+    "svc #0",
+    ".globl pillbox_stub_after_mask",
+    "pillbox_stub_after_mask:",
     // From here on every call traps: this one makes the first frame.
     "mov x8, #-1",
     "svc #0",
@@ -224,6 +235,8 @@ global_asm!(
     ".popsection",
     mmap = const libc::SYS_mmap,
     futex = const libc::SYS_futex,
+    rt_sigprocmask = const libc::SYS_rt_sigprocmask,
+    SIG_SETMASK = const libc::SIG_SETMASK,
     pwrite64 = const libc::SYS_pwrite64,
     seccomp = const libc::SYS_seccomp,
     exit_group = const libc::SYS_exit_group,
@@ -254,6 +267,7 @@ global_asm!(
     done_offset = const offset_of!(Orders, done_offset),
     ack_offset = const offset_of!(Orders, ack_offset),
     control = const offset_of!(Orders, control),
+    thread_mask = const offset_of!(Orders, thread_mask),
     list = const offset_of!(Orders, list),
     number = const offset_of!(Order, number),
     args = const offset_of!(Order, args),
@@ -278,6 +292,7 @@ unsafe extern "C" {
     pub(in super::super) static pillbox_stub_handler: u8;
     pub(in super::super) static pillbox_stub_after_wake: u8;
     pub(in super::super) static pillbox_stub_after_wait: u8;
+    pub(in super::super) static pillbox_stub_after_mask: u8;
     pub(in super::super) static pillbox_stub_after_return: u8;
     pub(in super::super) static pillbox_stub_end: u8;
 }

@@ -33,11 +33,17 @@ const USER_SS: u64 = 0x2b;
 /// Software-reserved bytes of the FXSAVE area, where the kernel keeps `struct _fpx_sw_bytes`.
 const SW_BYTES: core::ops::Range<usize> = 464..512;
 const XSTATE_BV: usize = 512;
-/// Legacy area and XSAVE header.
+/// `FP_XSTATE_MAGIC1`: more than an FXSAVE image follows.
+const FP_XSTATE_MAGIC1: u64 = 0x4650_5853;
+/// What FXSAVE stores: all there is where host or CPU lack XSAVE.
+const FXSAVE_LEN: usize = 512;
+/// That and the XSAVE header.
 const FP_BASE_LEN: usize = 576;
 const AVX_END: usize = 832;
-/// x87, SSE, AVX and AVX-512: what programs are given (traps.md, 11).
+/// x87, SSE, AVX and AVX-512: what programs are given.
 const COMPONENTS: u64 = 0xe7;
+/// x87 and SSE.
+const FXSAVE_COMPONENTS: u64 = 3;
 const TRAP_PAGE_FAULT: u64 = 14;
 const TRAP_FLAG: u64 = 1 << 8;
 const TASK_SIZE: u64 = 1 << 47;
@@ -67,17 +73,23 @@ impl Frames {
         let frame =
             slots.read(slot + CONTROL + offset_of!(Control, frame_sp) as u64).checked_sub(slot_address)?;
         let fp = slots.read(slot + frame + FPSTATE as u64).checked_sub(slot_address)?;
-        let mut image = [0; FP_BASE_LEN];
-        if fp % 64 != 0 || fp + FP_BASE_LEN as u64 > CONTROL || frame + FRAME_LEN as u64 > fp {
+        let mut image = [0; FXSAVE_LEN];
+        if fp % 64 != 0 || fp + FXSAVE_LEN as u64 > CONTROL || frame + FRAME_LEN as u64 > fp {
             return None;
         }
         slots.copy_out(slot + fp, &mut image);
         let mut sw_bytes = [0; 48];
         sw_bytes.copy_from_slice(&image[SW_BYTES]);
         // struct _fpx_sw_bytes: magic1, extended_size, xfeatures, xstate_size.
+        let extended = u64_at(&sw_bytes, 0) & 0xffff_ffff == FP_XSTATE_MAGIC1;
         let components = u64_at(&sw_bytes, 8);
         let fp_len = (u64_at(&sw_bytes, 16) & 0xffff_ffff) as usize;
         let mxcsr_mask = u64_at(&image, 24) >> 32;
+        let mxcsr_mask = if mxcsr_mask == 0 { 0xffbf } else { mxcsr_mask as u32 };
+        if !extended {
+            let (fp_len, components) = (FXSAVE_LEN, FXSAVE_COMPONENTS);
+            return Some(Frames { frame, fp, fp_len, components, sw_bytes: [0; 48], mxcsr_mask });
+        }
         let fits = (FP_BASE_LEN..=size_of::<FpState>()).contains(&fp_len) && fp + fp_len as u64 <= SLOT_LEN;
         fits.then_some(Frames {
             frame,
@@ -85,7 +97,7 @@ impl Frames {
             fp_len: fp_len & !7,
             components: components & COMPONENTS,
             sw_bytes,
-            mxcsr_mask: if mxcsr_mask == 0 { 0xffbf } else { mxcsr_mask as u32 },
+            mxcsr_mask,
         })
     }
 
@@ -151,9 +163,10 @@ impl Frames {
         head[24..28].copy_from_slice(&mxcsr.to_ne_bytes());
         head[SW_BYTES].copy_from_slice(&self.sw_bytes);
         head[XSTATE_BV..XSTATE_BV + 8].copy_from_slice(&components.to_ne_bytes());
-        slots.copy_in(slot + self.fp, &head);
-        let used = self.used(components);
-        slots.copy_in(slot + self.fp + FP_BASE_LEN as u64, &fp.0[FP_BASE_LEN..used]);
+        slots.copy_in(slot + self.fp, &head[..FP_BASE_LEN.min(self.fp_len)]);
+        if let Some(rest) = fp.0.get(FP_BASE_LEN..self.used(components)) {
+            slots.copy_in(slot + self.fp + FP_BASE_LEN as u64, rest);
+        }
 
         let control = slot + CONTROL;
         let base = |base: u64| if base < TASK_SIZE { base } else { 0 };
@@ -317,12 +330,17 @@ impl Frames {
 
     /// Copies the FP state out of the frame.
     pub(in super::super) fn read_fp(&self, slots: &Shared, slot: u64, fp: &mut FpState) {
-        slots.copy_out(slot + self.fp, &mut fp.0[..FP_BASE_LEN]);
-        let components = u64_at(&fp.0, XSTATE_BV) & self.components;
+        let base = FP_BASE_LEN.min(self.fp_len);
+        slots.copy_out(slot + self.fp, &mut fp.0[..base]);
+        let components = match base {
+            FXSAVE_LEN => FXSAVE_COMPONENTS,
+            _ => u64_at(&fp.0, XSTATE_BV) & self.components,
+        };
         fp.0[SW_BYTES].fill(0);
         fp.0[XSTATE_BV..FP_BASE_LEN].fill(0);
         fp.0[XSTATE_BV..XSTATE_BV + 8].copy_from_slice(&components.to_ne_bytes());
-        let used = self.used(components);
-        slots.copy_out(slot + self.fp + FP_BASE_LEN as u64, &mut fp.0[FP_BASE_LEN..used]);
+        if let Some(rest) = fp.0.get_mut(FP_BASE_LEN..self.used(components)) {
+            slots.copy_out(slot + self.fp + FP_BASE_LEN as u64, rest);
+        }
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Two kinds of threads execute it, and neither uses memory that a program can write for anything but data:
 //!
-//! * The **mapper**, one per process, has no filter. It takes orders (system calls with all arguments) from the order
-//!   page, which is read-only in the process, holds its state in registers, has no stack, and reports by pwrite(2) to
-//!   the order file, which nobody else in the process can. A program can jump here, but it does so in its own thread,
-//!   where every call but the two below traps.
+//! * The **mapper**, one per process, has a filter of its own, which is wide enough for orders. It takes them (system calls
+//!   with all arguments) from the order page, which is read-only in the process, holds its state in registers, has no stack
+//!   (its stack pointer is 0) and all signals blocked, so that nothing of it ever lies in memory, and reports by pwrite(2)
+//!   to the order file, which nobody else in the process can. A program can jump here, but it does so in its own thread,
+//!   where every call but the three below traps.
 //! * **Program threads** have the filter. A trap enters `handler` on the thread's alternate stack, with everything
 //!   saved in the signal frame by the host: the handler is free to use all registers. It publishes, waits for its
 //!   turn, and returns by rt_sigreturn through whatever the kernel made of the frame. A rewritten call (see `patches`)
@@ -36,8 +37,9 @@ global_asm!(
     "syscall",
     "cmp rax, -4095",
     "jae 90f",
-    // The mapper. r15 = order page, ebp = last batch, r13 = order, r14 = orders left.
+    // The mapper. r15 = order page, ebp = last batch, r13 = order, r14 = orders left. No stack, no signals.
     "20:",
+    "xor esp, esp",
     "xor ebp, ebp",
     "mov r15d, {ORDERS}",
     "21:",
@@ -166,6 +168,15 @@ global_asm!(
     "syscall",
     "test rax, rax",
     "jnz 90f",
+    // Filtered: now it may have signals.
+    "mov edi, {SIG_SETMASK}",
+    "lea rsi, [r15 + {thread_mask}]",
+    "xor edx, edx",
+    "mov r10d, 8",
+    "mov eax, {rt_sigprocmask}",
+    "syscall",
+    ".globl pillbox_stub_after_mask",
+    "pillbox_stub_after_mask:",
     // From here on every call traps: this one makes the first frame.
     "mov eax, -1",
     "syscall",
@@ -361,6 +372,8 @@ global_asm!(
     ".popsection",
     mmap = const libc::SYS_mmap,
     futex = const libc::SYS_futex,
+    rt_sigprocmask = const libc::SYS_rt_sigprocmask,
+    SIG_SETMASK = const libc::SIG_SETMASK,
     pwrite64 = const libc::SYS_pwrite64,
     seccomp = const libc::SYS_seccomp,
     exit_group = const libc::SYS_exit_group,
@@ -391,6 +404,7 @@ global_asm!(
     done_offset = const offset_of!(Orders, done_offset),
     ack_offset = const offset_of!(Orders, ack_offset),
     control = const offset_of!(Orders, control),
+    thread_mask = const offset_of!(Orders, thread_mask),
     list = const offset_of!(Orders, list),
     number = const offset_of!(Order, number),
     args = const offset_of!(Order, args),
@@ -435,6 +449,7 @@ unsafe extern "C" {
     pub(in super::super) static pillbox_stub_after_frame: u8;
     pub(in super::super) static pillbox_stub_after_wake: u8;
     pub(in super::super) static pillbox_stub_after_wait: u8;
+    pub(in super::super) static pillbox_stub_after_mask: u8;
     pub(in super::super) static pillbox_stub_after_return: u8;
     pub(in super::super) static pillbox_stub_end: u8;
 }

@@ -1,0 +1,64 @@
+//! Long work in the kernel gives way.
+//!
+//! Nobody interrupts kernel code. A task that works long for its program (to populate a terabyte, to read two gigabytes)
+//! asks here every now and then: timers are served, who waits gets the worker, room is made where memory is short, and the work
+//! ends if the task is to.
+
+use super::Scheduler;
+use super::timers::NEVER;
+use crate::abi::{Errno, Result};
+use crate::arch::counter;
+use crate::kernel::task::work;
+use crate::sync::Pause;
+use crate::time::{NSEC_PER_MSEC, monotonic_ns, ticks_to_ns};
+use core::ptr::NonNull;
+use core::sync::atomic::Ordering;
+
+/// How long a task works before others go first.
+const TURN_NS: u64 = 4 * NSEC_PER_MSEC;
+
+impl Pause for Scheduler {
+    fn pause(&self) -> Result<()> {
+        let Some(worker) = self.this() else { return Ok(()) };
+        let Some(task) = NonNull::new(worker.running.load(Ordering::Relaxed)) else { return Ok(()) };
+        // SAFETY: the task that runs on this worker is the caller, whose stack holds a reference to it.
+        let task = unsafe { task.as_ref() };
+        if task.work.load(Ordering::Relaxed) & work::KILL != 0 {
+            return Err(Errno::EINTR);
+        }
+        if worker.is_called_for_memory()
+            && let Some(relief) = self.relief.get()
+        {
+            relief(task);
+            return self.pause();
+        }
+        if ticks_to_ns(worker.slice.age(counter::read())) >= TURN_NS {
+            self.give_way(task);
+        }
+        Ok(())
+    }
+}
+
+impl Scheduler {
+    /// Runs `note` with the task that runs on this worker, if there is one.
+    pub(in crate::kernel) fn with_running(&self, note: impl FnOnce(&crate::kernel::Task)) {
+        let running = self.this().and_then(|worker| NonNull::new(worker.running.load(Ordering::Relaxed)));
+        if let Some(task) = running {
+            // SAFETY: as above.
+            note(unsafe { task.as_ref() });
+        }
+    }
+
+    #[cold]
+    fn give_way(&self, task: &crate::kernel::Task) {
+        let due = self.timers.next();
+        if due != NEVER {
+            self.timers.fire(monotonic_ns());
+        }
+        self.yield_now(task);
+        // Nobody waits, or all have had their turn: this one begins anew.
+        if let Some(worker) = self.this() {
+            worker.slice.begin(counter::read());
+        }
+    }
+}

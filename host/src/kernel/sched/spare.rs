@@ -1,0 +1,246 @@
+//! Workers for those that the host keeps.
+//!
+//! A host call that hangs keeps its worker, and the tasks that wait for that. So there are a few workers more than CPUs, and
+//! each CPU is a worker's at a time. When the ticker sees one that has not come back from the host for [`HANGS_TICKS`] while
+//! tasks wait, it gives its CPU, and its queue, to a *spare* one, which has none. Who comes back from the host and has no
+//! CPU any more hands its task to who has, and is a spare one from then on: on one CPU no two tasks ever run at a time,
+//! which restartable sequences rely on.
+//!
+//! There are never more tasks in such calls than workers but one ([`HostLine`] is their way in), so that there is always one
+//! that the host cannot keep. Who comes late waits, and can be killed meanwhile.
+//!
+//! A spare's thread is made when it is first needed: the jail lets threads be made, and most sandboxes need none.
+//!
+//! [`HostLine`]: crate::sync::HostLine
+
+use super::worker::{ATTEND_QUEUE, ATTEND_REST, ATTEND_TIMER, Left, Worker};
+use super::{Action, NEVER, Scheduler};
+use crate::abi::{Errno, Result};
+use crate::hostsys::futex;
+use crate::kernel::Task;
+use crate::kernel::task::work;
+use crate::sync::HostCalls;
+use crate::time::{NSEC_PER_MSEC, monotonic_ns};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::OnceLock;
+
+/// Workers beyond those that there are CPUs for.
+pub const SPARES: usize = 2;
+/// Ticks without a switch after which a host call is taken to hang: 10 ms.
+pub(super) const HANGS_TICKS: u32 = 5;
+/// Who waits for a place in the line looks again after this time.
+const LOOK_NS: u64 = 5 * NSEC_PER_MSEC;
+
+/// [`Worker::in_host`]: it is in no host call that may hang.
+const OUT: u32 = 0;
+/// It is in one.
+const IN: u32 = 1;
+/// It is, and its CPU is another's.
+const REPLACED: u32 = 2;
+
+/// Starts the thread of a worker; false if it cannot.
+pub(in crate::kernel) type Begin = Box<dyn Fn(usize) -> bool + Send + Sync>;
+
+/// [`Worker::cpu`]: it has none.
+pub(super) const NO_CPU: usize = usize::MAX;
+
+/// What the scheduler keeps of spares.
+pub(super) struct Spares {
+    /// Tasks in host calls that may hang.
+    inside: AtomicUsize,
+    /// One bit per spare that rests.
+    resting: AtomicU64,
+    /// One bit per spare that has no thread yet; and what there were at first.
+    unborn: AtomicU64,
+    all: u64,
+    begin: OnceLock<Begin>,
+}
+
+impl Spares {
+    /// Those from `first` on, up to but not including `end`.
+    pub(super) fn new(first: usize, end: usize) -> Self {
+        let all = (first..end).fold(0, |bits, id| bits | 1 << id);
+        Spares {
+            inside: AtomicUsize::new(0),
+            resting: AtomicU64::new(0),
+            unborn: AtomicU64::new(all),
+            all,
+            begin: OnceLock::new(),
+        }
+    }
+
+    /// Whether there is one that has ever worked.
+    pub(super) fn any(&self) -> bool {
+        self.unborn.load(Ordering::SeqCst) != self.all
+    }
+}
+
+impl HostCalls for Scheduler {
+    fn begin(&self) -> Result<()> {
+        if self.this().is_none() {
+            return Ok(());
+        }
+        let most = self.workers.len() - 1;
+        while self.spares.inside.fetch_add(1, Ordering::SeqCst) >= most {
+            self.spares.inside.fetch_sub(1, Ordering::SeqCst);
+            self.wait_in_line()?;
+        }
+        let Some(worker) = self.this() else { return Ok(()) };
+        // Nobody else writes it.
+        worker.host_calls.store(worker.host_calls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        worker.in_host.store(IN, Ordering::SeqCst);
+        let attention = worker.attention.load(Ordering::SeqCst);
+        if attention & (ATTEND_QUEUE | ATTEND_TIMER) != 0 {
+            self.leave_to_others(worker, attention);
+        }
+        Ok(())
+    }
+
+    fn end(&self) {
+        let Some(worker) = self.this() else { return };
+        if worker.in_host.swap(OUT, Ordering::SeqCst) == REPLACED {
+            worker.cpu.store(NO_CPU, Ordering::SeqCst);
+            worker.attention.fetch_or(ATTEND_REST, Ordering::SeqCst);
+        }
+        self.spares.inside.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Scheduler {
+    /// Says how threads of spares are made. Once.
+    pub(in crate::kernel) fn begin_spares_by(&self, begin: Begin) {
+        let _second = self.spares.begin.set(begin);
+    }
+
+    /// The CPU that programs see tasks of worker `id` run on.
+    pub(in crate::kernel) fn cpu_of(&self, id: usize) -> usize {
+        match self.workers.get(id).map_or(NO_CPU, |worker| worker.cpu.load(Ordering::Relaxed)) {
+            NO_CPU => 0,
+            cpu => cpu,
+        }
+    }
+
+    /// A worker that has a CPU: the one of that number, or of those that there are.
+    pub(super) fn worker_of(&self, cpu: usize) -> &Worker {
+        let id = self.cpus[cpu % self.regular].load(Ordering::SeqCst);
+        &self.workers[id]
+    }
+
+    /// Whether `worker`, the caller's, has no CPU.
+    #[inline]
+    pub(super) fn is_to_rest(&self, worker: &Worker) -> bool {
+        worker.cpu.load(Ordering::Relaxed) == NO_CPU
+    }
+
+    /// Before user code: has the calling `task` go on where there is a CPU, if there is none here any more. Whether it was so.
+    #[cold]
+    pub(in crate::kernel) fn move_to_cpu(&self, task: &Task) -> bool {
+        let lost = self.this().is_some_and(|worker| self.is_to_rest(worker));
+        if lost {
+            self.leave(task, Left::Yielded);
+        }
+        lost
+    }
+
+    /// Rests, in the idle loop of a worker without a CPU, until it has one.
+    #[cold]
+    pub(super) fn rest(&self, worker: &Worker) {
+        if worker.slice.ended() {
+            self.platform.cancel_kick(worker.id);
+        }
+        worker.attention.fetch_and(!ATTEND_REST, Ordering::SeqCst);
+        while let Some(task) = worker.pop() {
+            self.worker_of(0).push(task, false);
+        }
+        worker.sleeping.store(1, Ordering::SeqCst);
+        self.spares.resting.fetch_or(1 << worker.id, Ordering::SeqCst);
+        // Whoever has woken this one for them believes them looked after.
+        if self.anything_queued() && !self.wake_idle() {
+            self.ticker_tick();
+        }
+        self.timers_to_ticker();
+        while worker.sleeping.load(Ordering::SeqCst) == 1 {
+            futex::wait(&worker.sleeping, 1, None);
+        }
+    }
+
+    /// For the ticker: whether `worker` is in a host call that may hang.
+    pub(super) fn is_kept(&self, worker: &Worker) -> bool {
+        worker.in_host.load(Ordering::SeqCst) != OUT
+    }
+
+    /// For the ticker: `worker` is not going to come back soon.
+    pub(super) fn replace(&self, worker: &Worker) {
+        let cpu = worker.cpu.load(Ordering::SeqCst);
+        let resting = self.spares.resting.load(Ordering::SeqCst);
+        if cpu == NO_CPU || worker.in_host.load(Ordering::SeqCst) != IN {
+            return;
+        }
+        if resting == 0 {
+            // It rests, and is seen to, at the next look.
+            return self.bear();
+        }
+        let id = resting.trailing_zeros() as usize;
+        let spare = &self.workers[id];
+        if worker.in_host.compare_exchange(IN, REPLACED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+            return;
+        }
+        // Only the ticker takes them; they come back by themselves.
+        self.spares.resting.fetch_and(!(1 << id), Ordering::SeqCst);
+        spare.cpu.store(cpu, Ordering::SeqCst);
+        self.cpus[cpu].store(id, Ordering::SeqCst);
+        while let Some(task) = worker.steal() {
+            spare.push(task, false);
+        }
+        spare.sleeping.store(0, Ordering::SeqCst);
+        futex::wake(&spare.sleeping, 1);
+    }
+
+    /// Makes a spare's thread, if one has none.
+    fn bear(&self) {
+        let unborn = self.spares.unborn.load(Ordering::SeqCst);
+        let Some(begin) = self.spares.begin.get() else { return };
+        if unborn != 0 && begin(unborn.trailing_zeros() as usize) {
+            self.spares.unborn.fetch_and(unborn - 1, Ordering::SeqCst);
+        }
+    }
+
+    /// Before a call that may hang: sees to it that somebody looks after what this worker would.
+    #[cold]
+    fn leave_to_others(&self, worker: &Worker, attention: u32) {
+        if attention & ATTEND_TIMER != 0 {
+            worker.attention.fetch_and(!ATTEND_TIMER, Ordering::SeqCst);
+            self.timers_to_ticker();
+        }
+        if attention & ATTEND_QUEUE != 0 && !self.ticker.is_ticking() {
+            self.ticker_tick();
+        }
+    }
+
+    /// Has the ticker look after the next timer, unless somebody does.
+    fn timers_to_ticker(&self) {
+        let next = self.timers.next();
+        if next != NEVER && self.timer_is_unattended(next) {
+            self.ticker_look_at(next);
+        }
+    }
+
+    /// Waits for a place among those who may make host calls that hang.
+    #[cold]
+    fn wait_in_line(&self) -> Result<()> {
+        let mut result = Ok(());
+        self.with_running(|task| result = self.wait_a_little(task));
+        result
+    }
+
+    fn wait_a_little(&self, task: &Task) -> Result<()> {
+        if task.work.load(Ordering::Relaxed) & work::KILL != 0 {
+            return Err(Errno::EINTR);
+        }
+        let Some(me) = task.arc() else { return Ok(()) };
+        let timer = self.add_timer(monotonic_ns() + LOOK_NS, Action::Wake(me));
+        self.park(task);
+        self.cancel_timer(timer);
+        Ok(())
+    }
+}

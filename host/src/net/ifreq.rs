@@ -1,0 +1,141 @@
+//! What ioctl(2) says of interfaces (netdevice(7)).
+
+use super::Namespace;
+use super::interfaces::{Interface, Own};
+use crate::abi::{Errno, Result};
+use crate::cred::Caps;
+use crate::vfs::Ioctl;
+use linux_raw_sys::ioctl as i;
+use linux_raw_sys::net as n;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// sizeof(struct ifreq), and of the name in front.
+const REQUEST: usize = 40;
+const NAME: usize = 16;
+/// `IFF_UP`.
+const UP: u32 = 1;
+/// What is of a family: an IPv4 address.
+const INET: u16 = n::AF_INET as u16;
+
+/// ioctl(2) on a socket.
+///
+/// # Errors
+/// ENOTTY for what is no request of these; ENODEV, EADDRNOTAVAIL, EPERM, EOPNOTSUPP, EFAULT.
+pub fn ioctl(network: &Namespace, call: &Ioctl<'_>) -> Result<u64> {
+    match call.request {
+        i::SIOCGIFCONF => return list(network, call),
+        i::SIOCGIFNAME => return name(network, call),
+        i::SIOCGIFFLAGS | i::SIOCSIFFLAGS | i::SIOCGIFMTU | i::SIOCGIFHWADDR | i::SIOCGIFINDEX => {}
+        i::SIOCGIFMETRIC | i::SIOCGIFTXQLEN | i::SIOCGIFADDR | i::SIOCGIFDSTADDR => {}
+        i::SIOCGIFBRDADDR | i::SIOCGIFNETMASK => {}
+        i::SIOCSIFADDR
+        | i::SIOCSIFNETMASK
+        | i::SIOCSIFMTU
+        | i::SIOCSIFHWADDR
+        | i::SIOCADDRT
+        | i::SIOCDELRT => {
+            let may = call.cred.has(Caps::NET_ADMIN);
+            return Err(if may { Errno::EOPNOTSUPP } else { Errno::EPERM });
+        }
+        _ => return Err(Errno::ENOTTY),
+    }
+    let mut request: [u8; REQUEST] = call.mm.read_val(call.arg)?;
+    let end = request[..NAME - 1].iter().position(|byte| *byte == 0).unwrap_or(NAME - 1);
+    let wanted = String::from_utf8_lossy(&request[..end]).into_owned();
+    // Of an interface with several addresses each has a name.
+    let plain = wanted.split(':').next().unwrap_or_default().to_owned();
+    let known = network.interfaces.links().find(|link| link.name == plain).ok_or(Errno::ENODEV)?;
+    if call.request == i::SIOCSIFFLAGS {
+        return set_flags(call, &known, u16::from_ne_bytes([request[NAME], request[NAME + 1]]));
+    }
+    let value = value(network, call.request, &known, &wanted)?;
+    request[NAME..NAME + value.len()].copy_from_slice(&value);
+    call.mm.write(call.arg, &request)?;
+    Ok(0)
+}
+
+/// Nothing can be changed; to switch on what is on changes nothing.
+fn set_flags(call: &Ioctl<'_>, known: &Interface, flags: u16) -> Result<u64> {
+    match call.cred.has(Caps::NET_ADMIN) {
+        false => Err(Errno::EPERM),
+        true if u32::from(flags) & UP == known.flags & UP => Ok(0),
+        true => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+fn sockaddr(ip: Ipv4Addr) -> Vec<u8> {
+    [&INET.to_ne_bytes()[..], &[0; 2], &ip.octets(), &[0; 8]].concat()
+}
+
+/// The IPv4 address that a name is of: the first, where it is just the interface's.
+fn own_address(network: &Namespace, known: &Interface, wanted: &str) -> Result<(Own, Ipv4Addr)> {
+    let all = network.interfaces.addresses().filter(|own| own.index == known.index);
+    let mut all = all.filter_map(|own| match own.ip {
+        IpAddr::V4(ip) => Some((own, ip)),
+        IpAddr::V6(_) => None,
+    });
+    all.find(|(own, _)| own.label.as_deref().is_none_or(|label| label == wanted)).ok_or(Errno::EADDRNOTAVAIL)
+}
+
+fn value(network: &Namespace, request: u32, known: &Interface, wanted: &str) -> Result<Vec<u8>> {
+    let int = |value: u32| value.to_ne_bytes().to_vec();
+    Ok(match request {
+        i::SIOCGIFFLAGS => (known.flags as u16).to_ne_bytes().to_vec(),
+        i::SIOCGIFMTU => int(known.mtu),
+        i::SIOCGIFINDEX => int(known.index),
+        i::SIOCGIFMETRIC => int(0),
+        i::SIOCGIFTXQLEN => int(known.queue),
+        i::SIOCGIFHWADDR => {
+            let mut value = known.hardware.to_ne_bytes().to_vec();
+            value.extend(known.address.iter().take(14));
+            value.resize(16, 0);
+            value
+        }
+        i::SIOCGIFADDR | i::SIOCGIFDSTADDR => sockaddr(own_address(network, known, wanted)?.1),
+        i::SIOCGIFBRDADDR => {
+            let own = own_address(network, known, wanted)?.0;
+            sockaddr(own.broadcast.unwrap_or(Ipv4Addr::UNSPECIFIED))
+        }
+        _ => {
+            let prefix = u32::from(own_address(network, known, wanted)?.0.prefix.min(32));
+            sockaddr(Ipv4Addr::from(u32::MAX.checked_shl(32 - prefix).unwrap_or(0)))
+        }
+    })
+}
+
+/// SIOCGIFNAME: the name of a number.
+fn name(network: &Namespace, call: &Ioctl<'_>) -> Result<u64> {
+    let mut request: [u8; REQUEST] = call.mm.read_val(call.arg)?;
+    let index = u32::from_ne_bytes(std::array::from_fn(|i| request[NAME + i]));
+    let known = network.interfaces.links().find(|link| link.index == index).ok_or(Errno::ENODEV)?;
+    request[..NAME].fill(0);
+    let name = known.name.as_bytes();
+    let len = name.len().min(NAME - 1);
+    request[..len].copy_from_slice(&name[..len]);
+    call.mm.write(call.arg, &request)?;
+    Ok(0)
+}
+
+/// SIOCGIFCONF: all that have an IPv4 address; how much room that takes, where no place for it is given.
+fn list(network: &Namespace, call: &Ioctl<'_>) -> Result<u64> {
+    let [len, at]: [u64; 2] = call.mm.read_val(call.arg)?;
+    let room = len as u32 as i32;
+    let mut all = Vec::new();
+    for own in network.interfaces.addresses() {
+        let IpAddr::V4(ip) = own.ip else { continue };
+        let name = own.label.unwrap_or_default();
+        let mut entry = name.into_bytes();
+        entry.resize(NAME, 0);
+        entry[NAME - 1] = 0;
+        entry.extend(sockaddr(ip));
+        entry.resize(REQUEST, 0);
+        if at == 0 || all.len() + REQUEST <= usize::try_from(room).unwrap_or(0) {
+            all.extend(entry);
+        }
+    }
+    if at != 0 {
+        call.mm.write(at, &all)?;
+    }
+    call.mm.write_val(call.arg, &(all.len() as i32))?;
+    Ok(0)
+}

@@ -1,0 +1,187 @@
+//! A network: what a task's sockets are in (network_namespaces(7)).
+
+use super::abstracts::AbstractNames;
+use super::inet::ports::Ports;
+use super::inet::tcp::TcpSocket;
+use super::inet::tcp::{Gate, Leads};
+use super::inet::udp::{UdpSocket, Window};
+use super::interfaces::Interfaces;
+use super::outside::Way;
+use crate::random::Random;
+use crate::sync::Lock;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+
+/// A network. Sockets stay in the one that they were made in.
+pub struct Namespace {
+    /// Unix sockets' names that are no files.
+    pub names: AbstractNames,
+    /// Who has which TCP port.
+    pub tcp: Arc<Ports<TcpSocket>>,
+    /// The same of UDP.
+    pub udp: Arc<Ports<UdpSocket>>,
+    /// Who has which netlink port: protocol, port.
+    pub netlink: Lock<BTreeSet<(u16, u32)>>,
+    /// Its interfaces.
+    pub interfaces: Interfaces,
+    /// What programs may change.
+    pub settings: Settings,
+    /// Bytes of memory that sockets' buffers take.
+    pub memory: Memory,
+    /// What reaches the outside; none where nothing does.
+    pub outside: Option<Way>,
+    /// Listeners of the host that lead inside, by the port that they lead to.
+    gates: Lock<Vec<(u16, Arc<Gate>)>>,
+    /// The same for datagrams.
+    windows: Lock<Vec<Arc<Window>>>,
+    /// For numbers that nobody should guess.
+    pub random: Random,
+}
+
+/// Below /proc/sys/net.
+pub struct Settings {
+    /// ipv4/ip_local_port_range: the first and the last port that sockets get that ask for none.
+    pub local_ports: (AtomicU32, AtomicU32),
+    /// ipv4/ip_unprivileged_port_start.
+    pub unprivileged_ports: AtomicU32,
+    /// core/somaxconn.
+    pub backlog_max: AtomicU32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            local_ports: (AtomicU32::new(32_768), AtomicU32::new(60_999)),
+            unprivileged_ports: AtomicU32::new(1024),
+            backlog_max: AtomicU32::new(4096),
+        }
+    }
+}
+
+/// What buffers of all sockets of a network take (tcp_mem): beyond a half of the limit nobody gets more than a little, and
+/// nobody anything beyond the limit.
+#[derive(Default)]
+pub struct Memory {
+    used: AtomicUsize,
+    /// Large chunks that were used before.
+    store: Lock<Vec<Box<[u8]>>>,
+}
+
+impl Memory {
+    const LIMIT: usize = 256 << 20;
+    /// The size of the chunks in the store, and most of them.
+    const STORED: usize = 64 << 10;
+    const STORE: usize = 64;
+
+    /// A chunk of `size` bytes, with anything in it.
+    pub fn take(&self, size: usize) -> Box<[u8]> {
+        self.used.fetch_add(size, Ordering::Relaxed);
+        let stored = if size == Self::STORED { self.store.lock().pop() } else { None };
+        stored.unwrap_or_else(|| vec![0; size].into_boxed_slice())
+    }
+
+    /// Takes a chunk back.
+    pub fn give_back(&self, chunk: Box<[u8]>) {
+        self.used.fetch_sub(chunk.len(), Ordering::Relaxed);
+        if chunk.len() == Self::STORED {
+            let mut store = self.store.lock();
+            if store.len() < Self::STORE {
+                store.push(chunk);
+            }
+        }
+    }
+
+    /// Bytes in use.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether buffers should be small.
+    pub fn is_scarce(&self) -> bool {
+        self.used() > Self::LIMIT / 2
+    }
+
+    /// Whether there is none left.
+    pub fn is_spent(&self) -> bool {
+        self.used() > Self::LIMIT
+    }
+}
+
+impl Namespace {
+    /// A network with a loopback interface, and a way out if there is one.
+    pub fn new(outside: Option<Way>) -> Arc<Namespace> {
+        let network = Arc::new(Namespace {
+            names: AbstractNames::default(),
+            tcp: Arc::default(),
+            udp: Arc::default(),
+            netlink: Lock::default(),
+            interfaces: outside
+                .as_ref()
+                .map_or_else(Interfaces::loopback, |way| way.outer.interfaces.clone()),
+            settings: Settings::default(),
+            memory: Memory::default(),
+            outside,
+            gates: Lock::default(),
+            windows: Lock::default(),
+            random: Random::from_host(),
+        });
+        network.publish();
+        network
+    }
+
+    /// Opens the ports of the host that lead inside.
+    fn publish(self: &Arc<Self>) {
+        let Some(way) = &self.outside else { return };
+        let all = std::mem::take(&mut *way.outer.published.lock());
+        for published in all {
+            let fd = published.fd;
+            if published.stream {
+                let leads =
+                    Leads::Inside { network: Arc::downgrade(self), port: published.port, v6: published.v6 };
+                if let Ok(gate) = Gate::open(fd, &way.watch, leads) {
+                    self.gates.lock().push((published.port, gate));
+                }
+            } else {
+                let (port, v6) = (published.port, published.v6);
+                if let Ok(window) = Window::open(fd, &way.watch, Arc::downgrade(self), port, v6) {
+                    self.windows.lock().push(window);
+                }
+            }
+        }
+    }
+
+    /// A listener at `port` has room again.
+    pub(super) fn has_room(&self, port: u16) {
+        let gates = self.gates.lock();
+        if gates.is_empty() {
+            return;
+        }
+        let leading: Vec<_> = gates.iter().filter(|gate| gate.0 == port).map(|gate| gate.1.clone()).collect();
+        drop(gates);
+        for gate in leading {
+            gate.has_room();
+        }
+    }
+
+    /// What a datagram from `port` to an address goes out by, if the port is a published one.
+    pub(super) fn window(&self, port: u16, to: IpAddr) -> Option<Arc<Window>> {
+        self.windows.lock().iter().find(|window| window.is_for(port, to)).cloned()
+    }
+
+    /// Whether an address is one of its own: a loopback address, or of an interface.
+    pub fn is_local(&self, ip: IpAddr) -> bool {
+        ip.is_loopback() || self.is_interface(ip)
+    }
+
+    /// Whether an address is one of the host's interfaces, which are its own, too.
+    pub fn is_interface(&self, ip: IpAddr) -> bool {
+        self.outside.as_ref().is_some_and(|way| way.outer.addresses.contains(&ip))
+    }
+
+    /// Whether who listens at an address is to be reached from outside.
+    pub fn faces_outside(&self, ip: IpAddr) -> bool {
+        self.outside.is_some() && (ip.is_unspecified() || self.is_interface(ip))
+    }
+}

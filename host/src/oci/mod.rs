@@ -1,0 +1,66 @@
+//! The front door of container engines: the command line of an OCI runtime, and what lies behind it.
+//!
+//! A container is a sandbox of its own: `create` starts one process, a re-execution of this program ([`boot`]), which is the
+//! sandbox's kernel and, for engines, the container's first process: it is in the container's control group, its namespace of
+//! mounts has the container's root, and it exits with the container's status. It prepares everything, says so, and waits for
+//! the request to start ([`crate::sandbox::control`]). Later commands find it by the state directory ([`state`]).
+//!
+//! | module | what |
+//! |---|---|
+//! | [`args`] | the command line, with the flags that runc has |
+//! | [`spec`] | config.json -> [`crate::sandbox::Spec`], and what of it is not done |
+//! | [`create`], [`boot`] | both ends of a start |
+//! | [`exec`], [`verbs`] | the other commands |
+//! | [`state`], [`cgroup`], [`hooks`], [`terminal`] | what a container has outside |
+//! | [`client`] | requests to a sandbox |
+//! | [`log`] | errors as engines read them |
+
+mod args;
+mod boot;
+mod cgroup;
+mod client;
+mod create;
+mod error;
+mod exec;
+mod hooks;
+mod log;
+mod spec;
+mod state;
+mod terminal;
+mod verbs;
+
+pub use args::{Global, Verb};
+use error::Error;
+use std::process::ExitCode;
+
+/// Does what a command line says.
+pub fn main(global: &Global, verb: Verb) -> ExitCode {
+    log::command(global);
+    let result = match verb {
+        Verb::Create(args) => create::create(global, &args),
+        Verb::Run(args) => create::run(global, &args),
+        Verb::Exec(args) => exec::main(global, &args),
+        Verb::Boot(args) => return boot::main(global, &args),
+        Verb::ExecWait(args) => exec::wait(&args),
+        Verb::Start(args) => verbs::start(global, &args.id),
+        Verb::State(args) => verbs::state(global, &args.id),
+        Verb::Kill(args) => verbs::kill(global, &args),
+        Verb::Delete(args) => verbs::delete(global, &args),
+        Verb::Ps(args) => verbs::ps(global, &args),
+        Verb::List(args) => verbs::list(global, &args),
+        Verb::Events(args) => verbs::events(global, &args),
+        Verb::Pause(args) => verbs::pause(global, &args.id, true),
+        Verb::Resume(args) => verbs::pause(global, &args.id, false),
+        Verb::Update(args) => verbs::update(global, &args),
+        Verb::Spec(args) => verbs::spec(&args),
+        Verb::Features => verbs::features(),
+        Verb::Checkpoint(_) => Err(Error::new("checkpoint: a sandbox cannot be saved yet")),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            log::error(global, &error.message);
+            ExitCode::from(error.status)
+        }
+    }
+}

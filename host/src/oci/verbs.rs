@@ -1,0 +1,315 @@
+//! The commands on a container that there is.
+
+use super::args::{self, Global};
+use super::error::{Doing, Error, Result};
+use super::state::{self, Locked, State, Status};
+use super::{client, hooks, log, spec};
+use crate::sandbox::control::{Reply, Request};
+use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, Spec};
+use std::io::{Read, Write};
+
+/// What a limit on memory leaves to programs: the rest is what they cannot be charged for.
+const OURS: u64 = 16 << 20;
+/// SIGKILL, SIGSTOP.
+const SIGKILL: i32 = 9;
+const SIGSTOP: i32 = 19;
+
+fn print(text: &str) -> Result<u8> {
+    // Nobody is left to tell when stdout is gone.
+    let _closed = writeln!(std::io::stdout(), "{text}");
+    Ok(0)
+}
+
+/// `start`.
+pub(super) fn start(global: &Global, id: &str) -> Result<u8> {
+    let locked = Locked::open(global, id)?;
+    let mut state = locked.load()?;
+    match state.status() {
+        Status::Created => {}
+        Status::Stopped => {
+            return Err(Error::new(format!("cannot start a container that has stopped: {id}")));
+        }
+        _ => return Err(Error::new(format!("container {id} has been started already"))),
+    }
+    client::ask(&locked.path, &Request::Start)?;
+    state.start_requested = true;
+    locked.save(&state)?;
+    if let Some(all) = state::config(&locked.path)?.hooks() {
+        let ran = hooks::run("poststart", all.poststart().as_ref(), &state.shown(Status::Running));
+        if let Err(error) = ran {
+            // As the specification has it: it is said, and the container goes on.
+            log::warning(global, &error.message);
+        }
+    }
+    Ok(0)
+}
+
+/// `state`.
+pub(super) fn state(global: &Global, id: &str) -> Result<u8> {
+    let state = Locked::open(global, id)?.load()?;
+    let shown = serde_json::to_string_pretty(&state.shown(state.status()));
+    print(&shown.doing(|| "the state".to_owned())?)
+}
+
+/// `kill`.
+pub(super) fn kill(global: &Global, args: &args::Kill) -> Result<u8> {
+    let signo = signal(&args.signal)?;
+    let locked = Locked::open(global, &args.id)?;
+    let state = locked.load()?;
+    let status = state.status();
+    if status == Status::Stopped {
+        // All of none are told.
+        return if args.all { Ok(0) } else { Err(Error::new("container not running")) };
+    }
+    if signo == SIGKILL || status == Status::Created {
+        state.signal(SIGKILL)?;
+        return Ok(0);
+    }
+    if signo == SIGSTOP {
+        return Err(Error::new("signal STOP: `pause` stops a container"));
+    }
+    client::ask(&locked.path, &Request::Signal(signo)).map(|_| 0)
+}
+
+/// A signal's number, by number or name.
+fn signal(text: &str) -> Result<i32> {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let named = NAMES.iter().position(|known| *known == name).map(|at| at as i32 + 1);
+    let real_time = || match name.strip_prefix("RTMIN+") {
+        Some(more) => more.parse::<i32>().ok().map(|more| 34 + more),
+        None => (name == "RTMIN").then_some(34),
+    };
+    let numbered = name.parse::<i32>().ok();
+    numbered
+        .or(named)
+        .or_else(real_time)
+        .filter(|signo| (1..=64).contains(signo))
+        .ok_or_else(|| Error::new(format!("signal {text}: there is none of that name")))
+}
+
+/// `delete`.
+pub(super) fn delete(global: &Global, args: &args::Delete) -> Result<u8> {
+    remove(global, &args.id, args.force)
+}
+
+/// Removes what a container has outside.
+pub(super) fn remove(global: &Global, id: &str, force: bool) -> Result<u8> {
+    let locked = match Locked::open(global, id) {
+        Ok(locked) => locked,
+        Err(_) if force && !global.root.join(id).exists() => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let state = locked.load()?;
+    match state.status() {
+        Status::Stopped => {}
+        // One that was never started can go: runc's `delete` does that, too.
+        Status::Created => state.kill()?,
+        _ if force => state.kill()?,
+        status => {
+            let status = serde_json::to_value(status).unwrap_or_default();
+            return Err(Error::new(format!(
+                "cannot delete container {id} that is not stopped: {}",
+                status.as_str().unwrap_or_default()
+            )));
+        }
+    }
+    let removed = state.cgroup.remove();
+    if let Ok(config) = state::config(&locked.path)
+        && let Some(all) = config.hooks()
+        && let Err(error) = hooks::run("poststop", all.poststop().as_ref(), &state.shown(Status::Stopped))
+    {
+        log::warning(global, &error.message);
+    }
+    locked.remove()?;
+    removed.map(|()| 0)
+}
+
+/// `ps`.
+pub(super) fn ps(global: &Global, args: &args::Ps) -> Result<u8> {
+    let locked = Locked::open(global, &args.id)?;
+    let state = locked.load()?;
+    if !matches!(state.status(), Status::Running | Status::Paused) {
+        return Err(Error::new("container not running"));
+    }
+    if args.format == "json" {
+        return print(&format!("[{}]", state.pid));
+    }
+    let Reply::Processes(all) = client::ask(&locked.path, &Request::Processes)? else {
+        return Err(Error::new("the sandbox answered something else"));
+    };
+    let mut text = format!("{:<8} {:>7} {:>7} CMD", "UID", "PID", "PPID");
+    for process in all {
+        text += &format!("\n{:<8} {:>7} {:>7} {}", process.uid, process.pid, process.parent, process.name);
+    }
+    print(&text)
+}
+
+/// `list`.
+pub(super) fn list(global: &Global, args: &args::List) -> Result<u8> {
+    let mut all: Vec<State> = Vec::new();
+    for entry in std::fs::read_dir(&global.root).into_iter().flatten().flatten() {
+        // One that goes meanwhile is none.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && let Ok(state) = state::load(&entry.path())
+        {
+            all.push(state);
+        }
+    }
+    all.sort_by(|a, b| a.id.cmp(&b.id));
+    if args.quiet {
+        for state in &all {
+            print(&state.id)?;
+        }
+        return Ok(0);
+    }
+    if args.format == "json" {
+        let shown: Vec<_> = all.iter().map(|state| state.shown(state.status())).collect();
+        return print(&serde_json::Value::from(shown).to_string());
+    }
+    print(&format!("{:<20} {:>8} {:<9} {:<40} CREATED", "ID", "PID", "STATUS", "BUNDLE"))?;
+    for state in &all {
+        let status = state.status();
+        let pid = if status == Status::Stopped { 0 } else { state.pid };
+        let word = serde_json::to_value(status).unwrap_or_default();
+        let (word, bundle) = (word.as_str().unwrap_or_default(), state.bundle.display().to_string());
+        print(&format!("{:<20} {pid:>8} {word:<9} {bundle:<40} {}", state.id, state.created))?;
+    }
+    Ok(0)
+}
+
+/// `pause`, `resume`.
+pub(super) fn pause(global: &Global, id: &str, paused: bool) -> Result<u8> {
+    let locked = Locked::open(global, id)?;
+    let state = locked.load()?;
+    match (state.status(), paused) {
+        (Status::Running, true) | (Status::Paused, false) => state.cgroup.freeze(paused).map(|()| 0),
+        (_, true) => Err(Error::new(format!("container {id} is not running"))),
+        (_, false) => Err(Error::new(format!("container {id} is not paused"))),
+    }
+}
+
+/// `events`.
+pub(super) fn events(global: &Global, args: &args::Events) -> Result<u8> {
+    loop {
+        let state = Locked::open(global, &args.id)?.load()?;
+        if state.status() == Status::Stopped {
+            return if args.stats { Err(Error::new("container not running")) } else { Ok(0) };
+        }
+        let event = serde_json::json!({ "type": "stats", "id": args.id, "data": state.cgroup.usage() });
+        print(&event.to_string())?;
+        if args.stats {
+            return Ok(0);
+        }
+        std::thread::sleep(args.interval);
+    }
+}
+
+/// `update`.
+pub(super) fn update(global: &Global, args: &args::Update) -> Result<u8> {
+    let resources = resources(args)?;
+    let locked = Locked::open(global, &args.id)?;
+    let state = locked.load()?;
+    if state.status() == Status::Stopped {
+        return Err(Error::new("container not running"));
+    }
+    state.cgroup.apply(&resources)?;
+    let memory = resources.memory().and_then(|memory| memory.limit());
+    if let Some(limit) = memory.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0)
+        && state.status() == Status::Running
+    {
+        // The sandbox kills at its own limit before the host does at its.
+        let inside = limit.saturating_sub(OURS + limit / 32).max(OURS);
+        client::ask(&locked.path, &Request::Memory(inside))?;
+    }
+    Ok(0)
+}
+
+fn resources(args: &args::Update) -> Result<LinuxResources> {
+    if let Some(path) = &args.resources {
+        let stage = || format!("reading {}", path.display());
+        let mut text = Vec::new();
+        if path.as_os_str() == "-" {
+            std::io::stdin().read_to_end(&mut text).doing(stage)?;
+        } else {
+            text = std::fs::read(path).doing(stage)?;
+        }
+        return serde_json::from_slice(&text).doing(stage);
+    }
+    let mut all = LinuxResources::default();
+    all.set_devices(None);
+    if args.memory.is_some() {
+        let mut memory = LinuxMemory::default();
+        memory.set_limit(args.memory);
+        all.set_memory(Some(memory));
+    }
+    let mut cpu = LinuxCpu::default();
+    cpu.set_quota(args.cpu_quota).set_period(args.cpu_period).set_shares(args.cpu_share);
+    all.set_cpu(Some(cpu));
+    if let Some(limit) = args.pids_limit {
+        let mut pids = LinuxPids::default();
+        pids.set_limit(limit);
+        all.set_pids(Some(pids));
+    }
+    Ok(all)
+}
+
+/// `spec`.
+pub(super) fn spec(args: &args::Spec) -> Result<u8> {
+    let path = args.bundle.join("config.json");
+    if path.exists() {
+        return Err(Error::new(format!("{} exists already", path.display())));
+    }
+    let mut spec = Spec::default();
+    if let Some(process) = spec.process_mut() {
+        process.set_args(Some(vec!["sh".to_owned()])).set_terminal(Some(true));
+    }
+    let text = serde_json::to_string_pretty(&spec).doing(|| "config.json".to_owned())?;
+    std::fs::write(&path, text + "\n").doing(|| format!("writing {}", path.display()))?;
+    Ok(0)
+}
+
+/// `features`.
+pub(super) fn features() -> Result<u8> {
+    let capabilities = spec::NAMES.map(|name| format!("CAP_{name}")).to_vec();
+    print(
+        &serde_json::json!({
+            "ociVersionMin": "1.0.0",
+            "ociVersionMax": "1.2.0",
+            "hooks": ["prestart", "createRuntime", "createContainer", "poststart", "poststop"],
+            "mountOptions": [
+                "ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "bind", "rbind", "tmpcopyup",
+            ],
+            "linux": {
+                "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+                "capabilities": capabilities,
+                "cgroup": { "v1": true, "v2": true, "systemd": false, "systemdUser": false },
+                "seccomp": { "enabled": false },
+                "apparmor": { "enabled": false },
+                "selinux": { "enabled": false },
+            },
+            "potentiallyUnsafeConfigAnnotations": [],
+        })
+        .to_string(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::signal;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        let of = |text: &str| signal(text).ok();
+        assert_eq!(
+            (of("TERM"), of("sigkill"), of("10"), of("SIGRTMIN+3")),
+            (Some(15), Some(9), Some(10), Some(37))
+        );
+        assert_eq!((of("0"), of("65"), of("NONE"), of("")), (None, None, None, None));
+    }
+}

@@ -1,0 +1,206 @@
+//! What makes a sandbox a container: a first process as a specification describes it, mounts, and somebody outside who asks
+//! for more later ([`super::control`]).
+
+use super::Error;
+use super::jail::Jail;
+use crate::abi::Errno;
+use crate::cred::{Caps, Cred, Ids};
+use crate::fs::layer::Layer;
+use crate::fs::world::World;
+use crate::hostsys::file::{self, HostFd};
+use crate::kernel::limits::{Limit, Limits};
+use crate::platform::Capabilities;
+use crate::vfs::{Kind, MountFlags};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Numbers of the anonymous devices that a container's mounts are on, from here on.
+const FIRST_DEV: u32 = 40;
+
+/// Who a process is, and what it may do.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Bounding, effective, inheritable, permitted and ambient capabilities, bit n for number n; as the user has them where
+    /// not given.
+    pub capabilities: Option<[u64; 5]>,
+    /// Permission bits that new files do not get.
+    pub umask: Option<u32>,
+    /// It, and what it executes, gains no privileges.
+    pub no_new_privileges: bool,
+    /// Resource limits other than the caller's: number, soft, hard.
+    pub limits: Vec<(u32, u64, u64)>,
+}
+
+/// What is mounted somewhere.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file system in memory, whose root directory has these permission bits.
+    Tmpfs(u32),
+    /// A directory or a regular file of the host; changes stay in the sandbox.
+    Host(PathBuf),
+    /// What is there already, with other flags.
+    Again,
+    /// The same; an empty directory where there is nothing.
+    Copy,
+    /// Nothing, hiding what is there.
+    Mask,
+}
+
+/// A mount.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    /// Where, from the root.
+    pub place: Vec<u8>,
+    /// What.
+    pub source: Source,
+    /// What it forbids.
+    pub flags: MountFlags,
+}
+
+/// What a specification adds to [`super::Spec`].
+#[derive(Clone, Debug, Default)]
+pub struct Container {
+    /// Who the first process is; the caller, where not given.
+    pub user: Option<User>,
+    /// Host name; the host's, where not given.
+    pub hostname: Option<String>,
+    /// NIS domain name.
+    pub domainname: Option<String>,
+    /// In this order, above what every sandbox has.
+    pub mounts: Vec<Mount>,
+    /// Nothing on the root's own mount is changed.
+    pub readonly_root: bool,
+    /// Descriptors that stay open when all others are closed at the start.
+    pub kept: Vec<i32>,
+    /// The one among them that requests come from.
+    pub control: Option<i32>,
+    /// Who enters the process's namespace of mounts finds the root directory there.
+    pub shows_root: bool,
+}
+
+impl User {
+    /// Its credentials, as after an execve(2).
+    pub(super) fn cred(&self) -> Cred {
+        let mut cred = Cred::user(self.uid, self.gid, &self.groups);
+        (cred.uid, cred.gid) = (Ids::all(self.uid), Ids::all(self.gid));
+        if let Some(sets) = self.capabilities {
+            let [bounding, effective, inheritable, permitted, ambient] = sets.map(Caps::from_bits_truncate);
+            cred.bounding = bounding;
+            (cred.effective, cred.inheritable, cred.permitted) =
+                (effective & permitted, inheritable, permitted);
+            cred.ambient = ambient & permitted & inheritable;
+            cred = cred.after_exec(None, None, false);
+        }
+        cred
+    }
+
+    /// Its limits: `limits` but for those it has of its own.
+    pub(super) fn limits(&self, mut limits: Limits) -> Limits {
+        for (resource, soft, hard) in &self.limits {
+            let limit = Limit { soft: *soft.min(hard), hard: *hard };
+            // More than there can be is as much as there can be.
+            if limits.set(*resource, limit, true) == Err(Errno::EPERM) {
+                let most = crate::kernel::limits::NR_OPEN;
+                let _known = limits.set(*resource, Limit { soft: limit.soft.min(most), hard: most }, true);
+            }
+        }
+        limits
+    }
+}
+
+/// A mount whose source is open.
+pub(super) struct Opened {
+    mount: Mount,
+    host: Option<HostFd>,
+}
+
+/// Opens what mounts need of the host, before the jail is closed.
+pub(super) fn open(mounts: &[Mount], jail: &mut Jail) -> Result<Vec<Opened>, Error> {
+    let open = |mount: &Mount| {
+        let host = match &mount.source {
+            Source::Host(path) => Some(jail.open_volume(path).map_err(|source| failed(mount, source))?),
+            _ => None,
+        };
+        Ok(Opened { mount: mount.clone(), host })
+    };
+    mounts.iter().map(open).collect()
+}
+
+/// Mounts all of it.
+pub(super) fn mount(
+    all: Vec<Opened>,
+    world: &World,
+    caps: &Capabilities,
+    readonly_root: bool,
+) -> Result<(), Error> {
+    for (dev, opened) in (FIRST_DEV..).zip(all) {
+        let mount = opened.mount;
+        attach(&mount, opened.host, dev, world, caps).map_err(|source| failed(&mount, source))?;
+    }
+    if readonly_root {
+        world.ns.root().mount.set_flags(MountFlags::RDONLY);
+    }
+    Ok(())
+}
+
+fn attach(
+    mount: &Mount,
+    host: Option<HostFd>,
+    dev: u32,
+    world: &World,
+    caps: &Capabilities,
+) -> Result<(), Errno> {
+    let (place, flags) = (&*mount.place, mount.flags);
+    match (&mount.source, host) {
+        (Source::Tmpfs(mode), _) => {
+            world.mount(place, Layer::tmpfs(dev, "tmpfs", *mode, &world.devices), "tmpfs", flags)
+        }
+        // What is not there needs no protection.
+        (Source::Again, _) => match world.mount_again(place, flags) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
+            other => other,
+        },
+        (Source::Copy, _) => world.directory(place).and_then(|_| world.mount_again(place, flags)),
+        // What is not there needs no hiding.
+        (Source::Mask, _) => match world.mask(place, dev) {
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
+            other => other,
+        },
+        (Source::Host(path), Some(fd)) => {
+            let source = path.to_string_lossy();
+            let stat = file::statx(fd.raw(), b"", libc::AT_EMPTY_PATH)?;
+            match Kind::from_mode(stat.stx_mode.into()) {
+                Some(Kind::Dir) => {
+                    let root = Layer::above(fd, dev, caps, &world.devices, &world.line)?;
+                    world.mount(place, root, &source, flags)
+                }
+                Some(Kind::File) => {
+                    let root = Layer::above_file(fd, dev, caps, &world.devices, &world.line)?;
+                    world.mount_file(place, root, &source, flags)
+                }
+                _ => Err(Errno::EOPNOTSUPP),
+            }
+        }
+        (Source::Host(_), None) => Err(Errno::EBADF),
+    }
+}
+
+fn failed(mount: &Mount, source: Errno) -> Error {
+    let place = String::from_utf8_lossy(&mount.place).into_owned();
+    let of = match &mount.source {
+        Source::Host(path) => path.display().to_string(),
+        Source::Tmpfs(_) => "tmpfs".to_owned(),
+        Source::Again | Source::Copy | Source::Mask => place.clone(),
+    };
+    Error::Mount { of, place, source }
+}
+
+/// Shared by all that starts in a sandbox.
+pub(super) type Shared = Arc<World>;

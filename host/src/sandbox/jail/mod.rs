@@ -1,0 +1,197 @@
+//! The jail: what the process that is the sandbox's kernel can do to its host, should a program take it over. As little as
+//! it needs: files below the root directory can be read, and [`table`] has the host calls that are left.
+//!
+//! | step | when | why then |
+//! |---|---|---|
+//! | inherited descriptors are closed | first | nothing of ours is open yet |
+//! | no new privileges | before the first thread | threads and stubs inherit it; filters and Landlock need it |
+//! | mount, ipc and uts namespaces | before the first thread | as above |
+//! | a read-only copy of the mounts is the root ([`root`]) | begun before the platform is started, waited for when the root is opened | it is made meanwhile |
+//! | the environment is emptied | when it has been read: the program's, and where caches lie | nothing else has to know it |
+//! | the working directory, in which nothing is or can be made, becomes the root directory | when what is below the old one has been opened | /dev/kvm, /proc |
+//! | capabilities are dropped, bounding set included | when all that needs them is done | stubs' roots, the one before this |
+//! | Landlock, where the host has it | then | all files that are still to be opened are below the root |
+//! | host calls are filtered, in all threads | last, before the first instruction of a program | what came before needs more of them |
+//!
+//! Stubs of the systrap platform are made by a process that is older than the filter and has one of its own
+//! (`platform/systrap/zygote.rs`). What waits for their end is an older thread, too: without capabilities and under the
+//! filter, but not under Landlock, which is a thread's.
+//!
+//! Callers without CAP_SYS_ADMIN and CAP_SYS_CHROOT have neither namespaces nor another root: there `..` of a held
+//! directory leads to what the caller can read. What is missing is told by `pillbox doctor` and the debug log.
+//!
+//! What is kept: one capability where the caller is root, to read what root could read; the caller's ids, by which stubs can
+//! be signalled, and with which nothing can be opened for writing. The filter sees no names: that files which are opened are
+//! below the root is kept by the copy and by Landlock.
+//!
+//! What is left out:
+//! * a user namespace: owners that are not mapped in it read as 65534, and programs must see the true ones;
+//! * a cgroup namespace: what it hides is names in /proc, which is out of reach, and the caller's limits are found by them;
+//! * a pid namespace: the kernel's process would have to be forked into it (stubs ask who their parent is, and process 1 of
+//!   one has rules of its own), which costs a process and a millisecond, and protects from signals only, which the
+//!   filter limits to a few;
+//! * a network namespace: making and ending one costs milliseconds, and there is no socket without socket(2), which is in
+//!   the table only if programs are to reach what the caller reaches, and then for that.
+
+mod filter;
+mod landlock;
+mod root;
+mod table;
+
+use super::{Error, Network};
+use crate::abi::{Errno, Result as HostResult};
+use crate::fs::world;
+use crate::hostsys::file::{self, HostFd};
+use crate::hostsys::{confine, process};
+use crate::syscalls;
+use crate::vfs::Kind;
+use root::Root;
+use std::path::{Path, PathBuf};
+
+/// CAP_DAC_READ_SEARCH: a root caller's sandbox shows all files of the host.
+const KEPT: u64 = 1 << 2;
+/// What is nobody else's.
+const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+
+/// What came of a step.
+pub struct Step {
+    /// What it is for.
+    pub name: &'static str,
+    /// Why it does not hold here.
+    pub missing: Option<String>,
+}
+
+/// A jail that is not closed yet.
+pub(super) struct Jail {
+    /// It is to be closed.
+    wanted: bool,
+    root: Option<Root>,
+    /// The directories that Landlock leaves.
+    opened: Vec<HostFd>,
+    /// What the mount namespace is to have as its root, for others who enter it.
+    shown: Option<PathBuf>,
+    steps: Vec<Step>,
+}
+
+impl Jail {
+    /// At the very start; descriptors that are `kept` stay.
+    ///
+    /// # Errors
+    /// A host that has none of this.
+    pub(super) fn begin(wanted: bool, kept: &[i32]) -> Result<Self, Error> {
+        let jail = Jail { wanted, root: None, opened: Vec::new(), shown: None, steps: Vec::new() };
+        if wanted {
+            confine::close_inherited(kept);
+            confine::no_new_privileges().map_err(failed("giving up new privileges"))?;
+        }
+        Ok(jail)
+    }
+
+    /// Before the first thread: `root` is the directory that [`open_root`](Self::open_root) is going to open.
+    pub(super) fn begin_root(&mut self, root: &Path) {
+        if self.wanted {
+            self.note("mount, ipc and uts namespaces", confine::own_namespaces(NAMESPACES));
+            self.root = Some(Root::begin(root));
+        }
+    }
+
+    fn note(&mut self, name: &'static str, result: HostResult<()>) {
+        let missing = result.err().map(|errno| match errno {
+            Errno::EPERM => "it takes a privilege of root".to_owned(),
+            errno => errno.to_string(),
+        });
+        self.steps.push(Step { name, missing });
+    }
+
+    /// Opens the directory that files come from.
+    ///
+    /// # Errors
+    /// The host's.
+    pub(super) fn open_root(&mut self, path: &Path) -> HostResult<HostFd> {
+        let Some(root) = self.root.take() else { return world::open_root(path) };
+        let (root, missing) = root.open(path)?;
+        self.note("a read-only copy of the mounts", missing.map_or(Ok(()), Err));
+        self.opened.push(root.duplicate()?);
+        Ok(root)
+    }
+
+    /// Who enters the namespace of mounts later (an engine, to copy files) is to find `root` there.
+    pub(super) fn show(&mut self, root: &Path) {
+        self.shown = Some(root.to_owned());
+    }
+
+    /// Opens a directory, or a regular file for reading, that programs are to see somewhere: as the root directory, in a copy
+    /// of the mounts where the caller may make one.
+    ///
+    /// # Errors
+    /// The host's.
+    pub(super) fn open_volume(&mut self, path: &Path) -> HostResult<HostFd> {
+        let name = path.as_os_str().as_encoded_bytes();
+        let open = || file::openat(libc::AT_FDCWD, name, libc::O_PATH, 0);
+        let volume = match self.wanted {
+            true => confine::copy_of_mounts(path).or_else(|_| open())?,
+            false => open()?,
+        };
+        if Kind::from_mode(file::statx(volume.raw(), b"", libc::AT_EMPTY_PATH)?.stx_mode.into())
+            == Some(Kind::File)
+        {
+            let name = format!("/proc/self/fd/{}", volume.raw());
+            return file::openat(libc::AT_FDCWD, name.as_bytes(), libc::O_RDONLY, 0);
+        }
+        self.opened.push(volume.duplicate()?);
+        Ok(volume)
+    }
+
+    /// When everything is open and made, and no program runs yet. Says what holds and what does not. `asked`: requests will
+    /// come from outside.
+    ///
+    /// # Errors
+    /// Which step the host refused that every host has.
+    pub(super) fn close(mut self, platform: &str, network: Network, asked: bool) -> Result<Vec<Step>, Error> {
+        if !self.wanted {
+            return Ok(Vec::new());
+        }
+        confine::forget_environment();
+        if let Some(root) = self.shown.take() {
+            self.note("the container's root for who enters", confine::show_root(&root));
+        }
+        self.note("an empty root directory", confine::enclose());
+        confine::drop_capabilities(KEPT).map_err(failed("giving up capabilities"))?;
+        let restricted = landlock::restrict(&self.opened, network);
+        self.opened.clear();
+        let missing = match restricted {
+            Ok(true) => None,
+            Ok(false) => Some("the host has none".to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        self.steps.push(Step { name: "Landlock", missing });
+        let program = filter::program(platform, process::id(), network, asked)
+            .map_err(|reason| Error::Jail { step: "making a filter of host calls", reason })?;
+        let name = |number| syscalls::row(number).map(|row| row.name);
+        confine::filter_host_calls(&program, name).map_err(failed("filtering host calls"))?;
+        for name in ["no new privileges", "no capabilities but one to read", "a filter of host calls"] {
+            self.note(name, Ok(()));
+        }
+        Ok(self.steps)
+    }
+}
+
+/// Puts this process into a jail as a sandbox's would be, to tell what holds here. Nothing else can be done with it afterwards.
+///
+/// # Errors
+/// As for a sandbox.
+pub fn trial() -> Result<Vec<Step>, Error> {
+    let root = Path::new("/");
+    let mut jail = Jail::begin(true, &[])?;
+    super::reticence::begin();
+    jail.begin_root(root);
+    jail.open_root(root).map_err(|source| Error::Root { path: root.to_owned(), source })?;
+    jail.close("systrap", Network::Host, true)
+}
+
+fn failed(step: &'static str) -> impl Fn(Errno) -> Error {
+    move |errno| Error::Jail { step, reason: errno.to_string() }
+}
+
+#[cfg(test)]
+mod tests;

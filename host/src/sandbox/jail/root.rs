@@ -1,0 +1,59 @@
+//! The directory of the host that the sandbox's files come from, and no way from there to others.
+//!
+//! Where the caller may mount, it is opened in a copy of the mounts at and below it that is attached nowhere: read-only, of
+//! no use for devices, and `..` ends at its top. The host's /proc, /sys and /dev are covered in the copy, for the sandbox has
+//! its own. To cover them takes a mount namespace, which a thread makes for itself and takes along when it ends; what it did
+//! there nobody has seen.
+
+use crate::abi::{Errno, Result};
+use crate::fs::world;
+use crate::hostsys::confine;
+use crate::hostsys::file::HostFd;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+/// What the sandbox has of its own.
+const COVERED: [&str; 3] = ["proc", "sys", "dev"];
+
+/// A root directory that is being made.
+pub(super) struct Root {
+    copy: Receiver<Result<HostFd>>,
+}
+
+impl Root {
+    /// Begins to make one of `path`. Start-up goes on meanwhile.
+    pub(super) fn begin(path: &Path) -> Self {
+        let (send, copy) = sync_channel(1);
+        let of = path.to_path_buf();
+        let thread = crate::arena::thread::spawn("jail-root", move || {
+            let _nobody_waits = send.send(copy_of(&of));
+        });
+        // Without a thread, nothing will be received.
+        drop(thread);
+        Root { copy }
+    }
+
+    /// The directory; and why it is the host's own `path`, where it is not a copy.
+    ///
+    /// # Errors
+    /// The host's for opening it.
+    pub(super) fn open(self, path: &Path) -> Result<(HostFd, Option<Errno>)> {
+        match self.copy.recv().unwrap_or(Err(Errno::EAGAIN)) {
+            Ok(copy) => Ok((copy, None)),
+            Err(errno) => world::open_root(path).map(|root| (root, Some(errno))),
+        }
+    }
+}
+
+fn copy_of(path: &Path) -> Result<HostFd> {
+    confine::own_namespaces(libc::CLONE_NEWNS)?;
+    confine::mount_privately()?;
+    for name in COVERED {
+        let place = path.join(name);
+        // What is a link there has nothing mounted on it, and could lead anywhere.
+        if std::fs::symlink_metadata(&place).is_ok_and(|place| place.is_dir()) {
+            confine::cover(&place)?;
+        }
+    }
+    confine::copy_of_mounts(path)
+}

@@ -1,0 +1,13 @@
+//! Descriptors themselves: duplicating, controlling, and those that name no file (pipes, event descriptors).
+
+pub(super) mod close;
+pub(super) mod eventfd;
+pub(super) mod fd;
+pub(super) mod ioctl;
+pub(super) mod locks;
+pub(super) mod memfd;
+pub(super) mod pipe;
+mod sigio;
+pub(super) mod signalfd;
+pub(super) mod splice;
+pub(super) mod timerfd;

@@ -1,0 +1,6 @@
+//! Address spaces: mapping, protecting, advising.
+
+pub(super) mod lock;
+pub(super) mod madvise;
+pub(super) mod mmap;
+pub(super) mod seal;

@@ -1,0 +1,12 @@
+//! Processes and threads: making, executing, ending, waiting for, limiting.
+
+pub(super) mod clone;
+pub(super) mod exec;
+pub(super) mod exit;
+pub(super) mod ids;
+pub(super) mod limits;
+pub(super) mod peek;
+pub(super) mod personality;
+pub(super) mod pidfd;
+pub(super) mod prctl;
+pub(super) mod wait;

@@ -1,0 +1,4 @@
+//! Who runs where and how urgently.
+
+pub(super) mod rseq;
+pub(super) mod sched;

@@ -1,0 +1,3 @@
+//! Signals: actions, masks, sending, waiting.
+
+pub(super) mod signal;

@@ -1,0 +1,4 @@
+//! Sockets and their messages.
+
+pub(super) mod message;
+pub(super) mod socket;

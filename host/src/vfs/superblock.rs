@@ -1,0 +1,88 @@
+//! File system instances.
+
+use super::StatFs;
+use super::caches::Miss;
+use crate::arena::ledger;
+use crate::sync::Lock;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+/// What a name with nothing to it takes, bytes.
+pub(super) const LEAST: u64 = 1024;
+
+/// A file system instance.
+pub struct Superblock {
+    /// `st_dev` of its files.
+    pub dev: u64,
+    /// Type name, as in /proc/mounts.
+    pub fstype: &'static str,
+    /// Magic number (statfs(2)).
+    pub magic: u64,
+    /// Entries come and go by themselves (/proc): names are looked up in the inode every time.
+    pub volatile: bool,
+    /// Serialises rename and rmdir, so that ancestry does not change under them.
+    pub rename: Lock<()>,
+    /// Names that were looked for in vain and are remembered, oldest first.
+    pub(super) missing: Lock<VecDeque<Miss>>,
+    /// Watches on its inodes ([`notify`]).
+    watches: AtomicU32,
+    read_only: AtomicBool,
+    /// What it was made with, as /proc/mounts shows it: empty, or with a comma in front.
+    pub options: Lock<String>,
+}
+
+impl Superblock {
+    /// A file system with entries kept in the dentry tree.
+    pub fn new(dev: u64, fstype: &'static str, magic: u64) -> Arc<Self> {
+        Self::make(dev, fstype, magic, false)
+    }
+
+    /// A file system whose directories are asked every time.
+    pub fn volatile(dev: u64, fstype: &'static str, magic: u64) -> Arc<Self> {
+        Self::make(dev, fstype, magic, true)
+    }
+
+    fn make(dev: u64, fstype: &'static str, magic: u64, volatile: bool) -> Arc<Self> {
+        let (rename, watches) = (Lock::new(()), AtomicU32::new(0));
+        let (missing, read_only, options) = (Lock::default(), AtomicBool::new(false), Lock::default());
+        Arc::new(Superblock { dev, fstype, magic, volatile, rename, missing, watches, read_only, options })
+    }
+
+    /// Whether nothing on it may change, whatever the mount.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only.load(Ordering::Relaxed)
+    }
+
+    /// Sets that.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.read_only.store(read_only, Ordering::Relaxed);
+    }
+
+    /// Whether anything on it is watched.
+    #[inline]
+    pub(super) fn is_watched(&self) -> bool {
+        self.watches.load(Ordering::Relaxed) != 0
+    }
+
+    /// Counts one more watch.
+    pub(super) fn watch(&self) {
+        self.watches.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts one watch less.
+    pub(super) fn unwatch(&self) {
+        self.watches.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// What statfs(2) shows.
+    pub fn statfs(&self) -> StatFs {
+        let mut stat = StatFs { magic: self.magic, bsize: 4096, ..StatFs::default() };
+        if !self.volatile {
+            // All of them share what there is. A file of nothing takes about a kilobyte.
+            (stat.blocks, stat.bfree) = (ledger::files_limit() / 4096, ledger::files_left() / 4096);
+            (stat.files, stat.ffree) = (ledger::files_limit() / LEAST, ledger::files_left() / LEAST);
+        }
+        stat
+    }
+}

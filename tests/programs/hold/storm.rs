@@ -1,0 +1,114 @@
+//! Attacks on everybody's time: some processes do what takes long, or is never over, while another one's heart beats.
+//!
+//! On a busy machine any beat may be late. So a storm is tried a few times, and what matters is that one of them did no harm:
+//! an attack that works does so each time.
+
+use crate::{forge, host, length, sys, times};
+use std::time::{Duration, Instant};
+
+/// What some processes do to the others.
+pub(crate) struct Attack {
+    /// In a word.
+    pub(crate) name: &'static str,
+    /// Returns only if it has failed to start.
+    run: fn() -> i32,
+    /// How late a beat may be.
+    late: Duration,
+    /// How long after SIGKILL it may live.
+    lives: Duration,
+}
+
+const fn attack(name: &'static str, run: fn() -> i32) -> Attack {
+    Attack { name, run, late: LATE, lives: LATE }
+}
+
+/// The attacks.
+pub(crate) const ATTACKS: &[Attack] = &[
+    attack("spin", || {
+        loop {
+            std::hint::spin_loop();
+        }
+    }),
+    Attack { late: ANSWERED, ..attack("masked", forge::masked) },
+    attack("timers", times::timers),
+    attack("timerfds", times::timer_descriptors),
+    attack("intervals", times::intervals),
+    attack("eternal", times::eternal),
+    Attack { lives: GIVES_BACK, ..attack("populate", length::populate) },
+    Attack { lives: GIVES_BACK, ..attack("advise", length::advise) },
+    attack("punch", length::punch),
+    attack("send", length::send),
+    attack("random", length::random),
+    attack("zero", length::zero),
+    attack("sparse", length::sparse),
+    attack("areas", length::areas),
+    attack("flood", length::flood),
+    Attack { lives: KEPT, ..attack("kept", host::kept) },
+];
+
+/// How late a beat may be, and how long after SIGKILL the attackers may live, unless there is a reason.
+const LATE: Duration = Duration::from_millis(100);
+/// How long one may live that has a second's worth of pages to give back.
+const GIVES_BACK: Duration = Duration::from_secs(1);
+/// How long one may live that the host keeps: a call that it does not come back from cannot be undone.
+const KEPT: Duration = Duration::from_secs(4);
+/// How late it may be where somebody has a second to answer.
+const ANSWERED: Duration = Duration::from_millis(1800);
+/// Between two beats, and how many there are in a storm.
+const BEAT: Duration = Duration::from_millis(50);
+const BEATS: u32 = 20;
+/// How long they are waited for.
+const AT_LAST: Duration = Duration::from_secs(10);
+const TRIES: u32 = 5;
+
+/// Runs an attack by `count` processes on a machine that is `slower` times slower than a usual one, and fails if it
+/// harms anybody.
+///
+/// # Errors
+/// What it did.
+pub(crate) fn run(name: &str, count: &str, slower: &str) -> Result<(), String> {
+    let count: usize = count.parse().map_err(|e| format!("{count}: {e}"))?;
+    let slower: u32 = slower.parse().map_err(|e| format!("{slower}: {e}"))?;
+    let attack = ATTACKS.iter().find(|attack| attack.name == name);
+    let attack = attack.ok_or_else(|| format!("no such attack: {name}"))?;
+    let mut harm = String::new();
+    for _ in 0..TRIES {
+        let (late, lived) = storm(attack, count)?;
+        if late <= attack.late * slower && lived <= attack.lives * slower {
+            println!("{name} did no harm");
+            return Ok(());
+        }
+        harm = format!("{name}: a beat {late:?} late; alive {lived:?} after SIGKILL");
+        eprintln!("hold: {harm}");
+    }
+    Err(harm)
+}
+
+/// The latest beat, and how long it took to end the attackers.
+fn storm(attack: &Attack, count: usize) -> Result<(Duration, Duration), String> {
+    let mut attackers = Vec::new();
+    for _ in 0..count {
+        attackers.push(sys::fork(attack.run)?);
+    }
+    let mut late = Duration::ZERO;
+    for _ in 0..BEATS {
+        let start = Instant::now();
+        std::thread::sleep(BEAT);
+        late = late.max(start.elapsed() - BEAT);
+    }
+    let start = Instant::now();
+    attackers.iter().for_each(|pid| sys::kill(*pid));
+    while !attackers.is_empty() {
+        if let Some((pid, status)) = sys::reap() {
+            attackers.retain(|attacker| *attacker != pid);
+            if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) != 0 {
+                return Err(format!("the attack did not start: {}", libc::WEXITSTATUS(status)));
+            }
+        } else if start.elapsed() > AT_LAST {
+            return Err(format!("{} live on {AT_LAST:?} after SIGKILL", attackers.len()));
+        } else {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    Ok((late, start.elapsed()))
+}

@@ -1,0 +1,420 @@
+#!/usr/bin/env python3
+"""Containers on this machine: bundles by the runtime's own command line, and podman above it.
+
+    containers.py PILLBOX PLATFORM BUSYBOX CASE
+
+Everything is made in a directory of its own, state included, and removed at the end; what is left of processes, mounts,
+control groups and state is an error.
+"""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+PILLBOX, PLATFORM, BUSYBOX, CASE = sys.argv[1:5]
+DIR = pathlib.Path(tempfile.mkdtemp(prefix="pillbox-containers-"))
+STATE = DIR / "state"
+ROOTFS = DIR / "rootfs"
+#: What this case's containers are called by, in control groups.
+MARK = DIR.name
+
+
+def command(*words, options=()):
+    return [PILLBOX, "--root", str(STATE), "--platform", PLATFORM, *options, *words]
+
+
+def run(words, check=None, text=None, timeout=60, quiet=False):
+    """Runs a command, and returns its status, output and errors; `check` is the status that it must have.
+
+    What outlives the command must not have the pipes: then it is `quiet`."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} if not quiet else NO_STREAMS
+    given = {"stdin": subprocess.DEVNULL} if text is None else {"input": text}
+    done = subprocess.run(words, text=True, timeout=timeout, **{**streams, **given})
+    if check is not None and done.returncode != check:
+        raise AssertionError(f"{words}: status {done.returncode}, not {check}: {done.stdout}{done.stderr}")
+    return done
+
+
+def pillbox(*words, check=None, **more):
+    return run(command(*words), check, **more)
+
+
+def same(found, expected, what=""):
+    if found != expected:
+        raise AssertionError(f"{what}: {found!r}, not {expected!r}")
+
+
+def root():
+    """A root directory with busybox in it."""
+    for name in ["bin", "proc", "sys", "dev", "tmp", "etc", "root", "run"]:
+        (ROOTFS / name).mkdir(parents=True)
+    shutil.copy(BUSYBOX, ROOTFS / "bin/busybox")
+    applets = run([BUSYBOX, "--list"], 0).stdout.split()
+    for applet in applets:
+        if applet != "busybox":
+            os.symlink("busybox", ROOTFS / "bin" / applet)
+    (ROOTFS / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")
+
+
+def bundle(name, *args, **process):
+    """A bundle that runs `args`."""
+    place = DIR / name
+    place.mkdir()
+    capabilities = {kind: ["CAP_CHOWN", "CAP_KILL"] for kind in ["bounding", "effective", "permitted"]}
+    config = {
+        "ociVersion": "1.0.2",
+        "root": {"path": str(ROOTFS)},
+        "hostname": "box",
+        "process": {
+            "args": list(args), "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0},
+            "capabilities": capabilities, **process,
+        },
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc"},
+            {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=1777"]},
+        ],
+        "linux": {"cgroupsPath": f"/{MARK}/{name}", "namespaces": [{"type": "pid"}, {"type": "network"}]},
+        "annotations": {"test": name},
+    }
+    write(place, config)
+    return place, config
+
+
+def write(place, config):
+    (place / "config.json").write_text(json.dumps(config))
+
+
+def status(name):
+    return json.loads(pillbox("state", name, check=0).stdout)["status"]
+
+
+def wait_for(what, holds, seconds=20):
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not after {seconds} s")
+        time.sleep(0.02)
+
+
+def case_life():
+    """create, start, state, kill, delete."""
+    place, _ = bundle("life", "sh", "-c", "trap 'exit 9' TERM; echo up > /tmp/up; while :; do sleep 0.05; done")
+    pid_file = DIR / "pid"
+    pillbox("create", "-b", str(place), "--pid-file", str(pid_file), "life", check=0, quiet=True)
+    shown = json.loads(pillbox("state", "life", check=0).stdout)
+    same((shown["status"], shown["annotations"]), ("created", {"test": "life"}), "created")
+    same(shown["pid"], int(pid_file.read_text()), "pid-file")
+    groups = pathlib.Path(f"/proc/{shown['pid']}/cgroup").read_text()
+    same(f"/{MARK}/life" in groups, True, "its control group")
+    same(pillbox("delete", "life-two").returncode, 1, "delete of none")
+    pillbox("delete", "--force", "life-two", check=0)
+    same("exists" in pillbox("create", "-b", str(place), "life").stderr, True, "a second one")
+    pillbox("start", "life", check=0)
+    same(status("life"), "running")
+    same(pillbox("start", "life").returncode, 1, "a second start")
+    same(pillbox("delete", "life").returncode, 1, "delete of one that runs")
+    wait_for("it is up", lambda: pillbox("exec", "life", "cat", "/tmp/up").stdout == "up\n")
+    same(pillbox("list", "-q", check=0).stdout, "life\n", "list")
+    same(len(json.loads(pillbox("ps", "--format", "json", "life", check=0).stdout)), 1, "ps")
+    pillbox("pause", "life", check=0)
+    same(status("life"), "paused")
+    pillbox("resume", "life", check=0)
+    stats = json.loads(pillbox("events", "--stats", "life", check=0).stdout)
+    same(stats["data"]["memory"]["usage"]["usage"] > 0, True, "memory in use")
+    pillbox("kill", "life", "15", check=0)
+    wait_for("it ends", lambda: status("life") == "stopped")
+    same("not running" in pillbox("kill", "life", "KILL").stderr, True, "kill of one that has ended")
+    pillbox("kill", "--all", "life", "9", check=0)
+    pillbox("delete", "life", check=0)
+    same(pillbox("state", "life").returncode, 1, "state afterwards")
+
+
+def case_run():
+    """What a program has of its specification."""
+    place, config = bundle(
+        "run", "sh", "-c", "id; umask; pwd; hostname; echo $A; ulimit -n; grep -E 'CapEff|NoNew' /proc/self/status; exit 7",
+        env=["PATH=/bin", "A=b"], cwd="/tmp", user={"uid": 65534, "gid": 5, "umask": 0o27, "additionalGids": [6]},
+        noNewPrivileges=True, rlimits=[{"type": "RLIMIT_NOFILE", "soft": 77, "hard": 100}],
+    )
+    expected = "uid=65534(nobody) gid=5 groups=6\n0027\n/tmp\nbox\nb\n77\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\n"
+    same(pillbox("run", "-b", str(place), "run", check=7).stdout, expected)
+    config["process"].update(user={"uid": 0, "gid": 0}, args=["sh", "-c", "grep CapEff /proc/self/status; echo no > /x"])
+    config["root"]["readonly"] = True
+    write(place, config)
+    done = pillbox("run", "-b", str(place), "run", check=1)
+    same(done.stdout, "CapEff:\t0000000000000021\n")
+    same("Read-only file system" in done.stderr, True, done.stderr)
+    volume = DIR / "volume"
+    volume.mkdir()
+    (volume / "file").write_text("from outside\n")
+    config["mounts"] += [
+        {"destination": "/v", "type": "bind", "source": str(volume), "options": ["rbind", "ro"]},
+        {"destination": "/etc/one", "type": "bind", "source": str(volume / "file"), "options": ["bind", "ro"]},
+    ]
+    config["linux"]["maskedPaths"] = ["/proc/cpuinfo", "/etc/passwd", "/etc/none"]
+    config["root"]["readonly"] = False
+    config["process"]["args"] = ["sh", "-c", "cat /v/file /etc/one /proc/cpuinfo /etc/passwd; echo > /v/file; echo in > /in; cat /in"]
+    write(place, config)
+    done = pillbox("run", "-b", str(place), "run", check=0)
+    same(done.stdout, "from outside\nfrom outside\nin\n")
+    same((ROOTFS / "in").exists(), False, "it stays inside")
+
+
+def case_errors():
+    """What engines read when something is wrong."""
+    log = DIR / "log"
+    place, config = bundle("wrong", "/nonesuch")
+    for words, text in [
+        (["/nonesuch"], "no such file or directory"), (["nonesuch"], "executable file not found in $PATH"),
+        (["/etc"], "permission denied"), (["/etc/passwd"], "permission denied"),
+    ]:
+        config["process"]["args"] = words
+        write(place, config)
+        log.unlink(missing_ok=True)
+        options = ["--log", str(log), "--log-format", "json"]
+        done = run(command("create", "-b", str(place), "wrong", options=options), 1)
+        last = json.loads(log.read_text().splitlines()[-1])
+        same((last["level"], text in last["msg"], text in done.stderr), ("error", True, True), words)
+        same(list(STATE.iterdir()), [], "state of one that was not made")
+    config["linux"]["namespaces"].append({"type": "user"})
+    write(place, config)
+    same("user: not supported" in pillbox("create", "-b", str(place), "wrong").stderr, True)
+    for name in ["", "..", "a/b", "a b"]:
+        same(pillbox("create", "-b", str(place), "--", name).returncode, 1, name)
+
+
+def case_exec():
+    """Processes in a container that runs."""
+    place, _ = bundle("ex", "sleep", "1000")
+    pillbox("run", "-d", "-b", str(place), "ex", check=0, quiet=True)
+    same(pillbox("exec", "ex", "sh", "-c", "echo $PPID; exit 4", check=4).stdout, "0\n")
+    same(pillbox("exec", "-u", "5:6", "--cwd", "/tmp", "-e", "X=y", "ex", "sh", "-c", "id -u; id -g; pwd; echo $X", check=0).stdout,
+         "5\n6\n/tmp\ny\n")
+    same(pillbox("exec", "ex", "cat", text="through\n", check=0).stdout, "through\n")
+    same(pillbox("exec", "ex", "sh", "-c", "kill -9 $$").returncode, 137, "killed")
+    same((pillbox("exec", "ex", "/nonesuch").returncode, pillbox("exec", "ex", "/etc").returncode), (127, 126))
+    pid_file, process = DIR / "exec-pid", DIR / "process.json"
+    process.write_text(json.dumps({"args": ["sh", "-c", "sleep 0.3; exit 3"], "cwd": "/", "user": {"uid": 0, "gid": 0},
+                                   "env": ["PATH=/bin"]}))
+    become_subreaper()
+    pillbox("exec", "--process", str(process), "--detach", "--pid-file", str(pid_file), "ex", check=0, quiet=True)
+    _, ended = os.waitpid(int(pid_file.read_text()), 0)
+    same(os.waitstatus_to_exitcode(ended), 3, "the status of a detached process")
+    # Whoever waits learns of the end of the container, too.
+    waiting = subprocess.Popen(command("exec", "ex", "sleep", "1000"), **NO_STREAMS)
+    wait_for("it is there", lambda: pillbox("ps", "ex").stdout.count("sleep") == 2)
+    pillbox("delete", "--force", "ex", check=0)
+    same(waiting.wait(20), 137)
+    reap()
+
+
+def become_subreaper():
+    import ctypes
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+
+
+def reap():
+    """Waits for adopted processes that have ended."""
+    while True:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                return
+        except ChildProcessError:
+            return
+
+
+def case_together():
+    """Commands at the same time."""
+    places = [bundle(f"t{n}", "sleep", "1000")[0] for n in range(8)]
+    begun = [subprocess.Popen(command("run", "-d", "-b", str(place), place.name), **NO_STREAMS) for place in places]
+    same([child.wait(60) for child in begun], [0] * 8, "eight at once")
+    same(len(pillbox("list", "-q", check=0).stdout.split()), 8)
+    twice = [subprocess.Popen(command("create", "-b", str(places[0]), "twin"), **NO_STREAMS) for _ in range(4)]
+    same(sorted(child.wait(60) for child in twice), [0, 1, 1, 1], "four of one name")
+    gone = [subprocess.Popen(command("delete", "--force", name), **NO_STREAMS)
+            for name in [*(place.name for place in places), "twin"] for _ in range(2)]
+    # Whoever comes second finds none: that is no error, or it is one that says so.
+    same({child.wait(60) for child in gone} <= {0, 1}, True)
+
+
+def case_kills():
+    """Kills at random moments."""
+    generator = random.Random(12)
+    place, _ = bundle("k", "sh", "-c", "while :; do sleep 0.01; done")
+    for _ in range(20):
+        verb = generator.choice(["create", "start", "exec", "delete"])
+        made = subprocess.Popen(command("create", "-b", str(place), "k"), **NO_STREAMS)
+        if verb != "create":
+            made.wait(60)
+            victim = {"start": ["start", "k"], "exec": ["exec", "k", "true"], "delete": ["delete", "-f", "k"]}[verb]
+            if verb == "exec":
+                pillbox("start", "k", check=0)
+            made = subprocess.Popen(command(*victim), **NO_STREAMS)
+        time.sleep(generator.random() * 0.04)
+        if verb == "exec" and generator.random() < 0.5:
+            state = json.loads(pillbox("state", "k", check=0).stdout)
+            if state["pid"]:
+                os.kill(state["pid"], signal.SIGKILL)
+        made.kill()
+        made.wait(60)
+        pillbox("list", check=0)
+        pillbox("delete", "--force", "k", check=0)
+        same(list(STATE.iterdir()), [], f"state after a kill in {verb}")
+
+
+NO_STREAMS = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def podman_environment():
+    conf, storage = DIR / "containers.conf", DIR / "storage.conf"
+    conf.write_text(f"""
+[containers]
+default_ulimits=["nofile=1000:1000","nproc=1000:1000"]
+netns="none"
+log_driver="k8s-file"
+cgroup_conf=[]
+[engine]
+cgroup_manager="cgroupfs"
+events_logger="file"
+runtime="pillbox"
+tmp_dir="{DIR}/libpod"
+[engine.runtimes]
+pillbox=["{DIR}/runtime"]
+""")
+    # What cleans up after a container is not told of --runtime-flag.
+    wrapper = DIR / "runtime"
+    wrapper.write_text(f'#!/bin/sh\nexec {PILLBOX} --root {STATE} --platform {PLATFORM} "$@"\n')
+    wrapper.chmod(0o755)
+    storage.write_text(f'[storage]\ndriver="vfs"\ngraphroot="{DIR}/graph"\nrunroot="{DIR}/run"\n')
+    os.environ.update(CONTAINERS_CONF=str(conf), CONTAINERS_STORAGE_CONF=str(storage))
+
+
+def podman(*words, check=None, **more):
+    return run(["podman", *words], check, **more)
+
+
+def image():
+    podman_environment()
+    run(["tar", "-C", str(ROOTFS), "-cf", str(DIR / "image.tar"), "."], 0)
+    podman("import", "--change", 'CMD ["/bin/sh"]', str(DIR / "image.tar"), "bb:1", check=0)
+
+
+def case_podman_run():
+    """podman run: statuses and streams, and what the command line says."""
+    image()
+    same(podman("run", "--rm", "bb:1", "echo", "hi", check=0).stdout, "hi\n")
+    for words, expected in [(["true"], 0), (["false"], 1), (["/etc"], 126), (["nonesuch"], 127),
+                            (["sh", "-c", "sh -c 'kill -9 $$'; exit $?"], 137),
+                            (["sh", "-c", "sh -c 'kill -15 $$'; exit $?"], 143)]:
+        podman("run", "--rm", "bb:1", *words, check=expected)
+    same(podman("run", "--rm", "-i", "bb:1", "cat", text="piped\n", check=0).stdout, "piped\n")
+    same(podman("run", "--rm", "-t", "bb:1", "tty", check=0).stdout, "/dev/pts/0\n")
+    said = podman("run", "--rm", "-u", "5:6", "-w", "/tmp", "-e", "A=b", "--hostname", "h", "bb:1",
+                  "sh", "-c", "id -u; id -g; pwd; echo $A; hostname", check=0).stdout
+    same(said, "5\n6\n/tmp\nb\nh\n")
+    done = podman("run", "--rm", "--read-only", "--tmpfs", "/t", "bb:1", "sh", "-c", "echo a > /t/x; cat /t/x; echo > /y")
+    same((done.stdout, "Read-only" in done.stderr), ("a\n", True), done)
+    volume = DIR / "volume"
+    volume.mkdir()
+    (volume / "f").write_text("outside\n")
+    done = podman("run", "--rm", "-v", f"{volume}:/v:ro", "bb:1", "sh", "-c", "cat /v/f; echo > /v/f")
+    same((done.stdout, "Read-only" in done.stderr), ("outside\n", True), done)
+    same(podman("run", "--rm", "-m", "64m", "bb:1", "sh", "-c", "dd if=/dev/zero of=/tmp/x bs=1M count=200 2>&1 | grep -c space",
+                ).stdout, "1\n", "no more memory than that")
+
+
+def case_podman_life():
+    """podman: exec, pause, stop, restart, logs, stats, update, rm."""
+    image()
+    podman("run", "-d", "--name", "s", "bb:1", "sh", "-c", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done", check=0)
+    wait_for("its log", lambda: podman("logs", "s").stdout == "up\n")
+    same(podman("exec", "-u", "65534", "-w", "/tmp", "-e", "A=b", "s", "sh", "-c", "id -u; pwd; echo $A; exit 5", check=5).stdout,
+         "65534\n/tmp\nb\n")
+    same(podman("exec", "-t", "s", "tty", check=0).stdout, "/dev/pts/0\n")
+    same(podman("exec", "-i", "s", "cat", text="in\n", check=0).stdout, "in\n")
+    podman("exec", "s", "nonesuch", check=127)
+    podman("pause", "s", check=0)
+    same(podman("inspect", "-f", "{{.State.Status}}", "s", check=0).stdout, "paused\n")
+    podman("unpause", "s", check=0)
+    same("s" in podman("stats", "--no-stream", "--format", "{{.Name}}", "s", check=0).stdout, True)
+    podman("stop", "-t", "10", "s", check=0)
+    same(podman("inspect", "-f", "{{.State.ExitCode}}", "s", check=0).stdout, "3\n", "a handler's status")
+    podman("start", "s", check=0)
+    podman("restart", "-t", "5", "s", check=0)
+    podman("kill", "s", check=0)
+    same(podman("wait", "s", check=0).stdout, "137\n")
+    podman("rm", "s", check=0)
+    # Nobody handles SIGTERM there.
+    podman("run", "-d", "--name", "d", "bb:1", "sleep", "1000", check=0)
+    podman("stop", "-t", "1", "d", check=0)
+    same(podman("inspect", "-f", "{{.State.ExitCode}}", "d", check=0).stdout, "137\n")
+    podman("rm", "d", check=0)
+
+
+def case_podman_ten():
+    """Ten containers at once."""
+    image()
+    for n in range(10):
+        podman("run", "-d", "--name", f"c{n}", "bb:1", "sleep", "1000", check=0)
+    for n in range(10):
+        same(podman("exec", f"c{n}", "hostname", check=0).stdout != "", True)
+    same(len(podman("ps", "-q", check=0).stdout.split()), 10)
+    podman("rm", "-f", "-a", "-t", "0", check=0, timeout=120)
+
+
+def left():
+    """What is still there of this case."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit() and entry.name != str(os.getpid()):
+            try:
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+            if any(str(DIR) in word for word in words) and words[0] != "podman":
+                found.append(" ".join(words))
+    mounts = pathlib.Path("/proc/self/mounts").read_text().splitlines()
+    # The storage's own directory is a mount of podman's, while there is a storage.
+    found += [line for line in mounts if str(DIR) in line and "/graph" not in line.split()[1]]
+    found += [str(path) for path in pathlib.Path("/sys/fs/cgroup").glob(f"**/{MARK}/*/")]
+    if STATE.exists():
+        found += [str(path) for path in STATE.iterdir()]
+    return found
+
+
+def clean():
+    if STATE.exists():
+        for entry in STATE.iterdir():
+            pillbox("delete", "--force", entry.name)
+    for line in reversed(pathlib.Path("/proc/self/mounts").read_text().splitlines()):
+        if str(DIR) in line:
+            subprocess.run(["umount", "-l", line.split()[1]], check=False)
+    for path in pathlib.Path("/sys/fs/cgroup").glob(f"**/{MARK}"):
+        for below in path.glob("*/"):
+            below.rmdir()
+        path.rmdir()
+    shutil.rmtree(DIR, ignore_errors=True)
+
+
+def main():
+    try:
+        root()
+        STATE.mkdir()
+        globals()[f"case_{CASE}"]()
+        wait_for_nothing = time.monotonic() + 10
+        while (there := left()) and time.monotonic() < wait_for_nothing:
+            reap()
+            time.sleep(0.1)
+        same(there, [], "left behind")
+    finally:
+        clean()
+
+
+main()

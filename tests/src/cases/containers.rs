@@ -1,0 +1,52 @@
+//! Containers: the command line that engines use, and podman above it. On this machine, for which it takes root and Python.
+
+use super::{Case, Place, TIMEOUT, case, succeeds};
+use crate::arch::Arch;
+use crate::guest::Step;
+use crate::packages::{self, Cache, workspace_root};
+use std::process::{Command, Stdio};
+
+/// By the command line: the name in `containers.py`, and what holds.
+const BUNDLES: &[(&str, &str)] = &[
+    ("life", "a container is created, started, paused, killed and deleted"),
+    ("run", "a program has what its specification says"),
+    ("errors", "engines are told what is wrong"),
+    ("exec", "processes join a container that runs"),
+    ("together", "commands at the same time wait for each other"),
+    ("kills", "kills at random moments leave nothing behind"),
+];
+
+/// By podman.
+const PODMAN: &[(&str, &str)] = &[
+    ("podman_run", "podman runs containers, and has their statuses and streams"),
+    ("podman_life", "podman execs, pauses, stops and restarts"),
+    ("podman_ten", "podman has ten of them at once"),
+];
+
+/// The cases, and what is missing for others.
+///
+/// # Errors
+/// What is missing for any.
+pub fn containers(place: &Place) -> Result<(Vec<Case>, Option<String>), String> {
+    let there = |program: &str| {
+        let found = Command::new(program).arg("--version").stdin(Stdio::null()).output();
+        found.map(drop).map_err(|_| format!("there is no {program}"))
+    };
+    there("python3")?;
+    let trial = Command::new("unshare").args(["-mn", "true"]).output();
+    if !trial.is_ok_and(|output| output.status.success()) {
+        return Err("containers with control groups take a privilege of root".to_owned());
+    }
+    let cache = Cache::open().map_err(|error| error.to_string())?;
+    let busybox = packages::busybox(&cache, Arch::HOST).map_err(|error| error.to_string())?;
+    let (busybox, script) =
+        (busybox.to_string_lossy(), workspace_root().join("tests/src/cases/containers.py"));
+    let script = script.to_string_lossy();
+    let missing = there("podman").and_then(|()| there("conmon")).err();
+    let engines = if missing.is_none() { PODMAN } else { &[] };
+    let cases = BUNDLES.iter().chain(engines).map(|(name, what)| {
+        let words = ["python3", &script, &place.pillbox, &place.platform, &busybox, name];
+        case(&format!("containers: {what}"), Step::new(words).timeout(TIMEOUT), succeeds)
+    });
+    Ok((cases.collect(), missing))
+}
