@@ -2,8 +2,11 @@
 //!
 //! One test, because all that descends from the process that runs steps is killed at the end of each.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
+use tests::arch::Arch;
+use tests::cases::{Place, Verdict};
 use tests::guest::{Step, job::TIMED_OUT};
 use tests::local;
 
@@ -39,4 +42,42 @@ fn steps_end_in_time() {
     assert_eq!(quiet.status, 0);
     let pid = String::from_utf8_lossy(&quiet.stdout).trim().parse().expect("a number");
     assert!(!tests::procs::alive(pid));
+
+    compared_again();
+}
+
+/// A comparison that fails once is made again, and passes if it was Linux that did the one thing and the other.
+fn compared_again() {
+    let dir = std::env::temp_dir().join(format!("pillbox-again-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory for files");
+    let (pillbox, runs) = (dir.join("pillbox"), dir.join("runs"));
+    std::fs::write(&pillbox, "#!/bin/sh\n# do --platform NAME -- COMMAND\nshift 4\nexec \"$@\"\n")
+        .expect("a file");
+    std::fs::set_permissions(&pillbox, PermissionsExt::from_mode(0o755)).expect("its mode");
+    let place = Place {
+        pillbox: pillbox.display().to_string(),
+        platform: String::new(),
+        arch: Arch::HOST,
+        programs: String::new(),
+    };
+    // By turns natively and in the sandbox; every case begins anew.
+    let script = |late: &str| {
+        let runs = runs.display();
+        format!("echo >>{runs}; n=$(wc -l <{runs}); case $n in {late}) echo late;; *) echo soon;; esac")
+    };
+    let verdict = |late: &str| {
+        std::fs::write(&runs, "").expect("a file");
+        let case = place.same("runs", &["/bin/sh", "-c", &script(late)]);
+        let mut told = None;
+        let deadline = Instant::now() + Duration::from_secs(100);
+        place.run_here(&[case], deadline, |_, verdict| told = Some(verdict));
+        told.expect("a verdict")
+    };
+    assert!(matches!(verdict("none"), Verdict::Holds));
+    assert!(
+        matches!(verdict("1"), Verdict::Unsteady(why) if why.contains("is \"soon\" instead of \"late\""))
+    );
+    assert!(matches!(verdict("2"), Verdict::Fails(_)), "it was the sandbox");
+    assert!(matches!(verdict("2|4"), Verdict::Fails(_)), "it was the sandbox, twice");
+    std::fs::remove_dir_all(&dir).expect("it can go");
 }

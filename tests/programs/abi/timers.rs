@@ -34,6 +34,12 @@ fn count(fd: i64) -> i64 {
     if result == 8 { i64::from_ne_bytes(bytes.try_into().unwrap_or_default()) } else { result }
 }
 
+/// Waits for what a timer has to say: the interrupt of an emulated machine takes a moment, also for a time that is past.
+fn readable(fd: i64) -> i64 {
+    let poll = [fd as u32, 1];
+    sys!(libc::SYS_ppoll, poll.as_ptr(), 1, [10_i64, 0].as_ptr(), 0, 8)
+}
+
 /// A timer of `clock` that sends `signal`.
 fn create(clock: i32, signal: i32) -> i64 {
     let mut id = -1_i32;
@@ -47,17 +53,18 @@ fn past() {
         let fd = sys!(libc::SYS_timerfd_create, clock, libc::TFD_NONBLOCK);
         let once = spec(0, now(clock) - 5_000_000);
         report("set", sys!(libc::SYS_timerfd_settime, fd, 1, once.as_ptr(), 0));
-        println!("at once {}", count(fd));
+        report("in a moment", readable(fd));
+        println!("once {}", count(fd));
         report("and no more", count(fd));
         // Not before the machine was started.
         let (period, began) = (100_000_000, now(clock));
         let often = spec(period, began - 10 * period - period / 2);
         report("set", sys!(libc::SYS_timerfd_settime, fd, 1, often.as_ptr(), 0));
+        report("in a moment", readable(fd));
         println!("all of them {}", if now(clock) - began < period / 2 { count(fd) } else { 11 });
         let soon = spec(0, now(clock) + 1_000_000);
         report("set", sys!(libc::SYS_timerfd_settime, fd, 1, soon.as_ptr(), 0));
-        let poll = [fd as u32, 1];
-        report("comes", sys!(libc::SYS_ppoll, poll.as_ptr(), 1, [10_i64, 0].as_ptr(), 0, 8));
+        report("comes", readable(fd));
         sys::close(fd);
         sys::mask(libc::SIG_BLOCK, sys::set_of(&[libc::SIGUSR1]));
         let id = create(clock, libc::SIGUSR1);
@@ -133,6 +140,7 @@ fn fdinfo() {
     let fd = sys!(libc::SYS_timerfd_create, libc::CLOCK_BOOTTIME, libc::TFD_NONBLOCK);
     let past = spec(0, 1);
     sys!(libc::SYS_timerfd_settime, fd, 1, past.as_ptr(), 0);
+    report("in a moment", readable(fd));
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
     let shown = ["clockid", "ticks", "settime flags", "it_value", "it_interval"];
     for line in text.lines().filter(|line| shown.iter().any(|name| line.starts_with(name))) {

@@ -1,6 +1,6 @@
 //! The `abi` program's families: what each system call does, natively and in the sandbox.
 
-use super::{Case, Place};
+use super::{Case, Place, ends_well};
 use crate::guest::Outcome;
 
 /// The program's families, as `abi --families` prints them: the program does not build with others.
@@ -62,13 +62,10 @@ pub fn abi(place: &Place) -> Vec<Case> {
 pub(super) fn families(place: &Place, families: &[&str]) -> Vec<Case> {
     let program = place.program("abi");
     let case = |family: &&str| {
-        let mut case = place.same(&format!("system calls: {family}"), &[&program, "--family", family]);
-        let alike = case.check;
-        case.check = Box::new(move |outcomes| {
-            outcomes.first().map_or(Ok(()), every_case_ended)?;
-            alike(outcomes)
-        });
-        case
+        let command = [&program, "--family", family];
+        place.compared(&format!("system calls: {family}"), &command, |native| {
+            ends_well(native).and_then(|()| every_case_ended(native))
+        })
     };
     families.iter().map(case).collect()
 }

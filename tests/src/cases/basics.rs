@@ -1,6 +1,6 @@
 //! Shells, pipes, statuses, and the checks that the micro-benchmarks make of their own results.
 
-use super::{Case, Place, TIMEOUT, case, gives, succeeds};
+use super::{Case, Place, TIMEOUT, case, ends_well, gives, succeeds};
 use crate::guest::Step;
 
 const PIPELINE: &str = "for i in 1 2 3; do echo $i; done | sort -r | head -1; exit 7";
@@ -59,13 +59,8 @@ fn on_a_terminal(place: &Place) -> Vec<Case> {
         Step { env, ..Step::new(words).timeout(TIMEOUT) }
     };
     let copy = [program.as_str(), "--child", "copy"];
-    let compared = |name: &str, ours: Step| Case {
-        name: name.to_owned(),
-        steps: vec![step("drive", &BASH, &copy.join(" ")), ours],
-        check: Box::new(|outcomes| match outcomes {
-            [native, ours] => succeeds(native).and_then(|()| super::same(native, ours)),
-            _ => Err("not run".to_owned()),
-        }),
+    let compared = |name: &str, ours: Step| {
+        super::compared(name, step("drive", &BASH, &copy.join(" ")), ours, ends_well)
     };
     let changing = [&ours[..], &["/bin/sh", "-c", "stty raw -echo -isig rows 9; echo set; read x"]].concat();
     vec![

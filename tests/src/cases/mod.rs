@@ -44,8 +44,20 @@ pub struct Case {
     pub name: String,
     /// What to run for it.
     pub steps: Vec<Step>,
-    /// Whether it holds.
+    /// Whether it holds, by the outcomes of the steps, as often as they were run.
     pub check: Check,
+    /// How many more times the steps are run before the case has failed.
+    pub more: usize,
+}
+
+/// What came of a case.
+pub enum Verdict {
+    /// It holds.
+    Holds,
+    /// It holds, but what it is compared with does not always do the same: what differed at first.
+    Unsteady(String),
+    /// It does not, and why.
+    Fails(String),
 }
 
 /// How a sandbox is started where the cases run.
@@ -108,14 +120,7 @@ impl Place {
 
     fn compared<S: AsRef<str>>(&self, name: &str, command: &[S], as_it_should: Judgement) -> Case {
         let native = Step::new(command.iter().map(|s| s.as_ref().to_owned())).timeout(TIMEOUT);
-        Case {
-            name: name.to_owned(),
-            steps: vec![native, self.sandboxed(command)],
-            check: Box::new(move |outcomes| match outcomes {
-                [native, ours] => as_it_should(native).and_then(|()| same(native, ours)),
-                _ => Err("not run".to_owned()),
-            }),
-        }
+        compared(name, native, self.sandboxed(command), as_it_should)
     }
 
     /// A case that holds if `command` in the sandbox writes exactly `stdout` and returns `status`.
@@ -124,24 +129,70 @@ impl Place {
     }
 
     /// Runs the steps of `cases` on this machine, one by one, until `deadline`.
-    pub fn run_here(
-        &self,
-        cases: &[Case],
-        deadline: Instant,
-        mut judged: impl FnMut(&Case, Result<(), String>),
-    ) {
+    pub fn run_here(&self, cases: &[Case], deadline: Instant, mut judged: impl FnMut(&Case, Verdict)) {
+        let run = |step: &Step| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(NO_TIME.to_owned());
+            }
+            local::run(step, left.min(Duration::from_secs(step.timeout.unwrap_or(TIMEOUT))))
+        };
+        let steps = |case: &Case, times: usize| -> Result<Vec<Outcome>, String> {
+            (0..times).flat_map(|_| &case.steps).map(run).collect()
+        };
         for case in cases {
-            let run = |step: &Step| {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    return Err(NO_TIME.to_owned());
-                }
-                local::run(step, left.min(Duration::from_secs(step.timeout.unwrap_or(TIMEOUT))))
+            let verdict = match steps(case, 1) {
+                Err(why) => Verdict::Fails(why),
+                Ok(first) => match (case.check)(&first) {
+                    Ok(()) => Verdict::Holds,
+                    Err(why) if case.more == 0 => Verdict::Fails(why),
+                    Err(why) => case.judge_again(why, first, steps(case, case.more)),
+                },
             };
-            let outcomes: Result<Vec<_>, _> = case.steps.iter().map(run).collect();
-            judged(case, outcomes.and_then(|outcomes| (case.check)(&outcomes)));
+            judged(case, verdict);
         }
     }
+}
+
+impl Case {
+    /// The verdict after the first run was not as it should be.
+    fn judge_again(&self, why: String, first: Vec<Outcome>, more: Result<Vec<Outcome>, String>) -> Verdict {
+        match more.and_then(|more| (self.check)(&[first, more].concat())) {
+            Ok(()) => Verdict::Unsteady(why),
+            Err(again) if again == why => Verdict::Fails(why),
+            Err(again) => Verdict::Fails(format!("{why}; with {} more runs: {again}", self.more)),
+        }
+    }
+}
+
+/// A case that holds if `native` ends as it should and `ours` does the same.
+///
+/// There are things that Linux itself does in one way or another (an interrupt that an emulated machine delivers late).
+/// So where the two differ, both run three times more: all that the sandbox did must be what Linux did at least once.
+/// Where Linux always does the same, that is no more than the first comparison asked for.
+fn compared(name: &str, native: Step, ours: Step, as_it_should: Judgement) -> Case {
+    Case {
+        name: name.to_owned(),
+        steps: vec![native, ours],
+        check: Box::new(move |outcomes| compare(outcomes, as_it_should)),
+        more: 3,
+    }
+}
+
+/// Judges what `native, ours` did, run once or more.
+fn compare(outcomes: &[Outcome], as_it_should: Judgement) -> Result<(), String> {
+    let (pairs, []) = outcomes.as_chunks::<2>() else { return Err("not run".to_owned()) };
+    let judged: Vec<_> = pairs.iter().map(|[native, _]| as_it_should(native).map(|()| native)).collect();
+    let natives: Vec<&Outcome> = judged.iter().flatten().copied().collect();
+    let Some(&one) = natives.first() else {
+        return judged.into_iter().next().unwrap_or_else(|| Err("not run".to_owned())).map(drop);
+    };
+    for [native, ours] in pairs {
+        if natives.iter().all(|native| same(native, ours).is_err()) {
+            return same(if as_it_should(native).is_ok() { native } else { one }, ours);
+        }
+    }
+    Ok(())
 }
 
 /// A case that holds if `step` writes exactly `stdout` and returns `status`.
@@ -159,6 +210,7 @@ fn case(name: &str, step: Step, check: impl Fn(&Outcome) -> Result<(), String> +
             [got] => check(got).map_err(|why| format!("{why}; its errors:\n    {}", errors(got))),
             _ => Err("not run".to_owned()),
         }),
+        more: 0,
     }
 }
 
@@ -210,43 +262,120 @@ fn first_difference(want: &[u8], got: &[u8]) -> String {
 const NO_TIME: &str = "there was no time left for it";
 
 /// Runs the cases in guests like this one, until `deadline`. A guest that dies fails the case it died in; the next case
-/// gets a new boot.
+/// gets a new boot. So do those that are to be run again.
 pub fn run_in_guest(
     mut guest: Guest,
     cases: &[Case],
     deadline: Instant,
-    mut judged: impl FnMut(&Case, Result<(), String>),
+    mut judged: impl FnMut(&Case, Verdict),
+) {
+    let mut again = Vec::new();
+    let all: Vec<&Case> = cases.iter().collect();
+    run_times(&mut guest, &all, 1, deadline, |case, outcomes| {
+        let verdict = outcomes.and_then(|outcomes| {
+            let verdict = (case.check)(&outcomes);
+            if let (Err(why), true) = (&verdict, case.more > 0) {
+                again.push((case, why.clone(), outcomes));
+                return Ok(None);
+            }
+            verdict.map(Some)
+        });
+        match verdict {
+            Ok(Some(())) => judged(case, Verdict::Holds),
+            Ok(None) => {}
+            Err(why) => judged(case, Verdict::Fails(why)),
+        }
+    });
+    for (case, why, first) in again {
+        run_times(&mut guest, &[case], case.more, deadline, |case, more| {
+            judged(case, case.judge_again(why.clone(), first.clone(), more));
+        });
+    }
+}
+
+/// Runs the steps of each case so many times.
+fn run_times<'a>(
+    guest: &mut Guest,
+    cases: &[&'a Case],
+    times: usize,
+    deadline: Instant,
+    mut done: impl FnMut(&'a Case, Result<Vec<Outcome>, String>),
 ) {
     let mut rest = cases;
     while !rest.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            rest.iter().for_each(|case| judged(case, Err(NO_TIME.to_owned())));
+            rest.iter().for_each(|case| done(case, Err(NO_TIME.to_owned())));
             return;
         }
         guest.end_within(left);
-        let steps: Vec<Step> = rest.iter().flat_map(|case| case.steps.iter().cloned()).collect();
+        let repeated = |case: &&'a Case| (0..times).flat_map(|_| case.steps.clone()).collect::<Vec<_>>();
+        let steps: Vec<Step> = rest.iter().flat_map(repeated).collect();
         let (mut outcomes, ended) = match guest.run(&steps, |_, _| {}) {
             Ok(run) => (run.outcomes, run.ended.map_err(|e| e.to_string())),
             Err(error) => (Vec::new(), Err(error.to_string())),
         };
-        let mut done = 0;
+        let mut reached = 0;
         for case in rest {
-            if outcomes.len() < case.steps.len() {
+            let own = case.steps.len() * times;
+            if outcomes.len() < own {
                 break;
             }
-            let own: Vec<Outcome> = outcomes.drain(..case.steps.len()).collect();
-            judged(case, (case.check)(&own));
-            done += 1;
+            done(case, Ok(outcomes.drain(..own).collect()));
+            reached += 1;
         }
-        if done < rest.len() {
-            let why = ended.err().unwrap_or_else(|| "the guest left it out".to_owned());
-            judged(&rest[done], Err(why));
-            done += 1;
-        }
-        rest = &rest[done..];
+        rest = match rest.get(reached..) {
+            Some([died, others @ ..]) => {
+                done(died, Err(ended.err().unwrap_or_else(|| "the guest left it out".to_owned())));
+                others
+            }
+            _ => &[],
+        };
     }
 }
 
 /// How long a whole boot with many cases may take.
 pub const BOOT_TIMEOUT: Duration = Duration::from_secs(3000);
+
+#[cfg(test)]
+mod tests {
+    use super::{compare, compared, ends_well};
+    use crate::guest::{Outcome, Step};
+
+    fn outcomes(said: &[&str]) -> Vec<Outcome> {
+        let outcome =
+            |text: &&str| Outcome { stdout: text.as_bytes().to_vec(), stderr: Vec::new(), status: 0 };
+        said.iter().map(outcome).collect()
+    }
+
+    #[test]
+    fn what_linux_does_in_two_ways_is_accepted_in_both_and_nothing_else() {
+        let holds = |said: &[&str]| compare(&outcomes(said), ends_well).is_ok();
+        assert!(holds(&["one", "one"]));
+        assert!(!holds(&["one", "two"]));
+        assert!(holds(&["one", "two", "two", "two", "two", "one"]));
+        // Linux always does the same: that we did so later is not enough.
+        assert!(!holds(&["one", "two", "one", "one", "one", "one"]));
+        assert!(!holds(&["one", "two", "two", "three"]));
+        assert!(!holds(&[]) && !holds(&["one"]));
+    }
+
+    #[test]
+    fn what_does_not_end_well_natively_is_no_comparison() {
+        let mut run = outcomes(&["one", "one"]);
+        run[0].status = 1;
+        assert!(compare(&run, ends_well).is_err());
+        run.extend(outcomes(&["one", "one"]));
+        assert!(compare(&run, ends_well).is_ok());
+        run[0].stdout = b"two".to_vec();
+        run[1].stdout = b"two".to_vec();
+        assert!(compare(&run, ends_well).is_err(), "it was done only by one that failed");
+    }
+
+    #[test]
+    fn a_comparison_that_fails_is_told_with_the_difference() {
+        let case = compared("", Step::default(), Step::default(), ends_well);
+        let why = (case.check)(&outcomes(&["a\nb", "a\nc"])).unwrap_err();
+        assert!(why.contains("line 2 is \"c\" instead of \"b\""), "{why}");
+    }
+}
