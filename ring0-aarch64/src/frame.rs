@@ -7,7 +7,11 @@ use crate::fp::FpState;
 /// `FPSIMD_MAGIC`.
 const FPSIMD_MAGIC: u32 = 0x4650_8001;
 /// The condition flags: all of PSTATE that EL0 code may have live here.
-const NZCV: u64 = 0xf000_0000;
+pub const NZCV: u64 = {
+    use aarch64_cpu::registers::SPSR_EL1::{C, N, V, Z};
+    N::SET.value | Z::SET.value | C::SET.value | V::SET.value
+};
+const _: () = assert!(NZCV == 0xf000_0000);
 
 /// `stack_t`.
 #[repr(C)]

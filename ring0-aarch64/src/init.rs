@@ -1,6 +1,7 @@
 //! The state a vCPU starts with, as plain data for whoever loads it.
 
 use crate::cpu::KERNEL_HALF;
+use aarch64_cpu::registers as arm;
 
 /// A system register, encoded as op0:op1:CRn:CRm:op2 (2, 3, 4, 4, 3 bits): the low half of KVM's register ids.
 pub type Register = u16;
@@ -36,30 +37,33 @@ pub const ID_AA64MMFR0_EL1: Register = register(3, 0, 0, 7, 0);
 
 /// PSTATE of the first instruction: EL1h, everything masked. Kernel code keeps the mask: interrupts open only with the
 /// return to EL0.
-pub const PSTATE: u64 = 0x3c5;
+pub const PSTATE: u64 = {
+    use arm::SPSR_EL1::{A, D, F, I, M};
+    D::Masked.value | A::Masked.value | I::Masked.value | F::Masked.value | M::EL1h.value
+};
 
-/// SCTLR_EL1 (D19.2.118) as Linux has it, but for WFI and WFE of EL0, which trap (bits 16 and 18 clear).
-const SCTLR: u64 = 1 // MMU
-    | 1 << 2 // data cache
-    | 1 << 3 // stack alignment at EL1
-    | 1 << 4 // and at EL0
-    | 1 << 8 // SETEND off
+/// SCTLR_EL1 (D19.2.118) as Linux has it, but for WFI and WFE of EL0, which trap (nTWI and nTWE clear).
+const SCTLR: u64 = {
+    use arm::SCTLR_EL1::{C, DZE, I, M, SA, SA0, UCI, UCT};
+    let memory = M::Enable.value | C::Cacheable.value | I::Cacheable.value;
+    let stacks = SA::Enable.value | SA0::Enable.value;
+    let allowed = DZE::DontTrap.value | UCT::DontTrap.value | UCI::DontTrap.value;
+    memory | stacks | allowed | SCTLR_UNNAMED
+};
+/// Bits of it that `aarch64-cpu` has no names for.
+const SCTLR_UNNAMED: u64 = 1 << 8 // SETEND off
     | 1 << 11 // exception returns synchronise
-    | 1 << 12 // instruction cache
-    | 1 << 14 // DC ZVA
-    | 1 << 15 // CTR_EL0
     | 1 << 20 // RES1, or no access to SCXTNUM_EL0
     | 1 << 22 // exception entries synchronise
     | 1 << 23 // PAN stays as it is on entry
-    | 1 << 26 // cache maintenance by address
     | 1 << 28 // RES1
     | 1 << 29; // RES1
 
-/// EL0 and EL1 may use floating point (D19.2.30, FPEN).
-const CPACR: u64 = 3 << 20;
+/// EL0 and EL1 may use floating point (D19.2.30).
+const CPACR: u64 = arm::CPACR_EL1::FPEN::TrapNothing.value;
 
 /// EL0 may read the virtual counter (D19.12.16), as under Linux.
-const CNTKCTL: u64 = 1 << 1;
+const CNTKCTL: u64 = arm::CNTKCTL_EL1::EL0VCTEN::TrappedNone.value;
 
 /// What the guest's core can do that matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,34 +78,52 @@ pub struct MemoryModel {
 
 impl MemoryModel {
     /// From ID_AA64MMFR0_EL1 (D19.2.64).
-    pub const fn from_mmfr0(mmfr0: u64) -> MemoryModel {
-        let physical_bits = match mmfr0 & 0xf {
-            0 => 32,
-            1 => 36,
-            2 => 40,
-            3 => 42,
-            4 => 44,
-            5 => 48,
-            _ => 52,
+    pub fn from_mmfr0(mmfr0: u64) -> MemoryModel {
+        use arm::ID_AA64MMFR0_EL1::{ASIDBits, PARange, TGran4};
+        let physical_bits = match PARange.read_as_enum(mmfr0) {
+            Some(PARange::Value::Bits_32) => 32,
+            Some(PARange::Value::Bits_36) => 36,
+            Some(PARange::Value::Bits_40) => 40,
+            Some(PARange::Value::Bits_42) => 42,
+            Some(PARange::Value::Bits_44) => 44,
+            Some(PARange::Value::Bits_48) => 48,
+            Some(PARange::Value::Bits_52) | None => 52,
         };
-        let asid_bits = if mmfr0 >> 4 & 0xf == 2 { 16 } else { 8 };
-        MemoryModel { physical_bits, asid_bits, granule_4k: mmfr0 >> 28 & 0xf != 0xf }
+        let asid_bits = match ASIDBits.read_as_enum(mmfr0) {
+            Some(ASIDBits::Value::Bits_16) => 16,
+            _ => 8,
+        };
+        let granule_4k = TGran4.read_as_enum(mmfr0) != Some(TGran4::Value::NotSupported);
+        MemoryModel { physical_bits, asid_bits, granule_4k }
     }
 
     /// TCR_EL1 (D19.2.139): both halves 48 bits, 4 KiB granule, write-back inner-shareable walks, ASID from TTBR0, the
     /// top byte of user addresses ignored (Linux's tagged addresses).
-    pub const fn tcr(self) -> u64 {
+    pub fn tcr(self) -> u64 {
+        use arm::TCR_EL1::{AS, IPS, IRGN0, IRGN1, ORGN0, ORGN1, SH0, SH1, T0SZ, T1SZ, TBI0, TG0, TG1};
         // Physical addresses: 40 bits are enough for image and arena; fewer if the core has fewer.
-        let ips = match self.physical_bits {
-            32 => 0,
-            36 => 1,
-            _ => 2,
+        let physical = match self.physical_bits {
+            32 => IPS::Bits_32,
+            36 => IPS::Bits_36,
+            _ => IPS::Bits_40,
         };
-        let half = 16 | 1 << 8 | 1 << 10 | 3 << 12;
-        let upper = half << 16 | 2 << 30;
-        half | upper | ips << 32 | (if self.asid_bits == 16 { 1 << 36 } else { 0 }) | 1 << 37
+        let asids = if self.asid_bits == 16 { AS::ASID16Bits } else { AS::ASID8Bits };
+        let lower = T0SZ.val(UNUSED_BITS)
+            + IRGN0::WriteBack_ReadAlloc_WriteAlloc_Cacheable
+            + ORGN0::WriteBack_ReadAlloc_WriteAlloc_Cacheable
+            + SH0::Inner
+            + TG0::KiB_4;
+        let upper = T1SZ.val(UNUSED_BITS)
+            + IRGN1::WriteBack_ReadAlloc_WriteAlloc_Cacheable
+            + ORGN1::WriteBack_ReadAlloc_WriteAlloc_Cacheable
+            + SH1::Inner
+            + TG1::KiB_4;
+        (lower + upper + physical + asids + TBI0::Ignored).value
     }
 }
+
+/// Address bits that a half does not use.
+const UNUSED_BITS: u64 = 64 - 48;
 
 /// What differs between vCPUs and machines.
 #[derive(Clone, Copy, Debug)]
@@ -121,7 +143,7 @@ pub struct Start {
 }
 
 /// System registers and their values. SCTLR_EL1, which turns the MMU on, comes last: on bare metal the order matters.
-pub const fn registers(start: &Start) -> [(Register, u64); 11] {
+pub fn registers(start: &Start) -> [(Register, u64); 11] {
     [
         (MAIR_EL1, start.mair),
         (TCR_EL1, start.model.tcr()),
@@ -151,6 +173,11 @@ mod tests {
         let model = MemoryModel::from_mmfr0(0x0000_1124);
         assert_eq!(model, MemoryModel { physical_bits: 44, asid_bits: 16, granule_4k: true });
         assert_eq!(model.tcr(), 0x0000_0032_b510_3510);
+        let small = MemoryModel { physical_bits: 36, asid_bits: 8, granule_4k: true };
+        assert_eq!(MemoryModel::from_mmfr0(0x0000_0001), small);
+        assert_eq!(small.tcr(), 0x0000_0021_b510_3510);
+        assert!(!MemoryModel::from_mmfr0(0xf000_0006).granule_4k);
+        assert_eq!((super::PSTATE, SCTLR, super::CPACR, super::CNTKCTL), (0x3c5, 0x34d0_d91d, 3 << 20, 2));
         assert_eq!(SCTLR & 0x30d0_0800, 0x30d0_0800, "the RES1 bits of ARMv8.0");
     }
 }

@@ -3,10 +3,7 @@
 //! Without an interrupt controller KVM tells its caller when the timer's line rises (Documentation/virt/kvm/api.rst,
 //! KVM_CAP_ARM_USER_IRQ), which raises the vCPU's.
 
-use core::arch::asm;
-
-/// CNTV_CTL_EL0: on, not masked.
-const ENABLE: u64 = 1;
+use aarch64_cpu::registers::{CNTV_CTL_EL0, CNTV_TVAL_EL0, Writeable};
 
 /// Has the timer's line rise after `ticks` of CNTVCT_EL0 (below 2^31), instead of whenever it was told before.
 ///
@@ -14,11 +11,9 @@ const ENABLE: u64 = 1;
 /// Runs at EL1.
 #[inline]
 pub unsafe fn arm(ticks: u64) {
-    // SAFETY: the caller vouches for EL1; the interrupt is masked there, and taken from EL0.
-    unsafe {
-        asm!("msr cntv_tval_el0, {}", "msr cntv_ctl_el0, {}", in(reg) ticks.min(i32::MAX as u64), in(reg) ENABLE,
-            options(nomem, nostack, preserves_flags));
-    }
+    // The interrupt is masked here, and taken from EL0.
+    CNTV_TVAL_EL0.set(ticks.min(i32::MAX as u64));
+    CNTV_CTL_EL0.write(CNTV_CTL_EL0::ENABLE::SET);
 }
 
 /// Lowers the line, and keeps it low.
@@ -27,6 +22,5 @@ pub unsafe fn arm(ticks: u64) {
 /// Runs at EL1.
 #[inline]
 pub unsafe fn disarm() {
-    // SAFETY: the caller vouches for EL1.
-    unsafe { asm!("msr cntv_ctl_el0, xzr", options(nomem, nostack, preserves_flags)) };
+    CNTV_CTL_EL0.set(0);
 }

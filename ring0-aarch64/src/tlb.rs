@@ -3,13 +3,13 @@
 //! The inner-shareable forms reach every vCPU of the VM, running or not: hardware does what x86 needs kicks for. Each vCPU
 //! gives address spaces ASIDs of its own, so the broadcast names addresses and covers all ASIDs.
 
+use aarch64_cpu::asm::barrier::{ISH, ISHST, dsb};
 use core::arch::asm;
 
 /// Makes new entries visible to the table walkers. Enough when only empty entries were written.
 #[inline]
 pub fn publish() {
-    // SAFETY: a barrier.
-    unsafe { asm!("dsb ishst", options(nostack, preserves_flags)) };
+    dsb(ISHST);
 }
 
 /// Drops the translations of `pages` 4 KiB pages from `start` on, in every address space, on every CPU, and waits.
@@ -20,13 +20,12 @@ pub fn publish() {
 #[inline]
 pub unsafe fn flush(start: u64, pages: u64) {
     let first = start >> 12;
-    // SAFETY: the caller vouches for EL1; TLB maintenance has no other effect.
-    unsafe {
-        asm!("dsb ishst", options(nostack, preserves_flags));
-        for page in first..first + pages {
-            // Bits 43:0 hold the page number.
+    dsb(ISHST);
+    for page in first..first + pages {
+        // SAFETY: the caller vouches for EL1; TLB maintenance has no other effect. Bits 43:0 hold the page number.
+        unsafe {
             asm!("tlbi vaae1is, {}", in(reg) page & 0xfff_ffff_ffff, options(nostack, preserves_flags));
         }
-        asm!("dsb ish", options(nostack, preserves_flags));
     }
+    dsb(ISH);
 }

@@ -1,5 +1,6 @@
 //! From ESR_EL1 and FAR_EL1 to [`Trap`]: pure (ARM DDI 0487, D19.2.37 "ESR_EL1").
 
+use aarch64_cpu::registers::ESR_EL1::EC;
 use ring0::{Access, Exception, Trap};
 
 /// What the entry code stores instead of a syndrome (which has 32 bits) for an interrupt.
@@ -9,40 +10,42 @@ pub const MARK_SERROR: u64 = 1 << 33;
 
 /// Exception classes: ESR_EL1.EC.
 pub mod class {
+    use aarch64_cpu::registers::ESR_EL1::EC::Value;
+
     /// Unknown reason: an undefined instruction.
-    pub const UNKNOWN: u8 = 0x00;
+    pub const UNKNOWN: u8 = Value::Unknown as u8;
     /// A trapped WFI or WFE.
-    pub const WAIT: u8 = 0x01;
+    pub const WAIT: u8 = Value::TrappedWFIorWFE as u8;
     /// Floating-point or SIMD access trapped.
-    pub const FP_ACCESS: u8 = 0x07;
+    pub const FP_ACCESS: u8 = Value::TrappedFP as u8;
     /// SVC in AArch64 state.
-    pub const SVC: u8 = 0x15;
+    pub const SVC: u8 = Value::SVC64 as u8;
     /// A trapped MSR, MRS or system instruction.
-    pub const SYSTEM: u8 = 0x18;
+    pub const SYSTEM: u8 = Value::TrappedMsrMrs as u8;
     /// Instruction abort from EL0.
-    pub const INSTRUCTION_ABORT: u8 = 0x20;
+    pub const INSTRUCTION_ABORT: u8 = Value::InstrAbortLowerEL as u8;
     /// PC alignment fault.
-    pub const PC_ALIGNMENT: u8 = 0x22;
+    pub const PC_ALIGNMENT: u8 = Value::PCAlignmentFault as u8;
     /// Data abort from EL0.
-    pub const DATA_ABORT: u8 = 0x24;
+    pub const DATA_ABORT: u8 = Value::DataAbortLowerEL as u8;
     /// SP alignment fault.
-    pub const SP_ALIGNMENT: u8 = 0x26;
+    pub const SP_ALIGNMENT: u8 = Value::SPAlignmentFault as u8;
     /// A trapped floating-point exception.
-    pub const FP_EXCEPTION: u8 = 0x2c;
+    pub const FP_EXCEPTION: u8 = Value::TrappedFP64 as u8;
     /// Breakpoint from EL0.
-    pub const BREAKPOINT: u8 = 0x30;
+    pub const BREAKPOINT: u8 = Value::BreakpointLowerEL as u8;
     /// Software step from EL0.
-    pub const SOFTWARE_STEP: u8 = 0x32;
+    pub const SOFTWARE_STEP: u8 = Value::SoftwareStepLowerEL as u8;
     /// Watchpoint from EL0.
-    pub const WATCHPOINT: u8 = 0x34;
+    pub const WATCHPOINT: u8 = Value::WatchpointLowerEL as u8;
     /// BRK in AArch64 state.
-    pub const BRK: u8 = 0x3c;
+    pub const BRK: u8 = Value::Brk64 as u8;
 }
 
 /// ISS of a data abort: it was a write.
-const WNR: u64 = 1 << 6;
+pub const WNR: u64 = 1 << 6;
 /// ISS of a data abort: it was cache maintenance, which reports as a write and is not one.
-const CM: u64 = 1 << 8;
+pub const CM: u64 = 1 << 8;
 /// Bit 55 selects the half of an address whatever its tag (D8.1.4).
 const UPPER_HALF: u64 = 1 << 55;
 const TAG: u64 = 0xff << 56;
@@ -50,7 +53,7 @@ const TAG: u64 = 0xff << 56;
 /// Whether a syndrome is a system call's.
 #[inline(always)]
 pub const fn is_syscall(esr: u64) -> bool {
-    esr >> 26 == class::SVC as u64
+    esr >> EC.shift == class::SVC as u64
 }
 
 /// Decodes a trap from user mode.
@@ -60,7 +63,7 @@ pub const fn decode(esr: u64, far: u64) -> Trap {
     }
     // KVM of Linux 6.1 sign-extends the syndrome of aborts that it injects.
     let esr = esr & 0xffff_ffff;
-    let ec = (esr >> 26) as u8;
+    let ec = (esr >> EC.shift) as u8;
     match ec {
         class::SVC => Trap::Syscall,
         class::WAIT => Trap::Yield,
@@ -98,6 +101,18 @@ pub const fn untagged(addr: u64) -> u64 {
 mod tests {
     use super::{MARK_IRQ, decode};
     use ring0::{Access, Trap};
+
+    #[test]
+    fn classes_are_the_manuals() {
+        use super::class;
+        assert_eq!(
+            [class::UNKNOWN, class::WAIT, class::FP_ACCESS, class::SVC, class::SYSTEM],
+            [0, 1, 7, 0x15, 0x18]
+        );
+        assert_eq!([class::INSTRUCTION_ABORT, class::PC_ALIGNMENT, class::DATA_ABORT], [0x20, 0x22, 0x24]);
+        assert_eq!([class::SP_ALIGNMENT, class::FP_EXCEPTION, class::BREAKPOINT], [0x26, 0x2c, 0x30]);
+        assert_eq!([class::SOFTWARE_STEP, class::WATCHPOINT, class::BRK], [0x32, 0x34, 0x3c]);
+    }
 
     #[test]
     fn syndromes_become_traps() {

@@ -5,7 +5,7 @@
 //! stack pointers in the TSS name the kernel-half addresses.
 
 use crate::fp::FpState;
-use crate::tables::{Gate, Gdt, Tss};
+use crate::tables::{Gate, Gdt, Tss, tss};
 
 /// The top bit pattern of the kernel half: `address | KERNEL_HALF` is where an image or arena page that the
 /// entry code needs is mapped a second time.
@@ -138,7 +138,7 @@ impl Cpu {
         self.fsgsbase = fsgsbase.into();
         self.kernel_mxcsr = crate::fp::INITIAL_MXCSR.into();
         let offset = |field: usize| high + field as u64 + STACK_SIZE as u64;
-        self.tss = Tss::new([
+        self.tss = tss([
             offset(core::mem::offset_of!(Cpu, trap_stack)),
             offset(core::mem::offset_of!(Cpu, nmi_stack)),
             offset(core::mem::offset_of!(Cpu, double_fault_stack)),

@@ -30,16 +30,29 @@ use core::arch::{asm, global_asm, naked_asm};
 use core::mem::offset_of;
 use ring0::Exit;
 use ring0::layout::{IMAGE_BASE, IMAGE_END};
+use x86_64::registers::rflags::RFlags;
 
 // Sign-extended 32-bit immediates of the `syscall` entry.
 const _: () = assert!(IMAGE_END - 1 <= i32::MAX as u64);
 
-/// RFLAGS bits that a program may set: CF, PF, AF, ZF, SF, TF, DF, OF, NT excluded, RF, AC, ID.
-const USER_FLAGS: u64 = 0x0025_0dd5;
+/// RFLAGS bits that a program may set.
+const USER_FLAGS: u64 = RFlags::CARRY_FLAG
+    .union(RFlags::PARITY_FLAG)
+    .union(RFlags::AUXILIARY_CARRY_FLAG)
+    .union(RFlags::ZERO_FLAG)
+    .union(RFlags::SIGN_FLAG)
+    .union(RFlags::TRAP_FLAG)
+    .union(RFlags::DIRECTION_FLAG)
+    .union(RFlags::OVERFLOW_FLAG)
+    .union(RFlags::RESUME_FLAG)
+    .union(RFlags::ALIGNMENT_CHECK)
+    .union(RFlags::ID)
+    .bits();
+const _: () = assert!(USER_FLAGS == 0x0025_0dd5);
 /// IF and the always-one bit.
-const USER_FLAGS_SET: u64 = 1 << 9 | 1 << 1;
+const USER_FLAGS_SET: u64 = RFlags::INTERRUPT_FLAG.bits() | crate::init::RFLAGS;
 /// TF and RF: SYSRET does not restore them as wanted.
-const EXACT_FLAGS: u64 = 1 << 8 | 1 << 16;
+const EXACT_FLAGS: u64 = RFlags::TRAP_FLAG.union(RFlags::RESUME_FLAG).bits();
 
 /// IA32_FS_BASE, IA32_GS_BASE and IA32_KERNEL_GS_BASE, for processors whose FSGSBASE instructions are hidden.
 const MSR_FS_BASE: u32 = 0xc000_0100;
@@ -213,7 +226,7 @@ global_asm!(
     user_ss = const selector::USER_DATA,
     user_cs = const selector::USER_CODE,
     syscall = const SYSCALL,
-    debug = const crate::trap::DEBUG,
+    debug = const crate::trap::vector::DEBUG,
     host_call = const Exit::HostCall as u64,
     fault = const Exit::Fault as u64,
     kernel_cs = const selector::KERNEL_CODE,

@@ -1,5 +1,8 @@
 //! What the processor offers, from CPUID leaves: pure.
 
+use x86_64::registers::control::Cr4Flags;
+use x86_64::registers::xcontrol::XCr0Flags;
+
 /// One CPUID leaf.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leaf {
@@ -19,7 +22,10 @@ pub struct Leaf {
 
 /// XCR0 components that user and kernel code may use: x87, SSE, AVX, AVX-512. PKRU, AMX and CET are not offered until they
 /// are designed for.
-pub const XCR0_OFFERED: u64 = 0xe7;
+pub const XCR0_OFFERED: u64 = XCR0_BASE.union(XCr0Flags::AVX).union(XCR0_AVX512).bits();
+/// What is there without XSAVE.
+const XCR0_BASE: XCr0Flags = XCr0Flags::X87.union(XCr0Flags::SSE);
+const XCR0_AVX512: XCr0Flags = XCr0Flags::OPMASK.union(XCr0Flags::ZMM_HI256).union(XCr0Flags::HI16_ZMM);
 
 /// What matters to ring 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +67,8 @@ impl Features {
         let extended = find(0x8000_0001, 0);
         let has_xcr0 = (u64::from(state.edx) << 32 | u64::from(state.eax)) & XCR0_OFFERED;
         // The AVX-512 components come together or not at all (SDM vol. 1, 13.3).
-        let xcr0 = if has_xcr0 & 0xe0 == 0xe0 { has_xcr0 } else { has_xcr0 & !0xe0 };
+        let avx512 = XCR0_AVX512.bits();
+        let xcr0 = if has_xcr0 & avx512 == avx512 { has_xcr0 } else { has_xcr0 & !avx512 };
         Features {
             smap: seven.ebx & 1 << 20 != 0,
             smep: seven.ebx & 1 << 7 != 0,
@@ -71,7 +78,7 @@ impl Features {
             gib_pages: extended.edx & 1 << 26 != 0,
             xsave,
             xsaveopt: xsave && find(0xd, 1).eax & 1 != 0,
-            xcr0: if xsave { xcr0 } else { 3 },
+            xcr0: if xsave { xcr0 } else { XCR0_BASE.bits() },
             physical_bits: find(0x8000_0008, 0).eax as u8,
             long_mode: extended.edx & (1 << 29 | 1 << 20 | 1 << 11) == (1 << 29 | 1 << 20 | 1 << 11),
         }
@@ -79,15 +86,15 @@ impl Features {
 
     /// The CR4 to run with.
     pub fn cr4(&self) -> u64 {
-        use crate::init::cr4;
-        let bit = |have, bit| if have { bit } else { 0 };
-        cr4::BASE
-            | bit(self.smap, cr4::SMAP)
-            | bit(self.smep, cr4::SMEP)
-            | bit(self.umip, cr4::UMIP)
-            | bit(self.fsgsbase, cr4::FSGSBASE)
-            | bit(self.pcid, cr4::PCIDE)
-            | bit(self.xsave, cr4::OSXSAVE)
+        let when = |have, bit| if have { bit } else { Cr4Flags::empty() };
+        let cr4 = crate::init::CR4_BASE
+            | when(self.smap, Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION)
+            | when(self.smep, Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION)
+            | when(self.umip, Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION)
+            | when(self.fsgsbase, Cr4Flags::FSGSBASE)
+            | when(self.pcid, Cr4Flags::PCID)
+            | when(self.xsave, Cr4Flags::OSXSAVE);
+        cr4.bits()
     }
 }
 
@@ -135,6 +142,21 @@ mod tests {
         assert_eq!(Features::from_leaves(&leaf(0x2e7)).xcr0, 0xe7);
         assert_eq!(Features::from_leaves(&leaf(0x27)).xcr0, 7);
         assert_eq!(Features::from_leaves(&[]).xcr0, 3);
+    }
+
+    #[test]
+    fn cr4_has_what_the_processor_has() {
+        assert_eq!(Features::default().cr4(), 0x6a0);
+        let all = Features {
+            smap: true,
+            smep: true,
+            umip: true,
+            fsgsbase: true,
+            pcid: true,
+            xsave: true,
+            ..Features::default()
+        };
+        assert_eq!(all.cr4(), 0x37_0ea0);
     }
 
     #[test]

@@ -1,14 +1,23 @@
 //! Floating-point and vector state.
 
+use x86_64::registers::mxcsr::MxCsr;
+use x86_64::registers::xcontrol::XCr0Flags;
+
 /// Bytes of an XSAVE area with x87, SSE, AVX and AVX-512 (SDM vol. 1, 13.4), standard format: 2,688, and room to spare.
 pub const FP_SIZE: usize = 2816;
 
 /// MXCSR at reset: every exception masked, round to nearest.
-pub const INITIAL_MXCSR: u32 = 0x1f80;
+pub const INITIAL_MXCSR: u32 = MxCsr::INVALID_OPERATION_MASK
+    .union(MxCsr::DENORMAL_MASK)
+    .union(MxCsr::DIVIDE_BY_ZERO_MASK)
+    .union(MxCsr::OVERFLOW_MASK)
+    .union(MxCsr::UNDERFLOW_MASK)
+    .union(MxCsr::PRECISION_MASK)
+    .bits();
 /// MXCSR bits that exist on every processor with XSAVE (SDM vol. 1, 10.2.3); setting others faults.
-const MXCSR_MASK: u32 = 0xffff;
+const MXCSR_MASK: u32 = MxCsr::all().bits();
 /// x87 control word after FNINIT.
-const INITIAL_FCW: u16 = 0x037f;
+pub(crate) const INITIAL_FCW: u16 = 0x037f;
 
 /// Offsets in the legacy region and the XSAVE header.
 const MXCSR: usize = 24;
@@ -19,6 +28,8 @@ const XSTATE_BV: usize = HEADER;
 const X87: [core::ops::Range<usize>; 2] = [0..MXCSR, 32..160];
 /// What is SSE's, beside MXCSR.
 const XMM: core::ops::Range<usize> = 160..416;
+/// The components of the legacy region.
+const BOTH: XCr0Flags = XCr0Flags::X87.union(XCr0Flags::SSE);
 
 /// Where state components lie in an image, by their numbers (CPUID leaf 0xd): offset and bytes. Of the first two, which are
 /// at fixed places, nothing is read; no bytes: there is no such component.
@@ -46,11 +57,11 @@ impl FpState {
     /// (`save_xstate_epilog`). MXCSR is always stored, and always loaded.
     pub fn complete(&mut self, components: &Components) {
         let present = u64::from_le_bytes(self.array(XSTATE_BV));
-        if present & 1 == 0 {
+        if present & XCr0Flags::X87.bits() == 0 {
             X87.into_iter().for_each(|part| self.clear(part));
             self.put(0, &INITIAL_FCW.to_le_bytes());
         }
-        if present & 2 == 0 {
+        if present & XCr0Flags::SSE.bits() == 0 {
             self.clear(XMM);
         }
         for (number, &(at, len)) in components.iter().enumerate().skip(2) {
@@ -58,7 +69,7 @@ impl FpState {
                 self.clear(at..at + len);
             }
         }
-        self.put(XSTATE_BV, &(present | 3).to_le_bytes());
+        self.put(XSTATE_BV, &(present | BOTH.bits()).to_le_bytes());
     }
 
     /// Back to the initial state, whichever instruction loads it: the legacy region for FXRSTOR, an empty XSTATE_BV for
@@ -143,6 +154,11 @@ mod tests {
             assert!(fp.0[832..1088].iter().all(|byte| *byte == 0xa5));
             assert!(fp.is_loadable(0xe7));
         }
+    }
+
+    #[test]
+    fn controls_are_what_the_manual_says() {
+        assert_eq!((super::INITIAL_MXCSR, super::MXCSR_MASK), (0x1f80, 0xffff));
     }
 
     #[test]

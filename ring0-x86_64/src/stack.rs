@@ -3,10 +3,11 @@
 //! A suspended stack holds, from its saved stack pointer up: MXCSR and the x87 control word (callee-saved control bits
 //! of the System V ABI), then rbx, rbp, r12-r15 and the return address. Nothing else is live across a call.
 
+use crate::fp::{INITIAL_FCW, INITIAL_MXCSR};
 use core::arch::naked_asm;
 
 /// MXCSR with all exceptions masked, and the x87 control word Linux starts with: what every fresh stack begins with.
-const INITIAL_CONTROLS: u64 = 0x1f80 | (0x037f << 32);
+const INITIAL_CONTROLS: u64 = INITIAL_MXCSR as u64 | (INITIAL_FCW as u64) << 32;
 
 /// Suspends the current stack, storing its stack pointer in `*save`, and continues the one suspended at `to`.
 ///

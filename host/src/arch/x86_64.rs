@@ -1,7 +1,9 @@
 //! x86_64: registers by Linux's system-call convention (syscall(2), "Architecture calling conventions").
 
 pub use ring0_x86_64::stack::{prepare as prepare_stack, switch as switch_stacks};
+use ring0_x86_64::tables::selector;
 pub use ring0_x86_64::{fp::FpState, regs::UserRegs};
+use x86_64::registers::rflags::RFlags;
 
 /// `uname -m`.
 pub const MACHINE: &str = "x86_64";
@@ -43,10 +45,10 @@ pub const fn old_call(addr: u64) -> Option<u64> {
     }
 }
 
-const USER_CS: u64 = 0x33;
-const USER_SS: u64 = 0x2b;
+const USER_CS: u64 = selector::USER_CODE as u64;
+const USER_SS: u64 = selector::USER_DATA as u64;
 /// IF and the always-one bit.
-const INITIAL_FLAGS: u64 = 0x202;
+const INITIAL_FLAGS: u64 = RFlags::INTERRUPT_FLAG.bits() | ring0_x86_64::init::RFLAGS;
 
 impl super::Registers for UserRegs {
     fn start(ip: u64, sp: u64) -> Self {

@@ -25,7 +25,7 @@ const WRITTEN: usize = RESERVED + FPSIMD_SIZE + ESR_SIZE + 8;
 /// Another exception level, AArch32, masked interrupts: a frame with one of these is none (Linux's `valid_user_regs`).
 const FOREIGN_PSTATE: u64 = 0x3df;
 /// NZCV, and DIT and SSBS where they exist: what a program may set in PSTATE.
-const RESTORED_PSTATE: u64 = 0xf000_0000;
+const RESTORED_PSTATE: u64 = ring0_aarch64::frame::NZCV;
 const PSR_BTYPE: u64 = 0xc00;
 
 /// Nothing to find out on this architecture.

@@ -7,7 +7,9 @@ use crate::arch::{FpState, UserRegs};
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 use ring0_x86_64::fp::{Components, FP_SIZE};
+use ring0_x86_64::tables::selector;
 use std::sync::OnceLock;
+use x86_64::registers::rflags::RFlags;
 
 /// Bytes below the stack pointer that a function may use without moving it.
 pub const RED_ZONE: u64 = 128;
@@ -26,14 +28,25 @@ const SW_RESERVED: usize = 464;
 const XSTATE_HEADER: usize = 512;
 const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
 const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
-/// Flags that sigreturn restores (FIX_EFLAGS): AC RF OF DF TF SF ZF AF PF CF.
-const RESTORED_FLAGS: u64 = 0x50dd5;
-/// TF, DF and RF are clear in a handler.
-const CLEARED_FLAGS: u64 = 0x10500;
-const USER_CS: u64 = 0x33;
-const USER_SS: u64 = 0x2b;
-/// x87, SSE, AVX, AVX-512: what `FpState` has room for.
-const KNOWN_FEATURES: u64 = 0xe7;
+/// Flags that sigreturn restores (FIX_EFLAGS).
+const RESTORED_FLAGS: u64 = RFlags::ALIGNMENT_CHECK
+    .union(RFlags::RESUME_FLAG)
+    .union(RFlags::OVERFLOW_FLAG)
+    .union(RFlags::DIRECTION_FLAG)
+    .union(RFlags::TRAP_FLAG)
+    .union(RFlags::SIGN_FLAG)
+    .union(RFlags::ZERO_FLAG)
+    .union(RFlags::AUXILIARY_CARRY_FLAG)
+    .union(RFlags::PARITY_FLAG)
+    .union(RFlags::CARRY_FLAG)
+    .bits();
+const _: () = assert!(RESTORED_FLAGS == 0x50dd5);
+/// Flags that are clear in a handler.
+const CLEARED_FLAGS: u64 = RFlags::TRAP_FLAG.union(RFlags::DIRECTION_FLAG).union(RFlags::RESUME_FLAG).bits();
+const USER_CS: u64 = selector::USER_CODE as u64;
+const USER_SS: u64 = selector::USER_DATA as u64;
+/// What `FpState` has room for.
+const KNOWN_FEATURES: u64 = ring0_x86_64::features::XCR0_OFFERED;
 
 /// The FP state of this machine.
 struct Xstate {

@@ -12,6 +12,7 @@ use super::vcpu::{self, Worker, count};
 use crate::abi::Result;
 use crate::arch::{FpState, UserRegs, counter as clock};
 use crate::hostsys::{self, cpu};
+use aarch64_cpu::registers::ESR_EL1::{EC, IL};
 use core::sync::atomic::{AtomicU64, Ordering};
 use kvm_bindings::{KVM_CAP_ARM_USER_IRQ, KVM_EXIT_MMIO, kvm_vcpu_events, kvm_vcpu_init};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
@@ -392,10 +393,10 @@ pub(super) fn decode(cpu: *const Cpu, raw: RawTrap, regs: &mut UserRegs) -> ring
 /// (Linux's `set_thread_esr`), as if the table's first level had no entry there.
 pub(super) fn page_fault_info(addr: u64, code: u64) -> FaultInfo {
     /// EC, IL, and of data aborts CM and WnR (ARM DDI 0487, D19.2.37).
-    const FETCH: u64 = 0xfe00_0000;
-    const DATA: u64 = FETCH | 1 << 8 | 1 << 6;
+    const FETCH: u64 = EC.mask << EC.shift | IL::SET.value;
+    const DATA: u64 = FETCH | trap::CM | trap::WNR;
     const TRANSLATION_LEVEL_0: u64 = 4;
-    let err = match (code >> 26) as u8 {
+    let err = match (code >> EC.shift) as u8 {
         _ if addr < TASK_SIZE => code,
         class::INSTRUCTION_ABORT => code & FETCH | TRANSLATION_LEVEL_0,
         _ => code & DATA | TRANSLATION_LEVEL_0,

@@ -22,8 +22,12 @@ use ring0::layout::{PERCPU_BASE, PERCPU_END};
 use ring0_x86_64::cpu::{CPU_STRIDE, FpMode};
 use ring0_x86_64::features::{Leaf, mask};
 use ring0_x86_64::tables::{GDT_LIMIT, IDT_LIMIT, TSS_LIMIT, selector};
+use ring0_x86_64::trap::vector;
 use ring0_x86_64::{entry, init, trap};
 use std::os::fd::AsRawFd;
+use x86_64::VirtAddr;
+use x86_64::registers::debug::Dr6Flags;
+use x86_64::structures::idt::PageFaultErrorCode;
 
 mod deliver;
 mod exception;
@@ -268,7 +272,7 @@ pub(super) fn is_resumable(worker: &mut Worker, exit: Exit) -> bool {
         Exit::None => false,
         Exit::HostCall | Exit::Fault => {
             let regs = &mut cpu.exit_regs;
-            if exit == Exit::Fault && cpu.exit_vector == u64::from(trap::BREAKPOINT) {
+            if exit == Exit::Fault && cpu.exit_vector == u64::from(vector::BREAKPOINT) {
                 // A trap is reported behind its instruction; natively it is to happen again.
                 regs.rip = regs.rip.wrapping_sub(1);
             }
@@ -306,8 +310,12 @@ pub(super) fn is_loadable(regs: &UserRegs, fp: &FpState) -> bool {
 
 /// Makes registers and FP state loadable, or says which signal Linux would send.
 pub(super) fn sanitize(regs: &mut UserRegs, fp: &mut FpState, features: &Features) -> Option<SignalInfo> {
-    let fault =
-        |signo| SignalInfo { signo, code: libc::SI_KERNEL, addr: 0, info: FaultInfo { trapno: 13, err: 0 } };
+    let fault = |signo| SignalInfo {
+        signo,
+        code: libc::SI_KERNEL,
+        addr: 0,
+        info: FaultInfo { trapno: vector::GENERAL_PROTECTION.into(), err: 0 },
+    };
     if regs.rip >= 1 << 47 {
         // IRET takes any canonical address; the fetch there is what fails.
         return Some(if is_canonical(regs.rip) {
@@ -333,10 +341,10 @@ pub(super) fn sanitize(regs: &mut UserRegs, fp: &mut FpState, features: &Feature
 }
 
 /// Page-fault error code of a fetch in user mode (SDM vol. 3A, 4.7).
-const FETCH_BY_USER: u64 = 0x14;
+const FETCH_BY_USER: u64 = PageFaultErrorCode::USER_MODE.union(PageFaultErrorCode::INSTRUCTION_FETCH).bits();
 
 fn is_canonical(address: u64) -> bool {
-    ((address as i64) << 16 >> 16) as u64 == address
+    VirtAddr::try_new(address).is_ok()
 }
 
 /// Whether the TLB distinguishes address spaces.
@@ -434,8 +442,8 @@ pub(super) fn note_syscall(_: &mut UserRegs) {}
 pub(super) fn decode(cpu: *const Cpu, raw: RawTrap, _: &mut UserRegs) -> ring0::Trap {
     // SAFETY: this vCPU's block.
     let (error, mut detail) = unsafe { ((*cpu).trap_error, (*cpu).trap_cr2) };
-    if raw.0 == u64::from(trap::DEBUG) {
-        detail = entry::take_dr6().unwrap_or(1 << 14);
+    if raw.0 == u64::from(vector::DEBUG) {
+        detail = entry::take_dr6().unwrap_or(Dr6Flags::STEP.bits());
     }
     trap::decode(raw.0, error, detail)
 }

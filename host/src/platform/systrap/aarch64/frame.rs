@@ -9,7 +9,10 @@ use super::super::layout::{CONTROL, Control, SLOTS};
 use super::super::shared::Shared;
 use crate::arch::{AUDIT_ARCH, FpState, UserRegs};
 use crate::platform::{Access, FaultInfo, SignalInfo, Trap};
+use aarch64_cpu::registers::ESR_EL1::EC;
 use core::mem::offset_of;
+use ring0_aarch64::frame::NZCV;
+use ring0_aarch64::trap::{CM, WNR};
 
 const SIGNO: usize = 0;
 const CODE: usize = 8;
@@ -30,13 +33,7 @@ const FRAME_LEN: usize = ESR + 16;
 const FPSIMD_MAGIC: u32 = 0x4650_8001;
 const ESR_MAGIC: u32 = 0x4553_5201;
 /// NZCV, TCO, DIT, SSBS, BTYPE: what a program can set.
-const PSTATE_USER: u64 = 0xf000_0000 | 1 << 25 | 1 << 24 | 1 << 12 | 3 << 10;
-/// ESR_ELx.EC of aborts from EL0.
-const EC_INSTRUCTION_ABORT: u64 = 0x20;
-const EC_DATA_ABORT: u64 = 0x24;
-/// ESR_ELx: write, and "by cache maintenance", which is reported as a write but is a read.
-const ESR_WNR: u64 = 1 << 6;
-const ESR_CM: u64 = 1 << 8;
+const PSTATE_USER: u64 = NZCV | 1 << 25 | 1 << 24 | 1 << 12 | 3 << 10;
 const SI_KERNEL: i32 = 0x80;
 
 /// Where the frame is in a slot.
@@ -142,12 +139,14 @@ impl Frames {
             }
             libc::SIGSEGV => {
                 let addr = get(FAULT_ADDRESS);
-                match esr >> 26 & 0x3f {
-                    EC_INSTRUCTION_ABORT => Trap::PageFault { addr, access: Access::Execute, info },
-                    EC_DATA_ABORT if esr & ESR_WNR != 0 && esr & ESR_CM == 0 => {
+                match EC.read_as_enum(esr) {
+                    Some(EC::Value::InstrAbortLowerEL) => {
+                        Trap::PageFault { addr, access: Access::Execute, info }
+                    }
+                    Some(EC::Value::DataAbortLowerEL) if esr & WNR != 0 && esr & CM == 0 => {
                         Trap::PageFault { addr, access: Access::Write, info }
                     }
-                    EC_DATA_ABORT => Trap::PageFault { addr, access: Access::Read, info },
+                    Some(EC::Value::DataAbortLowerEL) => Trap::PageFault { addr, access: Access::Read, info },
                     _ => Trap::Signal(SignalInfo { signo, code, addr, info }),
                 }
             }

@@ -10,6 +10,11 @@ use super::stub::{REG_FLAGS, REG_RIP, REG_RSP};
 use crate::arch::{AUDIT_ARCH, FpState, UserRegs};
 use crate::platform::{Access, FaultInfo, SignalInfo, Trap};
 use core::mem::offset_of;
+use ring0_x86_64::tables::selector;
+use ring0_x86_64::trap::vector;
+use x86_64::registers::rflags::RFlags;
+use x86_64::registers::xcontrol::XCr0Flags;
+use x86_64::structures::idt::PageFaultErrorCode as PageFault;
 
 /// `struct rt_sigframe` without FP.
 const FRAME_LEN: usize = 440;
@@ -28,8 +33,8 @@ const SIGINFO: usize = 312;
 
 /// UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS.
 const UC_FLAGS_VALUE: u64 = 7;
-const USER_CS: u64 = 0x33;
-const USER_SS: u64 = 0x2b;
+const USER_CS: u64 = selector::USER_CODE as u64;
+const USER_SS: u64 = selector::USER_DATA as u64;
 /// Software-reserved bytes of the FXSAVE area, where the kernel keeps `struct _fpx_sw_bytes`.
 const SW_BYTES: core::ops::Range<usize> = 464..512;
 const XSTATE_BV: usize = 512;
@@ -41,11 +46,14 @@ const FXSAVE_LEN: usize = 512;
 const FP_BASE_LEN: usize = 576;
 const AVX_END: usize = 832;
 /// x87, SSE, AVX and AVX-512: what programs are given.
-const COMPONENTS: u64 = 0xe7;
+const COMPONENTS: u64 = ring0_x86_64::features::XCR0_OFFERED;
 /// x87 and SSE.
-const FXSAVE_COMPONENTS: u64 = 3;
-const TRAP_PAGE_FAULT: u64 = 14;
-const TRAP_FLAG: u64 = 1 << 8;
+const FXSAVE_COMPONENTS: u64 = XCr0Flags::X87.union(XCr0Flags::SSE).bits();
+const TRAP_PAGE_FAULT: u64 = vector::PAGE_FAULT as u64;
+const TRAP_FLAG: u64 = RFlags::TRAP_FLAG.bits();
+/// What a fetch from a page that is there and not executable says.
+const FETCH_BY_USER: u64 =
+    PageFault::PROTECTION_VIOLATION.union(PageFault::USER_MODE).union(PageFault::INSTRUCTION_FETCH).bits();
 const TASK_SIZE: u64 = 1 << 47;
 const SI_KERNEL: i32 = 0x80;
 const URETPROBE: u64 = 335;
@@ -279,7 +287,7 @@ impl Frames {
             signo: libc::SIGSEGV,
             code: SI_KERNEL,
             addr: 0,
-            info: FaultInfo { trapno: 13, err: 0 },
+            info: FaultInfo { trapno: vector::GENERAL_PROTECTION.into(), err: 0 },
         });
         if signo == kick || code <= 0 {
             // A signal that somebody sent: nothing happened in the program.
@@ -300,7 +308,7 @@ impl Frames {
                     // A call of an address, which the host's kernel had made one and has returned from: back to where
                     // it was called.
                     (regs.rip, regs.rsp) = (addr, regs.rsp.wrapping_sub(8));
-                    let info = FaultInfo { trapno: TRAP_PAGE_FAULT, err: 0x15 };
+                    let info = FaultInfo { trapno: TRAP_PAGE_FAULT, err: FETCH_BY_USER };
                     return Trap::PageFault { addr, access: Access::Execute, info };
                 }
                 regs.orig_rax = regs.rax;
@@ -314,9 +322,9 @@ impl Frames {
             }
             // Where the host's kernel sends it for a reason of its own, the rest is of an older fault.
             libc::SIGSEGV if info.trapno == TRAP_PAGE_FAULT && code != SI_KERNEL => {
-                let access = match info.err {
-                    e if e & 16 != 0 => Access::Execute,
-                    e if e & 2 != 0 => Access::Write,
+                let access = match PageFault::from_bits_truncate(info.err) {
+                    e if e.contains(PageFault::INSTRUCTION_FETCH) => Access::Execute,
+                    e if e.contains(PageFault::CAUSED_BY_WRITE) => Access::Write,
                     _ => Access::Read,
                 };
                 Trap::PageFault { addr: get(CR2), access, info }

@@ -30,13 +30,13 @@ boot_start:
 
 // Gives EL1 everything and goes there (the registers: ARM DDI 0487, D19.2; the timer's: D19.12).
 boot_el2:
-    mov x1, #1 << 31            // RW: EL1 is AArch64. No traps, no stage 2, no VHE.
+    mov x1, #{HCR}
     msr hcr_el2, x1
     isb
     mov x1, #0x33ff             // RES1 bits: floating point does not trap
     msr cptr_el2, x1
     msr hstr_el2, xzr
-    mov x1, #3                  // EL1 may use the physical counter and timer
+    mov x1, #{CNTHCTL}
     msr cnthctl_el2, x1
     msr cntvoff_el2, xzr
     mrs x1, midr_el1
@@ -54,7 +54,7 @@ boot_el2:
 boot_el1:
     msr daifset, #0xf
     msr spsel, #1
-    mov x1, #3 << 20            // compiled code may use floating point (CPACR_EL1.FPEN)
+    mov x1, #{CPACR}
     msr cpacr_el1, x1
     isb
 

@@ -5,12 +5,23 @@ use crate::kernel;
 use crate::kernel::arch::Arch;
 use crate::kernel::memory::{self, PAGES, Pages};
 use crate::kernel::uart::Uart;
+use aarch64_cpu::registers as arm;
 use core::arch::global_asm;
 use pagetables::{Aarch64, Attrs, Error, KernelTables, PAGE_SIZE};
 use ring0_aarch64::cpu::{CPU_STRIDE, Cpu, KERNEL_HALF};
 use ring0_aarch64::{entry, init, stack};
 
-global_asm!(include_str!("boot.S"), PSTATE = const init::PSTATE, boot = sym boot);
+global_asm!(
+    include_str!("boot.S"),
+    PSTATE = const init::PSTATE,
+    // EL1 is AArch64. No traps, no stage 2, no VHE.
+    HCR = const arm::HCR_EL2::RW::EL1IsAarch64.value,
+    // EL1 may use the physical counter and timer.
+    CNTHCTL = const arm::CNTHCTL_EL2::EL1PCTEN::SET.value | arm::CNTHCTL_EL2::EL1PCEN::SET.value,
+    // Compiled code may use floating point.
+    CPACR = const arm::CPACR_EL1::FPEN::TrapNothing.value,
+    boot = sym boot,
+);
 
 /// Called by boot.S on the boot stack.
 extern "C" fn boot() -> ! {

@@ -1,6 +1,9 @@
 //! Loads the state that ring 0 starts with: what KVM_SET_ONE_REG does for a vCPU. And cache maintenance.
 
 use crate::kernel::memory;
+use aarch64_cpu::asm::barrier::{SY, isb};
+use aarch64_cpu::registers as arm;
+use aarch64_cpu::registers::{Readable, Writeable};
 use core::arch::asm;
 use pagetables::Aarch64;
 use ring0_aarch64::cpu::{Cpu, KERNEL_HALF};
@@ -13,11 +16,8 @@ use ring0_aarch64::init::{self, MemoryModel, Register, Start};
 /// `cpu` is initialised; `lower` maps the code that runs and its stack to themselves, `upper` the entry code and the
 /// block as `ring0_aarch64::cpu` says. `context_sp` names a suspended stack.
 pub(super) unsafe fn ring0(cpu: *mut Cpu, lower: u64, upper: u64) -> ! {
-    let mmfr0: u64;
-    // SAFETY: reads an identification register.
-    unsafe { asm!("mrs {}, id_aa64mmfr0_el1", out(reg) mmfr0, options(nomem, nostack)) };
     let start = Start {
-        model: MemoryModel::from_mmfr0(mmfr0),
+        model: MemoryModel::from_mmfr0(arm::ID_AA64MMFR0_EL1.get()),
         kernel_ttbr0: lower,
         ttbr1: upper,
         vectors: entry::vectors(),
@@ -42,27 +42,24 @@ pub(super) unsafe fn ring0(cpu: *mut Cpu, lower: u64, upper: u64) -> ! {
 /// # Safety
 /// As for [`ring0`].
 unsafe fn load(register: Register, value: u64) {
-    macro_rules! write {
-        ($name:literal) => {
-            asm!(concat!("msr ", $name, ", {}"), in(reg) value, options(nostack))
-        };
-    }
-    // SAFETY: the caller's.
-    unsafe {
-        match register {
-            init::MAIR_EL1 => write!("mair_el1"),
-            init::TCR_EL1 => write!("tcr_el1"),
-            init::TTBR0_EL1 => write!("ttbr0_el1"),
-            init::TTBR1_EL1 => write!("ttbr1_el1"),
-            init::VBAR_EL1 => write!("vbar_el1"),
-            init::CPACR_EL1 => write!("cpacr_el1"),
-            init::CNTKCTL_EL1 => write!("cntkctl_el1"),
-            init::MDSCR_EL1 => write!("mdscr_el1"),
-            init::TPIDR_EL0 => write!("tpidr_el0"),
-            init::TPIDRRO_EL0 => write!("tpidrro_el0"),
-            init::SCTLR_EL1 => asm!("isb", "msr sctlr_el1, {}", "isb", in(reg) value, options(nostack)),
-            other => panic!("ring 0 wants the system register {other:#x}, which the boot code does not know"),
+    match register {
+        init::MAIR_EL1 => arm::MAIR_EL1.set(value),
+        init::TCR_EL1 => arm::TCR_EL1.set(value),
+        init::TTBR0_EL1 => arm::TTBR0_EL1.set(value),
+        init::TTBR1_EL1 => arm::TTBR1_EL1.set(value),
+        init::VBAR_EL1 => arm::VBAR_EL1.set(value),
+        init::CPACR_EL1 => arm::CPACR_EL1.set(value),
+        init::CNTKCTL_EL1 => arm::CNTKCTL_EL1.set(value),
+        init::MDSCR_EL1 => arm::MDSCR_EL1.set(value),
+        init::TPIDR_EL0 => arm::TPIDR_EL0.set(value),
+        init::TPIDRRO_EL0 => arm::TPIDRRO_EL0.set(value),
+        init::SCTLR_EL1 => {
+            // The barriers also keep the compiler from moving accesses to memory across.
+            isb(SY);
+            arm::SCTLR_EL1.set(value);
+            isb(SY);
         }
+        other => panic!("ring 0 wants the system register {other:#x}, which the boot code does not know"),
     }
 }
 

@@ -1,6 +1,45 @@
 //! ARM's serial port (PrimeCell UART PL011, DDI 0183G, chapter 3).
 
 use super::super::uart::Uart;
+use tock_registers::interfaces::{Readable, Writeable};
+use tock_registers::registers::{ReadOnly, WriteOnly};
+use tock_registers::{register_bitfields, register_structs};
+
+register_structs! {
+    /// Its registers (table 3-1).
+    Registers {
+        (0x00 => data: WriteOnly<u32>),
+        (0x04 => _before_flags),
+        (0x18 => flags: ReadOnly<u32, Flags::Register>),
+        (0x1c => _before_divisor),
+        (0x24 => integer_baud: WriteOnly<u32>),
+        (0x28 => fractional_baud: WriteOnly<u32>),
+        (0x2c => line_control: WriteOnly<u32, LineControl::Register>),
+        (0x30 => control: WriteOnly<u32, Control::Register>),
+        (0x34 => _before_masks),
+        (0x38 => interrupt_mask: WriteOnly<u32>),
+        (0x3c => @END),
+    }
+}
+
+register_bitfields! {u32,
+    Flags [
+        /// The transmit FIFO is full.
+        TXFF OFFSET(5) NUMBITS(1) [],
+        /// Still sending.
+        BUSY OFFSET(3) NUMBITS(1) []
+    ],
+    LineControl [
+        WLEN OFFSET(5) NUMBITS(2) [EightBits = 3],
+        /// FIFOs on.
+        FEN OFFSET(4) NUMBITS(1) []
+    ],
+    Control [
+        RXE OFFSET(9) NUMBITS(1) [],
+        TXE OFFSET(8) NUMBITS(1) [],
+        UARTEN OFFSET(0) NUMBITS(1) []
+    ]
+}
 
 /// A PL011.
 pub(crate) struct Pl011 {
@@ -10,53 +49,33 @@ pub(crate) struct Pl011 {
     pub(super) clock: u32,
 }
 
-const DATA: u64 = 0x00;
-const FLAG: u64 = 0x18;
-const INTEGER_BAUD: u64 = 0x24;
-const FRACTIONAL_BAUD: u64 = 0x28;
-const LINE_CONTROL: u64 = 0x2c;
-const CONTROL: u64 = 0x30;
-const INTERRUPT_MASK: u64 = 0x38;
-
-/// FLAG: still sending; the transmit FIFO is full.
-const BUSY: u32 = 1 << 3;
-const TRANSMIT_FULL: u32 = 1 << 5;
-/// LINE_CONTROL: FIFOs on, eight data bits.
-const FIFO: u32 = 1 << 4;
-const EIGHT_BITS: u32 = 3 << 5;
-/// CONTROL: enabled, transmit, receive.
-const ENABLE: u32 = 1 | 1 << 8 | 1 << 9;
-
 const BAUD: u32 = 115_200;
 
 impl Uart for Pl011 {
     fn init(&self) {
+        let registers = self.registers();
         // The firmware's last words first; then off, since the divisors may only change then.
-        while self.read(FLAG) & BUSY != 0 {}
-        self.write(CONTROL, 0);
-        self.write(INTERRUPT_MASK, 0);
+        while registers.flags.is_set(Flags::BUSY) {}
+        registers.control.set(0);
+        registers.interrupt_mask.set(0);
         // clock / (16 * baud) in 64ths, rounded.
         let divisor = (self.clock * 4 + BAUD / 2) / BAUD;
-        self.write(INTEGER_BAUD, divisor >> 6);
-        self.write(FRACTIONAL_BAUD, divisor & 0x3f);
-        self.write(LINE_CONTROL, FIFO | EIGHT_BITS);
-        self.write(CONTROL, ENABLE);
+        registers.integer_baud.set(divisor >> 6);
+        registers.fractional_baud.set(divisor & 0x3f);
+        registers.line_control.write(LineControl::FEN::SET + LineControl::WLEN::EightBits);
+        registers.control.write(Control::UARTEN::SET + Control::TXE::SET + Control::RXE::SET);
     }
 
     fn put(&self, byte: u8) {
-        while self.read(FLAG) & TRANSMIT_FULL != 0 {}
-        self.write(DATA, byte.into());
+        let registers = self.registers();
+        while registers.flags.is_set(Flags::TXFF) {}
+        registers.data.set(byte.into());
     }
 }
 
 impl Pl011 {
-    fn read(&self, register: u64) -> u32 {
-        // SAFETY: the board's table says that a PL011 is there; it is mapped, or the MMU is off.
-        unsafe { ((self.base + register) as *const u32).read_volatile() }
-    }
-
-    fn write(&self, register: u64, value: u32) {
-        // SAFETY: as for `read`.
-        unsafe { ((self.base + register) as *mut u32).write_volatile(value) };
+    fn registers(&self) -> &Registers {
+        // SAFETY: the board's table says that a PL011 is there; it is mapped, or the MMU is off. The registers are cells.
+        unsafe { &*(self.base as *const Registers) }
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn power_off(status: u8) -> ! {
         };
     }
     loop {
-        // SAFETY: waits; interrupts are masked.
-        unsafe { asm!("wfi", options(nomem, nostack)) };
+        // Interrupts are masked.
+        aarch64_cpu::asm::wfi();
     }
 }

@@ -1,17 +1,13 @@
 //! Calls into ring 0, and what it left behind.
 
 use super::super::arch::KernelFault;
+use aarch64_cpu::registers::ESR_EL1::EC;
 use pagetables::Flush;
 use ring0::Trap;
 use ring0_aarch64::cpu::Cpu;
 use ring0_aarch64::fp::FpState;
 use ring0_aarch64::regs::UserRegs;
 use ring0_aarch64::{entry, tlb, trap};
-
-/// Bit 26 of a syndrome tells aborts of the current exception level from those of EL0 (ARM DDI 0487, D19.2.37).
-const SAME_LEVEL: u64 = 1 << 26;
-/// Instruction and data aborts of the current exception level.
-const KERNEL_ABORTS: [u64; 2] = [0x21, 0x25];
 
 /// Runs user code until it traps. `ttbr0` is root and ASID.
 pub(super) fn to_user(cpu: *mut Cpu, ttbr0: u64, regs: &mut UserRegs, fp: &mut FpState) -> Trap {
@@ -37,7 +33,12 @@ pub(super) fn flush(flush: Flush) {
 pub(super) fn kernel_fault(cpu: *mut Cpu) -> KernelFault {
     // SAFETY: this CPU's block; the entry code is done with it.
     let cpu = unsafe { &*cpu };
-    let class = cpu.exit_esr >> 26 & 0x3f;
-    let esr = if KERNEL_ABORTS.contains(&class) { cpu.exit_esr & !SAME_LEVEL } else { cpu.exit_esr };
+    // What it would be if a program had it.
+    let class = match EC.read_as_enum(cpu.exit_esr) {
+        Some(EC::Value::InstrAbortCurrentEL) => Some(EC::InstrAbortLowerEL),
+        Some(EC::Value::DataAbortCurrentEL) => Some(EC::DataAbortLowerEL),
+        _ => None,
+    };
+    let esr = class.map_or(cpu.exit_esr, |class| class.modify(cpu.exit_esr));
     KernelFault { trap: trap::decode(esr, cpu.exit_far), pc: cpu.exit_regs.pc, sp: cpu.exit_regs.sp }
 }

@@ -8,23 +8,27 @@ use core::arch::x86_64::__cpuid_count;
 use pagetables::{Attrs, Error, KernelTables, Template, VirtRange, X86_64};
 use ring0_x86_64::cpu::{CPU_STRIDE, Cpu, FpMode, KERNEL_HALF};
 use ring0_x86_64::features::{Features, Leaf};
-use ring0_x86_64::init::cr4;
 use ring0_x86_64::tables::selector;
 use ring0_x86_64::{entry, stack};
+use x86_64::registers::control::{Cr0Flags, Cr4Flags};
+use x86_64::registers::model_specific::EferFlags;
 
 global_asm!(
     include_str!("boot.S"),
-    PAE = const cr4::BASE & 1 << 5,
-    EFER_MSR = const load::EFER,
-    // Long mode, and no-execute, which the tables of ring 0 use.
-    EFER = const 1 << 8 | 1 << 11,
-    PAGING = const 1u32 << 31,
+    PAE = const Cr4Flags::PHYSICAL_ADDRESS_EXTENSION.bits(),
+    EFER_MSR = const EFER_MSR,
+    // No-execute too: the tables of ring 0 use it.
+    EFER = const EferFlags::LONG_MODE_ENABLE.union(EferFlags::NO_EXECUTE_ENABLE).bits(),
+    PAGING = const Cr0Flags::PAGING.bits(),
     CODE = const selector::KERNEL_CODE,
     DATA = const selector::KERNEL_DATA,
     CODE_DESCRIPTOR = const ring0_x86_64::tables::KERNEL_CODE,
     DATA_DESCRIPTOR = const ring0_x86_64::tables::KERNEL_DATA,
     boot = sym boot,
 );
+
+/// Extended feature enables. `x86_64` keeps the numbers of its registers to itself.
+const EFER_MSR: u32 = 0xc000_0080;
 
 unsafe extern "C" {
     static __ring0_text_start: u8;

@@ -3,23 +3,18 @@
 use crate::kernel::memory::Pages;
 use core::arch::asm;
 use core::mem::offset_of;
-use pagetables::{Template, X86_64};
+use pagetables::Template;
 use ring0_x86_64::cpu::{Cpu, KERNEL_HALF};
 use ring0_x86_64::features::Features;
 use ring0_x86_64::tables::{GDT_LIMIT, IDT_LIMIT, selector};
 use ring0_x86_64::{entry, init};
-
-/// Extended feature enables.
-pub(super) const EFER: u32 = 0xc000_0080;
-/// The base of GS.
-const GS_BASE: u32 = 0xc000_0101;
-
-/// Operand of LGDT and LIDT.
-#[repr(C, packed)]
-struct Pointer {
-    limit: u16,
-    base: u64,
-}
+use x86_64::instructions::tables::{DescriptorTablePointer, lgdt, lidt, load_tss};
+use x86_64::registers::control::{Cr0, Cr3, Cr3Flags, Cr4};
+use x86_64::registers::model_specific::{Efer, GsBase, Msr};
+use x86_64::registers::segmentation::{DS, ES, FS, GS, Segment, SegmentSelector};
+use x86_64::registers::xcontrol::XCr0;
+use x86_64::structures::paging::PhysFrame;
+use x86_64::{PhysAddr, VirtAddr};
 
 /// Installs ring 0 and continues the context at `Cpu::context_sp`.
 ///
@@ -28,45 +23,47 @@ struct Pointer {
 /// nothing that only the current tables map is needed any more. `context_sp` names a suspended stack.
 pub(super) unsafe fn ring0(cpu: *mut Cpu, root: u64, features: &Features) -> ! {
     let high = cpu as u64 | KERNEL_HALF;
-    let pointer = |limit, offset: usize| Pointer { limit, base: high + offset as u64 };
-    let gdt = pointer(GDT_LIMIT, offset_of!(Cpu, gdt));
-    let idt = pointer(IDT_LIMIT, offset_of!(Cpu, idt));
+    let pointer = |limit, offset: usize| DescriptorTablePointer {
+        limit,
+        base: VirtAddr::new_truncate(high + offset as u64),
+    };
     // SAFETY: the caller's. CR4 comes before XCR0 (OSXSAVE) and CR3 (global pages, SMEP and SMAP concern user pages
     // only, which no table has yet); no-execute is on already.
     unsafe {
-        write_msr(EFER, init::EFER);
-        asm!("mov cr4, {}", in(reg) features.cr4(), options(nostack));
+        Efer::write_raw(init::EFER);
+        Cr4::write_raw(features.cr4());
         if features.xsave {
-            let (low, high) = (features.xcr0 as u32, (features.xcr0 >> 32) as u32);
-            asm!("xsetbv", in("ecx") 0, in("eax") low, in("edx") high, options(nostack));
+            XCr0::write_raw(features.xcr0);
         }
-        asm!("mov cr3, {}", in(reg) root, options(nostack));
-        asm!("mov cr0, {}", in(reg) init::CR0, options(nostack));
+        load_root(root);
+        Cr0::write_raw(init::CR0);
         // CS and SS keep their selectors, which mean the same in the boot code's table.
-        asm!("lgdt [{}]", in(reg) &raw const gdt, options(nostack));
-        asm!("lidt [{}]", in(reg) &raw const idt, options(nostack));
-        asm!("ltr {:x}", in(reg) selector::TSS, options(nostack));
-        let data = selector::USER_DATA;
-        asm!("mov ds, {0:e}", "mov es, {0:e}", "mov fs, {0:e}", "mov gs, {0:e}", in(reg) u32::from(data));
+        lgdt(&pointer(GDT_LIMIT, offset_of!(Cpu, gdt)));
+        lidt(&pointer(IDT_LIMIT, offset_of!(Cpu, idt)));
+        load_tss(SegmentSelector(selector::TSS));
+        let data = SegmentSelector(selector::USER_DATA);
+        DS::set_reg(data);
+        ES::set_reg(data);
+        FS::set_reg(data);
+        GS::set_reg(data);
         for (msr, value) in init::msrs(entry::syscall_entry(&*cpu) | KERNEL_HALF) {
-            write_msr(msr, value);
+            Msr::new(msr).write(value);
         }
-        write_msr(GS_BASE, high);
+        GsBase::write(VirtAddr::new_truncate(high));
         asm!("jmp {}", in(reg) entry::start() | KERNEL_HALF, options(noreturn));
     }
 }
 
 /// Loads the kernel's own table.
-pub(super) fn root(template: &Template<X86_64, &'static Pages>) {
+pub(super) fn root(template: &Template<pagetables::X86_64, &'static Pages>) {
     // SAFETY: the template is what every table here is a copy of, so nothing that the kernel uses changes.
-    unsafe { asm!("mov cr3, {}", in(reg) template.root(), options(nostack)) };
+    unsafe { load_root(template.root()) };
 }
 
 /// # Safety
-/// The register exists and the value means no harm.
-unsafe fn write_msr(msr: u32, value: u64) {
+/// The table maps everything that is in use.
+unsafe fn load_root(root: u64) {
+    let frame = PhysFrame::containing_address(PhysAddr::new_truncate(root));
     // SAFETY: the caller's.
-    unsafe {
-        asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32, options(nostack));
-    }
+    unsafe { Cr3::write(frame, Cr3Flags::empty()) };
 }

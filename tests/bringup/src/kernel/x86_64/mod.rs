@@ -20,9 +20,8 @@ use ring0_x86_64::cpu::Cpu;
 use ring0_x86_64::entry;
 use ring0_x86_64::fp::FpState;
 use ring0_x86_64::regs::UserRegs;
+use ring0_x86_64::trap::vector;
 
-/// The vector of an invalid opcode (SDM vol. 3A, table 6-1).
-const INVALID_OPCODE: u8 = 6;
 /// Bytes of UD2.
 const UD2: u64 = 2;
 
@@ -77,7 +76,7 @@ impl Arch for Hardware {
 
     fn skip_illegal(regs: &mut UserRegs, exception: &Exception) -> Option<u64> {
         let at = regs.rip;
-        (exception.class == INVALID_OPCODE).then(|| regs.rip += UD2)?;
+        (exception.class == vector::INVALID_OPCODE).then(|| regs.rip += UD2)?;
         Some(at)
     }
 

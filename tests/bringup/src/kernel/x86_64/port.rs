@@ -1,7 +1,8 @@
 //! I/O ports: the serial port, the interrupt controllers, and the way out.
 
 use super::super::uart::Uart;
-use core::arch::asm;
+use x86_64::instructions::hlt;
+use x86_64::instructions::port::Port;
 
 /// The first serial port of a PC: a 16550 (National Semiconductor PC16550D, section 8).
 pub(crate) struct Com1;
@@ -47,19 +48,17 @@ const OURS: u8 = 0x40;
 pub(super) fn power_off(status: u8) -> ! {
     out(DEBUG_EXIT, OURS | status);
     loop {
-        // SAFETY: stops the processor; interrupts are off.
-        unsafe { asm!("hlt", options(nomem, nostack)) };
+        // Interrupts are off.
+        hlt();
     }
 }
 
 fn out(port: u16, value: u8) {
     // SAFETY: the ports used here belong to devices that do not touch memory.
-    unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) };
+    unsafe { Port::new(port).write(value) };
 }
 
 fn input(port: u16) -> u8 {
-    let value;
     // SAFETY: as for `out`.
-    unsafe { asm!("in al, dx", in("dx") port, out("al") value, options(nomem, nostack, preserves_flags)) };
-    value
+    unsafe { Port::new(port).read() }
 }
