@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`abi`] | Linux constants and structs, `Errno` |
 //! | [`hostsys`] | the only module that makes raw host calls |
+//! | [`hostfd`] | the host descriptors that we hold, and the one way to open more |
 //! | [`sync`], [`metrics`], [`random`], [`arena`], [`arch`], [`time`], [`cred`] | locks and wait queues, counters, random numbers, the memory window, the one `cfg(target_arch)`, clocks, credentials |
 //! | [`platform`] | how application code runs: `kvm`, `systrap` |
 //! | [`mm`], [`vfs`], [`loader`] | address spaces, names and open files, ELF |
@@ -24,6 +25,7 @@ pub mod arena;
 pub mod cli;
 pub mod cred;
 pub mod fs;
+pub mod hostfd;
 #[expect(unsafe_code, reason = "raw host system calls")]
 pub mod hostsys;
 pub mod kernel;

@@ -1,9 +1,9 @@
 //! Who backs the page-frame region.
 
 use crate::abi::Result;
+use crate::hostfd::HostFd;
 use crate::hostsys::mem;
 use ring0::layout::{FRAMES_BASE, FRAMES_END};
-use std::os::fd::BorrowedFd;
 
 /// Bytes in the page-frame region.
 pub const FRAMES_LEN: u64 = FRAMES_END - FRAMES_BASE;
@@ -14,7 +14,7 @@ pub const FRAMES_LEN: u64 = FRAMES_END - FRAMES_BASE;
 ///
 /// # Errors
 /// What mmap(2) returned.
-pub fn back_frames_by(memfd: BorrowedFd<'_>) -> Result<()> {
+pub fn back_frames_by(memfd: &HostFd) -> Result<()> {
     super::ensure();
     // SAFETY: the region holds no frames yet (the caller's promise, kept by the sandbox's start-up order), so nothing
     // is lost by mapping over it.
@@ -42,7 +42,7 @@ pub fn discard_frames(start: u64, len: u64, shared: bool) {
 ///
 /// # Errors
 /// What mmap(2) returned.
-pub fn map_file_chunk(address: u64, len: u64, file: BorrowedFd<'_>, offset: u64) -> Result<()> {
+pub fn map_file_chunk(address: u64, len: u64, file: &HostFd, offset: u64) -> Result<()> {
     use ring0::layout::{FILES_BASE, FILES_END};
     super::ensure();
     assert!(address >= FILES_BASE && address.checked_add(len).is_some_and(|end| end <= FILES_END));

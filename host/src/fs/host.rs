@@ -12,6 +12,7 @@
 
 use super::hostio;
 use crate::abi::{Errno, Result};
+use crate::hostfd::{self, HostFd, What};
 use crate::hostsys::file;
 use crate::mm::{IoDst, IoSrc};
 use crate::sync::{HostLine, WaitQueue};
@@ -30,10 +31,9 @@ const SAFE_WRITE: usize = 4096;
 
 /// Opens a pipe once more so that it does not block; None where its owner or the host does not allow that, or nobody has
 /// the other end any more.
-fn twin(fd: i32) -> Option<file::HostFd> {
-    let flags = file::fcntl(fd, libc::F_GETFL, 0).ok()? as i32 & libc::O_ACCMODE;
-    let name = format!("/proc/self/fd/{fd}");
-    file::openat(libc::AT_FDCWD, name.as_bytes(), flags | libc::O_NONBLOCK, 0).ok()
+fn twin(fd: &HostFd) -> Option<HostFd> {
+    let flags = file::fcntl(fd.raw(), libc::F_GETFL, 0).ok()? as i32 & libc::O_ACCMODE;
+    hostfd::files().open_again(fd, flags | libc::O_NONBLOCK).ok()
 }
 
 /// What the host calls a descriptor.
@@ -61,22 +61,20 @@ fn sort_of(stat: &libc::statx) -> Sort {
 
 /// A host descriptor that programs read and write.
 pub struct HostFile {
-    fd: i32,
+    fd: HostFd,
     sort: Sort,
     queue: Arc<WaitQueue>,
     watch: Watch,
     /// The way to make host calls that may hang all the same.
     line: Arc<HostLine>,
     /// A pipe once more, which does not block.
-    twin: Option<file::HostFd>,
+    twin: Option<HostFd>,
     /// The host can refuse to block by itself (RWF_NOWAIT).
     nowait: AtomicBool,
     /// Those of the sandbox. The host's own are of no concern in here.
     locks: LockSlot,
     /// What the host calls it: `pipe:[5]`, the name of a file.
     name: String,
-    /// Where it is nobody else's.
-    _own: Option<file::HostFd>,
 }
 
 impl HostFile {
@@ -86,17 +84,17 @@ impl HostFile {
     /// EBADF if it is not open.
     pub fn new(fd: i32, watch: Watch, line: Arc<HostLine>) -> Result<Arc<HostFile>> {
         let stat = file::statx(fd, b"", libc::AT_EMPTY_PATH)?;
+        let fd = HostFd::lent(fd, What::Given("the caller"))?;
         Ok(Arc::new(HostFile {
-            fd,
             sort: sort_of(&stat),
             queue: Arc::default(),
             watch,
             line,
-            twin: (Kind::from_mode(stat.stx_mode.into()) == Some(Kind::Fifo)).then(|| twin(fd)).flatten(),
+            twin: (Kind::from_mode(stat.stx_mode.into()) == Some(Kind::Fifo)).then(|| twin(&fd)).flatten(),
             nowait: AtomicBool::new(true),
             locks: LockSlot::default(),
-            name: name(fd),
-            _own: None,
+            name: name(fd.raw()),
+            fd,
         }))
     }
 
@@ -105,7 +103,7 @@ impl HostFile {
     ///
     /// # Errors
     /// EBADF if it is not open.
-    pub fn received(own: file::HostFd, watch: Watch, line: Arc<HostLine>) -> Result<Arc<HostFile>> {
+    pub fn received(own: HostFd, watch: Watch, line: Arc<HostLine>) -> Result<Arc<HostFile>> {
         let stat = file::statx(own.raw(), b"", libc::AT_EMPTY_PATH)?;
         let name = match Kind::from_mode(stat.stx_mode.into()) {
             Some(Kind::Fifo) => format!("pipe:[{}]", stat.stx_ino),
@@ -113,7 +111,7 @@ impl HostFile {
             _ => format!("host:[{}]", stat.stx_ino),
         };
         Ok(Arc::new(HostFile {
-            fd: own.raw(),
+            fd: own,
             sort: sort_of(&stat),
             queue: Arc::default(),
             watch,
@@ -122,13 +120,12 @@ impl HostFile {
             nowait: AtomicBool::new(true),
             locks: LockSlot::default(),
             name,
-            _own: Some(own),
         }))
     }
 
     /// An open file description for it, with the access mode it has in the host.
     pub fn open(self: &Arc<Self>) -> Arc<File> {
-        let flags = file::fcntl(self.fd, libc::F_GETFL, 0).unwrap_or(u64::from(c::O_RDWR)) as u32;
+        let flags = file::fcntl(self.fd.raw(), libc::F_GETFL, 0).unwrap_or(u64::from(c::O_RDWR)) as u32;
         // O_NONBLOCK of the host's description is not the program's: without it, it waits.
         File::anon(self.clone(), flags & (c::O_ACCMODE | c::O_APPEND))
     }
@@ -140,7 +137,7 @@ impl HostFile {
     /// Whether it was opened for appending.
     fn appends(&self) -> bool {
         self.sort == Sort::Regular
-            && file::fcntl(self.fd, libc::F_GETFL, 0).is_ok_and(|flags| flags as u32 & c::O_APPEND != 0)
+            && file::fcntl(self.fd.raw(), libc::F_GETFL, 0).is_ok_and(|flags| flags as u32 & c::O_APPEND != 0)
     }
 
     /// Has `call` made with a descriptor and flags that keep it from blocking; None where there are none.
@@ -151,7 +148,7 @@ impl HostFile {
     ) -> Option<Result<usize>> {
         let result = match &self.twin {
             Some(twin) => call(twin.raw(), 0),
-            None if self.nowait.load(Relaxed) => call(self.fd, libc::RWF_NOWAIT),
+            None if self.nowait.load(Relaxed) => call(self.fd.raw(), libc::RWF_NOWAIT),
             None => return None,
         };
         match result {
@@ -159,7 +156,7 @@ impl HostFile {
                 self.nowait.store(false, Relaxed);
                 return None;
             }
-            Err(Errno::EAGAIN) => (self.watch)(self.fd, events, &self.queue),
+            Err(Errno::EAGAIN) => (self.watch)(self.fd.raw(), events, &self.queue),
             _ => {}
         }
         Some(result)
@@ -171,12 +168,12 @@ impl HostFile {
             return Ok(());
         }
         let errors = c::POLLHUP | c::POLLERR | c::POLLNVAL;
-        let holds = file::poll_now(self.fd, (c::POLLIN | c::POLLOUT) as i16) as u32;
+        let holds = file::poll_now(self.fd.raw(), (c::POLLIN | c::POLLOUT) as i16) as u32;
         if holds & (events | errors) != 0 {
             return Ok(());
         }
         // All that is missing: a watch replaces the one before, which somebody else may be waiting for.
-        (self.watch)(self.fd, (c::POLLIN | c::POLLOUT) & !holds, &self.queue);
+        (self.watch)(self.fd.raw(), (c::POLLIN | c::POLLOUT) & !holds, &self.queue);
         Err(Errno::EAGAIN)
     }
 }
@@ -196,7 +193,7 @@ impl FileOps for HostFile {
         {
             return result;
         }
-        hostio::read(self.at(self.fd), dst, usize::MAX, offset, 0)
+        hostio::read(self.at(self.fd.raw()), dst, usize::MAX, offset, 0)
     }
 
     fn write(&self, src: &mut IoSrc<'_>, offset: Option<u64>) -> Result<usize> {
@@ -208,13 +205,13 @@ impl FileOps for HostFile {
         }
         self.wait_for(c::POLLOUT)?;
         if self.sort != Sort::Stream {
-            return hostio::write(self.at(self.fd), src, usize::MAX, offset, 0);
+            return hostio::write(self.at(self.fd.raw()), src, usize::MAX, offset, 0);
         }
         let quick = |fd, flags| hostio::write(self.at(fd), src, usize::MAX, None, flags);
         if let Some(result) = self.without_blocking(c::POLLOUT, quick) {
             return result;
         }
-        hostio::write(self.at(self.fd), src, SAFE_WRITE, offset, 0)
+        hostio::write(self.at(self.fd.raw()), src, SAFE_WRITE, offset, 0)
     }
 
     fn poll(&self) -> u32 {
@@ -222,10 +219,10 @@ impl FileOps for HostFile {
             return c::POLLIN | c::POLLOUT | c::POLLRDNORM | c::POLLWRNORM;
         }
         let events = c::POLLIN | c::POLLOUT | c::POLLPRI | c::POLLRDNORM | c::POLLWRNORM | c::POLLRDHUP;
-        let holds = file::poll_now(self.fd, events as i16) as u32;
+        let holds = file::poll_now(self.fd.raw(), events as i16) as u32;
         let missing = (c::POLLIN | c::POLLOUT) & !holds;
         if missing != 0 && holds & (c::POLLHUP | c::POLLERR) == 0 {
-            (self.watch)(self.fd, missing, &self.queue);
+            (self.watch)(self.fd.raw(), missing, &self.queue);
         }
         holds
     }
@@ -235,7 +232,7 @@ impl FileOps for HostFile {
     }
 
     fn stat(&self) -> Option<Stat> {
-        let raw = self.line.call(|| file::statx(self.fd, b"", libc::AT_EMPTY_PATH)).ok()?;
+        let raw = self.line.call(|| file::statx(self.fd.raw(), b"", libc::AT_EMPTY_PATH)).ok()?;
         let time = |t: libc::statx_timestamp| Timestamp { sec: t.tv_sec, nsec: t.tv_nsec };
         Some(Stat {
             dev: makedev(raw.stx_dev_major, raw.stx_dev_minor),
@@ -264,13 +261,13 @@ impl FileOps for HostFile {
             Whence::Data => libc::SEEK_DATA,
             Whence::Hole => libc::SEEK_HOLE,
         };
-        self.line.call(|| file::lseek(self.fd, offset, whence))
+        self.line.call(|| file::lseek(self.fd.raw(), offset, whence))
     }
 
     fn ioctl(&self, call: &Ioctl<'_>) -> Result<u64> {
         let mut arg = [0; 256];
         if call.request == i::FIONREAD {
-            file::ioctl(self.fd, i::FIONREAD, &mut arg)?;
+            file::ioctl(self.fd.raw(), i::FIONREAD, &mut arg)?;
             call.mm.write(call.arg, &arg[..4])?;
             return Ok(0);
         }
@@ -281,16 +278,16 @@ impl FileOps for HostFile {
         if self.appends() {
             return Err(Errno::EPERM);
         }
-        self.line.call(|| file::ftruncate(self.fd, len))
+        self.line.call(|| file::ftruncate(self.fd.raw(), len))
     }
 
     fn sync(&self) -> Result<()> {
-        self.line.call(|| file::fsync(self.fd))
+        self.line.call(|| file::fsync(self.fd.raw()))
     }
 
     fn reopen(self: Arc<Self>, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
         // /dev/stdout: the same description again, as far as its own access mode goes.
-        let own = file::fcntl(self.fd, libc::F_GETFL, 0)? as u32 & c::O_ACCMODE;
+        let own = file::fcntl(self.fd.raw(), libc::F_GETFL, 0)? as u32 & c::O_ACCMODE;
         let wanted = how.flags & c::O_ACCMODE;
         if own != c::O_RDWR && own != wanted {
             return Err(Errno::EACCES);
@@ -301,7 +298,7 @@ impl FileOps for HostFile {
             return Err(Errno::EPERM);
         }
         if how.flags & c::O_TRUNC != 0 && self.sort == Sort::Regular {
-            self.line.call(|| file::ftruncate(self.fd, 0))?;
+            self.line.call(|| file::ftruncate(self.fd.raw(), 0))?;
         }
         Ok(self)
     }
@@ -315,7 +312,7 @@ impl FileOps for HostFile {
     }
 
     fn host_fd(&self) -> Option<i32> {
-        Some(self.fd)
+        Some(self.fd.raw())
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -12,7 +12,8 @@ use super::hostio;
 use super::pty::{Pace, slave_number};
 use super::terminal::{self, Terminal};
 use crate::abi::{Errno, Result};
-use crate::hostsys::file::{self, HostFd};
+use crate::hostfd::{self, HostFd, What};
+use crate::hostsys::file;
 use crate::hostsys::tty;
 use crate::kernel::Kernel;
 use crate::mm::{IoDst, IoSrc};
@@ -31,9 +32,9 @@ const CAUTIOUS_WRITE: usize = 256;
 /// A terminal of the host.
 pub struct HostTerminal {
     index: u32,
-    fd: i32,
-    /// Our own description; none where `fd` is the caller's.
-    own: Option<HostFd>,
+    fd: HostFd,
+    /// The description is our own, not the caller's.
+    own: bool,
     queue: Arc<WaitQueue>,
     line: HostLine,
     kernel: Weak<Kernel>,
@@ -41,35 +42,42 @@ pub struct HostTerminal {
 
 impl HostTerminal {
     /// The terminal that descriptor `fd` is, as number `index` of the sandbox.
-    pub fn new(index: u32, fd: i32, kernel: &Arc<Kernel>) -> Arc<HostTerminal> {
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn new(index: u32, fd: i32, kernel: &Arc<Kernel>) -> Result<Arc<HostTerminal>> {
         let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_CLOEXEC;
-        let own = file::openat(libc::AT_FDCWD, format!("/proc/self/fd/{fd}").as_bytes(), flags, 0).ok();
-        let fd = own.as_ref().map_or(fd, HostFd::raw);
-        tty::remember(fd);
+        let lent = HostFd::lent(fd, What::Given("the caller"))?;
+        let (fd, own) = match hostfd::files().open_again(&lent, flags) {
+            Ok(again) => (again, true),
+            Err(_) => (lent, false),
+        };
+        tty::remember(fd.raw());
         let line = HostLine::to(kernel.sched.clone());
-        Arc::new(HostTerminal { index, fd, own, queue: Arc::default(), line, kernel: Arc::downgrade(kernel) })
+        let kernel = Arc::downgrade(kernel);
+        Ok(Arc::new(HostTerminal { index, fd, own, queue: Arc::default(), line, kernel }))
     }
 
     fn at(&self) -> hostio::At<'_> {
-        hostio::At { fd: self.fd, line: &self.line }
+        hostio::At { fd: self.fd.raw(), line: &self.line }
     }
 
     /// A terminal that somebody has sent, who has made a description of it that does not block, for us alone.
     pub fn received(index: u32, own: HostFd, kernel: &Arc<Kernel>) -> Arc<HostTerminal> {
-        let (fd, own) = (own.raw(), Some(own));
+        let (fd, own) = (own, true);
         let line = HostLine::to(kernel.sched.clone());
         Arc::new(HostTerminal { index, fd, own, queue: Arc::default(), line, kernel: Arc::downgrade(kernel) })
     }
 
     fn watch(&self, events: u32) {
         if let Some(kernel) = self.kernel.upgrade() {
-            let _ = kernel.poller().watch(self.fd, events, &self.queue);
+            let _ = kernel.poller().watch(self.fd.raw(), events, &self.queue);
         }
     }
 
     /// EAGAIN unless one of `events` holds, where trying could block.
     fn check(&self, events: u32) -> Result<()> {
-        if self.own.is_some() || self.holds() & (events | c::POLLHUP | c::POLLERR | c::POLLNVAL) != 0 {
+        if self.own || self.holds() & (events | c::POLLHUP | c::POLLERR | c::POLLNVAL) != 0 {
             Ok(())
         } else {
             Err(Errno::EAGAIN)
@@ -77,7 +85,7 @@ impl HostTerminal {
     }
 
     fn holds(&self) -> u32 {
-        file::poll_now(self.fd, (IN | OUT) as i16) as u32
+        file::poll_now(self.fd.raw(), (IN | OUT) as i16) as u32
     }
 
     /// Asks to be told when what is missing holds: all of it, because a watch replaces the one before, which somebody
@@ -93,7 +101,7 @@ impl HostTerminal {
 
     fn get(&self, request: u32) -> Result<[u8; 256]> {
         let mut raw = [0; 256];
-        self.line.call(|| file::ioctl(self.fd, request, &mut raw))?;
+        self.line.call(|| file::ioctl(self.fd.raw(), request, &mut raw))?;
         Ok(raw)
     }
 
@@ -131,7 +139,7 @@ impl FileOps for HostTerminal {
         if src.remaining() == 0 {
             return Ok(0);
         }
-        let most = if self.own.is_some() { usize::MAX } else { CAUTIOUS_WRITE };
+        let most = if self.own { usize::MAX } else { CAUTIOUS_WRITE };
         self.or_watch(self.check(OUT).and_then(|()| hostio::write(self.at(), src, most, None, 0)))
     }
 
@@ -163,7 +171,7 @@ impl FileOps for HostTerminal {
                     tty::changed();
                 }
                 // To wait until all is sent may take for ever.
-                return self.line.call(|| file::ioctl_int(self.fd, call.request, call.arg));
+                return self.line.call(|| file::ioctl_int(self.fd.raw(), call.request, call.arg));
             }
             _ => {}
         }
@@ -178,10 +186,10 @@ impl FileOps for HostTerminal {
         call.mm.read(call.arg, &mut raw[..size])?;
         if call.request == i::TIOCSWINSZ {
             let size = core::array::from_fn(|at| raw[at]);
-            return tty::resize(self.fd, u64::from_ne_bytes(size)).map(|()| 0);
+            return tty::resize(self.fd.raw(), u64::from_ne_bytes(size)).map(|()| 0);
         }
         tty::changed();
-        self.line.call(|| file::ioctl(self.fd, call.request, &mut raw))
+        self.line.call(|| file::ioctl(self.fd.raw(), call.request, &mut raw))
     }
 
     fn host_fd(&self) -> Option<i32> {

@@ -10,7 +10,8 @@ use super::layer::Layer;
 use super::mountable::Mountable;
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
-use crate::hostsys::file::{self, HostFd};
+use crate::hostfd::{self, HostFd};
+use crate::hostsys::file;
 use crate::kernel::Kernel;
 use crate::platform::Capabilities;
 use crate::sync::HostLine;
@@ -19,7 +20,6 @@ use crate::vfs::{
     Path, Resolve, makedev,
 };
 use linux_raw_sys::general as c;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 /// Minor numbers of the anonymous devices our file systems are on.
@@ -42,7 +42,7 @@ pub struct World {
 /// # Errors
 /// The host's.
 pub fn open_root(path: &std::path::Path) -> Result<HostFd> {
-    file::openat(libc::AT_FDCWD, path.as_os_str().as_bytes(), libc::O_PATH | libc::O_DIRECTORY, 0)
+    hostfd::files().open(path, libc::O_PATH | libc::O_DIRECTORY)
 }
 
 /// Everything but /proc and /sys, which need a kernel: see [`mount_proc`].

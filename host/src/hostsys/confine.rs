@@ -1,7 +1,7 @@
 //! What this process gives up, for good: descriptors that it has inherited, capabilities, its environment, and all host
 //! calls but those of a list.
 
-use super::file::HostFd;
+use super::fd::{HostFd, What};
 use super::process::{decimal, die};
 use super::syscall;
 use crate::abi::{Errno, Result};
@@ -101,11 +101,12 @@ pub fn cover(place: &Path) -> Result<()> {
 /// EPERM without CAP_SYS_ADMIN, ENOSYS on Linux before 5.12, what open_tree(2) says of the path.
 pub fn copy_of_mounts(path: &Path) -> Result<HostFd> {
     const EMPTY_PATH_AND_ALL: u64 = (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as u64;
+    let what = What::Mounts(path.as_os_str().as_bytes().into());
     let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
     let flags = u64::from(libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC) | libc::AT_RECURSIVE as u64;
     let args = [libc::AT_FDCWD as u64, path.as_ptr() as u64, flags, 0, 0, 0];
     // SAFETY: a C string, alive across the call.
-    let tree = HostFd::from_raw(unsafe { syscall(libc::SYS_open_tree, args) }? as i32);
+    let tree = HostFd::new(unsafe { syscall(libc::SYS_open_tree, args) }?, what)?;
     // struct mount_attr: what to set, what to clear, propagation, user namespace.
     let rights = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     let rights = [rights, 0, 0, 0];
@@ -132,7 +133,9 @@ pub fn enclose() -> Result<()> {
 /// EPERM without CAP_SYS_ADMIN; what mount(2) and pivot_root(2) say.
 pub fn show_root(root: &Path) -> Result<()> {
     mount_privately()?;
-    let here = super::file::openat(libc::AT_FDCWD, b".", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    let here = super::file::openat(libc::AT_FDCWD, b".", libc::O_PATH | libc::O_DIRECTORY, || {
+        What::Given("the working directory")
+    })?;
     let path = CString::new(root.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
     let (path, dot) = (path.as_ptr() as u64, c".".as_ptr() as u64);
     let flags = libc::MS_BIND | libc::MS_REC;

@@ -1,59 +1,10 @@
 //! Files of the host, by descriptor.
 
+use super::fd::{HostFd, What};
 use super::syscall;
 use crate::abi::{Errno, Result};
 use core::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
-
-/// An owned host descriptor.
-#[derive(Debug, PartialEq, Eq)]
-pub struct HostFd(i32);
-
-impl HostFd {
-    /// Takes ownership of `fd`.
-    pub fn from_raw(fd: i32) -> Self {
-        HostFd(fd)
-    }
-
-    /// The descriptor as std's type.
-    pub fn borrow(&self) -> BorrowedFd<'_> {
-        // SAFETY: it stays open as long as `self` lives.
-        unsafe { BorrowedFd::borrow_raw(self.0) }
-    }
-
-    /// The same description under another number (F_DUPFD_CLOEXEC).
-    ///
-    /// # Errors
-    /// EMFILE.
-    pub fn duplicate(&self) -> Result<HostFd> {
-        fcntl(self.0, libc::F_DUPFD_CLOEXEC, 3).map(|fd| HostFd(fd as i32))
-    }
-
-    /// The number.
-    pub fn raw(&self) -> i32 {
-        self.0
-    }
-
-    /// As std's type, which owns it from then on.
-    pub fn into_owned(self) -> OwnedFd {
-        let fd = core::mem::ManuallyDrop::new(self);
-        // SAFETY: it is open, and whoever had it is forgotten.
-        unsafe { OwnedFd::from_raw_fd(fd.0) }
-    }
-}
-
-impl From<OwnedFd> for HostFd {
-    fn from(fd: OwnedFd) -> Self {
-        HostFd(fd.into_raw_fd())
-    }
-}
-
-impl Drop for HostFd {
-    fn drop(&mut self) {
-        // SAFETY: the descriptor is ours, and nobody uses it after this.
-        let _ = unsafe { syscall(libc::SYS_close, [self.0 as u64, 0, 0, 0, 0, 0]) };
-    }
-}
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// The longest name these calls take, NUL included.
 const NAME_LEN: usize = 4096;
@@ -78,15 +29,21 @@ fn with_name<T>(name: &[u8], f: impl FnOnce(u64) -> Result<T>) -> Result<T> {
     f(long.as_ptr() as u64)
 }
 
-/// openat(2).
+/// openat(2); `what` says what it is.
 ///
 /// # Errors
 /// The host's.
-pub fn openat(dir: i32, name: &[u8], flags: i32, mode: u32) -> Result<HostFd> {
+pub fn openat(dir: i32, name: &[u8], flags: i32, what: impl FnOnce() -> What) -> Result<HostFd> {
+    open_raw(dir, name, flags).and_then(|fd| HostFd::new(fd, what()))
+}
+
+fn open_raw(dir: i32, name: &[u8], flags: i32) -> Result<u64> {
+    /// Of files that are made, less the caller's mask.
+    const MODE: u64 = 0o666;
     with_name(name, |name| {
-        let args = [dir as u64, name, (flags | libc::O_CLOEXEC) as u64, mode.into(), 0, 0];
+        let args = [dir as u64, name, (flags | libc::O_CLOEXEC) as u64, MODE, 0, 0];
         // SAFETY: the name is a C string that lives across the call.
-        unsafe { syscall(libc::SYS_openat, args) }.map(|fd| HostFd(fd as i32))
+        unsafe { syscall(libc::SYS_openat, args) }
     })
 }
 
@@ -224,7 +181,7 @@ fn split(offset: Option<u64>) -> (u64, u64) {
 pub fn event_counter() -> Result<HostFd> {
     // SAFETY: no pointers.
     let fd = unsafe { syscall(libc::SYS_eventfd2, [0, libc::O_CLOEXEC as u64, 0, 0, 0, 0]) }?;
-    Ok(HostFd::from_raw(fd as i32))
+    HostFd::new(fd, What::Made("event counter"))
 }
 
 /// Reads into a buffer at the description's own position.
@@ -336,8 +293,11 @@ pub fn reserve_descriptors() {
     const ROOM: u64 = 4096;
     let highest = raise_nofile().min(ROOM).saturating_sub(1);
     // What cannot be had now is grown into later.
-    if let Ok(any) = openat(libc::AT_FDCWD, b"/", libc::O_PATH, 0) {
-        let _closed = fcntl(any.raw(), libc::F_DUPFD_CLOEXEC, highest).map(|fd| HostFd(fd as i32));
+    if let Ok(any) = open_raw(libc::AT_FDCWD, b"/", libc::O_PATH) {
+        // SAFETY: just made, and closed again at once.
+        let owned = |fd| unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        let any = owned(any);
+        let _closed = fcntl(any.as_raw_fd(), libc::F_DUPFD_CLOEXEC, highest).map(owned);
     }
 }
 

@@ -1,10 +1,10 @@
 //! Files whose end takes long, closed by a thread of the host's kernel.
 
+use super::fd::{HostFd, What};
 use super::syscall;
 use crate::abi::Result;
 use core::mem::offset_of;
 use linux_raw_sys::io_uring::{IORING_SETUP_R_DISABLED, io_uring_params, io_uring_register_op};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Words of `struct io_uring_params`.
 const PARAMS: usize = size_of::<io_uring_params>() / size_of::<u32>();
@@ -18,16 +18,15 @@ const PARAMS: usize = size_of::<io_uring_params>() / size_of::<u32>();
 ///
 /// # Errors
 /// Whatever keeps a process from having an io_uring; its absence changes nothing but who waits.
-pub fn leave_to_kernel(file: BorrowedFd<'_>) -> Result<OwnedFd> {
+pub fn leave_to_kernel(file: &HostFd) -> Result<HostFd> {
     let mut params = [0; PARAMS];
     params[offset_of!(io_uring_params, flags) / size_of::<u32>()] = IORING_SETUP_R_DISABLED;
     // SAFETY: a whole `struct io_uring_params`, valid for reading and writing across the call.
     let ring = unsafe { syscall(libc::SYS_io_uring_setup, [1, params.as_mut_ptr() as u64, 0, 0, 0, 0]) }?;
-    // SAFETY: the call just made this descriptor for us.
-    let ring = unsafe { OwnedFd::from_raw_fd(ring as i32) };
-    let files = [file.as_raw_fd()];
+    let ring = HostFd::new(ring, What::Made("io_uring"))?;
+    let files = [file.raw()];
     let operation = io_uring_register_op::IORING_REGISTER_FILES as u64;
-    let args = [ring.as_raw_fd() as u64, operation, files.as_ptr() as u64, 1, 0, 0];
+    let args = [ring.raw() as u64, operation, files.as_ptr() as u64, 1, 0, 0];
     // SAFETY: an array of one descriptor, alive across the call.
     unsafe { syscall(libc::SYS_io_uring_register, args) }?;
     Ok(ring)
@@ -36,15 +35,16 @@ pub fn leave_to_kernel(file: BorrowedFd<'_>) -> Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::leave_to_kernel;
+    use crate::hostsys::fd::HostFd;
     use std::io::Read;
-    use std::os::fd::AsFd;
 
     /// The other end of a pipe sees the last close.
     #[test]
     fn the_kernel_closes_what_it_was_left() {
         let (mut reader, writer) = std::io::pipe().unwrap();
+        let writer = HostFd::given(writer.into(), "a test").unwrap();
         // Hosts may have no io_uring.
-        let Ok(ring) = leave_to_kernel(writer.as_fd()) else { return };
+        let Ok(ring) = leave_to_kernel(&writer) else { return };
         drop(writer);
         drop(ring);
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);

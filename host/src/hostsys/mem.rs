@@ -1,8 +1,8 @@
 //! mmap(2) and friends, on fixed addresses.
 
+use super::fd::HostFd;
 use super::syscall;
 use crate::abi::Result;
-use std::os::fd::{AsRawFd, BorrowedFd};
 
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
 
@@ -42,7 +42,7 @@ pub unsafe fn map_anonymous_over(address: u64, len: u64) -> Result<()> {
 pub unsafe fn map_file_fixed(
     address: u64,
     len: u64,
-    file: BorrowedFd<'_>,
+    file: &HostFd,
     offset: u64,
     writable: bool,
     shared: bool,
@@ -50,7 +50,7 @@ pub unsafe fn map_file_fixed(
     let prot = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
     let flags =
         libc::MAP_FIXED | libc::MAP_NORESERVE | if shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
-    let fd = file.as_raw_fd() as u64;
+    let fd = file.raw() as u64;
     // SAFETY: the caller's.
     unsafe { syscall(libc::SYS_mmap, [address, len, prot as u64, flags as u64, fd, offset]) }.map(drop)
 }

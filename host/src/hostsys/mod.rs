@@ -8,6 +8,7 @@ pub mod clock;
 pub mod confine;
 pub mod cpu;
 pub mod fault;
+pub mod fd;
 pub mod file;
 pub mod futex;
 pub mod identity;
@@ -18,6 +19,7 @@ pub mod process;
 mod raw;
 pub mod socket;
 pub mod stub;
+pub mod told;
 pub mod tty;
 
 pub use auxv::{auxv_random, auxval};

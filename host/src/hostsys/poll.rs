@@ -1,8 +1,8 @@
 //! epoll(7), signalfd(2) and the signal mask of host threads.
 
+use super::fd::{HostFd, What};
 use super::syscall;
 use crate::abi::{Errno, Result};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Bytes in the kernel's `sigset_t`.
 const SIGSET_SIZE: u64 = 8;
@@ -17,7 +17,7 @@ pub struct Event {
 }
 
 /// An epoll instance.
-pub struct Epoll(OwnedFd);
+pub struct Epoll(HostFd);
 
 impl Epoll {
     /// Creates one.
@@ -27,8 +27,7 @@ impl Epoll {
     pub fn new() -> Result<Self> {
         // SAFETY: no pointers.
         let fd = unsafe { syscall(libc::SYS_epoll_create1, [libc::EPOLL_CLOEXEC as u64, 0, 0, 0, 0, 0]) }?;
-        // SAFETY: a fresh descriptor.
-        Ok(Epoll(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
+        HostFd::new(fd, What::Made("epoll")).map(Epoll)
     }
 
     /// Watches `fd` for `events`, once if they hold EPOLLONESHOT; replaces an earlier watch of the same descriptor.
@@ -49,7 +48,7 @@ impl Epoll {
 
     fn control(&self, op: i32, fd: i32, events: u32, token: u64) -> Result<()> {
         let mut event = libc::epoll_event { events, u64: token };
-        let args = [self.0.as_raw_fd() as u64, op as u64, fd as u64, &raw mut event as u64, 0, 0];
+        let args = [self.0.raw() as u64, op as u64, fd as u64, &raw mut event as u64, 0, 0];
         // SAFETY: `event` is valid for the read.
         unsafe { syscall(libc::SYS_epoll_ctl, args) }.map(|_| ())
     }
@@ -57,8 +56,7 @@ impl Epoll {
     /// Sleeps until something happens.
     pub fn wait(&self, events: &mut Vec<Event>) {
         let mut raw = [libc::epoll_event { events: 0, u64: 0 }; 32];
-        let args =
-            [self.0.as_raw_fd() as u64, raw.as_mut_ptr() as u64, raw.len() as u64, u64::MAX, 0, SIGSET_SIZE];
+        let args = [self.0.raw() as u64, raw.as_mut_ptr() as u64, raw.len() as u64, u64::MAX, 0, SIGSET_SIZE];
         // SAFETY: `raw` is valid for the writes; no signal mask is passed.
         let count = unsafe { syscall(libc::SYS_epoll_pwait, args) }.unwrap_or(0) as usize;
         events.clear();
@@ -77,20 +75,19 @@ pub fn block_signals(mask: u64) {
 ///
 /// # Errors
 /// EMFILE, ENOMEM.
-pub fn signal_fd(mask: u64) -> Result<OwnedFd> {
+pub fn signal_fd(mask: u64) -> Result<HostFd> {
     let flags = (libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) as u64;
     // SAFETY: `mask` is valid for the read.
     let fd = unsafe {
         syscall(libc::SYS_signalfd4, [u64::MAX, &raw const mask as u64, SIGSET_SIZE, flags, 0, 0])
     }?;
-    // SAFETY: a fresh descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    HostFd::new(fd, What::Made("signals"))
 }
 
 /// The next signal's number from a [`signal_fd`].
-pub fn next_signal(fd: BorrowedFd<'_>) -> Option<i32> {
+pub fn next_signal(fd: &HostFd) -> Option<i32> {
     let mut info = [0u32; 32];
-    let args = [fd.as_raw_fd() as u64, info.as_mut_ptr() as u64, size_of_val(&info) as u64, 0, 0, 0];
+    let args = [fd.raw() as u64, info.as_mut_ptr() as u64, size_of_val(&info) as u64, 0, 0, 0];
     // SAFETY: `info` is valid for the write.
     let read = unsafe { syscall(libc::SYS_read, args) }.ok()?;
     (read as usize == size_of_val(&info)).then_some(info[0] as i32)
@@ -100,24 +97,23 @@ pub fn next_signal(fd: BorrowedFd<'_>) -> Option<i32> {
 ///
 /// # Errors
 /// EMFILE, ENOMEM.
-pub fn event_fd() -> Result<OwnedFd> {
+pub fn event_fd() -> Result<HostFd> {
     let flags = (libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) as u64;
     // SAFETY: no pointers.
     let fd = unsafe { syscall(libc::SYS_eventfd2, [0, flags, 0, 0, 0, 0]) }?;
-    // SAFETY: a fresh descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    HostFd::new(fd, What::Made("event"))
 }
 
 /// Makes an [`event_fd`] unreadable again.
-pub fn lower(fd: BorrowedFd<'_>) {
+pub fn lower(fd: &HostFd) {
     let mut count = 0u64;
     // SAFETY: `count` is valid for the write.
-    let _ = unsafe { syscall(libc::SYS_read, [fd.as_raw_fd() as u64, &raw mut count as u64, 8, 0, 0, 0]) };
+    let _ = unsafe { syscall(libc::SYS_read, [fd.raw() as u64, &raw mut count as u64, 8, 0, 0, 0]) };
 }
 
 /// Makes an [`event_fd`] readable, until it is [lowered](lower).
-pub fn raise(fd: BorrowedFd<'_>) {
+pub fn raise(fd: &HostFd) {
     let one = 1u64;
     // SAFETY: `one` is valid for the read.
-    let _ = unsafe { syscall(libc::SYS_write, [fd.as_raw_fd() as u64, &raw const one as u64, 8, 0, 0, 0]) };
+    let _ = unsafe { syscall(libc::SYS_write, [fd.raw() as u64, &raw const one as u64, 8, 0, 0, 0]) };
 }

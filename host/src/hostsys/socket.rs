@@ -1,6 +1,7 @@
 //! Sockets of the host: every call that is made on one. None blocks, and none raises SIGPIPE.
 
-use super::file::{HostFd, IoVec};
+use super::fd::{HostFd, What};
+use super::file::IoVec;
 use super::syscall;
 use crate::abi::Result;
 
@@ -41,10 +42,12 @@ impl Header {
 /// # Errors
 /// EMFILE, EAFNOSUPPORT and others of the host.
 pub fn socket(domain: u16, kind: u32, protocol: i32) -> Result<HostFd> {
-    let kind = u64::from(kind) | (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u64;
+    let flags = (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u64;
     // SAFETY: no pointers.
-    let fd = unsafe { syscall(libc::SYS_socket, [domain.into(), kind, protocol as u64, 0, 0, 0]) }?;
-    Ok(HostFd::from_raw(fd as i32))
+    let fd = unsafe {
+        syscall(libc::SYS_socket, [domain.into(), u64::from(kind) | flags, protocol as u64, 0, 0, 0])
+    }?;
+    HostFd::new(fd, What::Socket(domain, kind, protocol))
 }
 
 /// connect(2).
@@ -87,7 +90,7 @@ pub fn accept(fd: &HostFd) -> Result<(HostFd, Vec<u8>)> {
     // SAFETY: the buffer is as long as said.
     let new = unsafe { syscall(libc::SYS_accept4, args) }?;
     name.truncate(len as usize);
-    Ok((HostFd::from_raw(new as i32), name))
+    Ok((HostFd::new(new, What::Accepted)?, name))
 }
 
 /// shutdown(2).

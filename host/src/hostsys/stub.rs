@@ -1,10 +1,10 @@
 //! Host calls of the systrap platform: memory files, spawning and reaping stubs, futexes shared between processes.
 
+use super::fd::{HostFd, What};
 use super::syscall;
 use crate::abi::{Errno, Result};
 use core::ffi::CStr;
 use core::sync::atomic::AtomicU32;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Pieces of CPU mask that `sched_setaffinity` is given: 1024 CPUs.
 const MASK_WORDS: usize = 16;
@@ -13,7 +13,7 @@ const MASK_WORDS: usize = 16;
 ///
 /// # Errors
 /// What memfd_create(2) and ftruncate(2) return.
-pub fn memory_file(name: &CStr, len: u64, executable: bool) -> Result<OwnedFd> {
+pub fn memory_file(name: &'static CStr, len: u64, executable: bool) -> Result<HostFd> {
     // Kernels before 6.3 do not know MFD_EXEC (and refuse it); there every memfd is executable.
     const MFD_EXEC: u64 = 0x10;
     let cloexec = u64::from(libc::MFD_CLOEXEC);
@@ -25,10 +25,9 @@ pub fn memory_file(name: &CStr, len: u64, executable: bool) -> Result<OwnedFd> {
         true => create(cloexec | MFD_EXEC).or_else(|_| create(cloexec))?,
         false => create(cloexec)?,
     };
-    // SAFETY: the call just made this descriptor for us.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let fd = HostFd::new(fd, What::Memory(name, len))?;
     // SAFETY: no pointers.
-    unsafe { syscall(libc::SYS_ftruncate, [fd.as_raw_fd() as u64, len, 0, 0, 0, 0]) }?;
+    unsafe { syscall(libc::SYS_ftruncate, [fd.raw() as u64, len, 0, 0, 0, 0]) }?;
     Ok(fd)
 }
 
@@ -36,11 +35,11 @@ pub fn memory_file(name: &CStr, len: u64, executable: bool) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// What mmap(2) returns.
-pub fn map_shared(file: BorrowedFd<'_>, len: u64) -> Result<*mut u8> {
+pub fn map_shared(file: &HostFd, len: u64) -> Result<*mut u8> {
     let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
     let flags = (libc::MAP_SHARED | libc::MAP_NORESERVE) as u64;
     // SAFETY: a fresh mapping at an address of the host's choice.
-    let at = unsafe { syscall(libc::SYS_mmap, [0, len, prot, flags, file.as_raw_fd() as u64, 0]) }?;
+    let at = unsafe { syscall(libc::SYS_mmap, [0, len, prot, flags, file.raw() as u64, 0]) }?;
     Ok(at as *mut u8)
 }
 
@@ -58,7 +57,7 @@ pub unsafe fn unmap(at: *mut u8, len: u64) {
 ///
 /// # Errors
 /// What posix_spawn(3) returns.
-pub fn spawn(program: &CStr, fds: [BorrowedFd<'_>; 3]) -> Result<i32> {
+pub fn spawn(program: &CStr, fds: [&HostFd; 3]) -> Result<i32> {
     let mut pid = 0;
     let argv = [c"pillbox-stub".as_ptr().cast_mut(), core::ptr::null_mut()];
     let envp = [core::ptr::null_mut()];
@@ -69,7 +68,7 @@ pub fn spawn(program: &CStr, fds: [BorrowedFd<'_>; 3]) -> Result<i32> {
         libc::posix_spawn_file_actions_init(&mut actions);
         libc::posix_spawnattr_init(&mut attr);
         for (to, fd) in fds.iter().enumerate() {
-            libc::posix_spawn_file_actions_adddup2(&mut actions, fd.as_raw_fd(), to as i32);
+            libc::posix_spawn_file_actions_adddup2(&mut actions, fd.raw(), to as i32);
         }
         let mut mask = core::mem::zeroed::<libc::sigset_t>();
         libc::sigfillset(&mut mask);

@@ -78,7 +78,8 @@ pub use wait::{WaitFor, WaitOptions, Waited};
 
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
-use crate::hostsys::file::{self, HostFd};
+use crate::hostfd::HostFd;
+use crate::hostsys::file;
 use crate::loader::vdso::Vdso;
 use crate::metrics::Metrics;
 use crate::mm::Mm;
@@ -124,7 +125,7 @@ pub struct Options {
     /// The most tasks there may be, those included that have ended and not been waited for. It does not count for process 1.
     pub max_tasks: usize,
     /// The host's /proc/cpuinfo, which cannot be opened once programs run.
-    pub cpuinfo: Option<Arc<HostFd>>,
+    pub cpuinfo: Option<HostFd>,
     /// `prctl(kernel::PROVOKE_BUG)` panics with a lock held. For the self-test: what becomes of the others?
     pub provoke_bugs: bool,
 }

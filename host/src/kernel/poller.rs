@@ -9,12 +9,12 @@ use super::signal::{
 };
 use super::tree::INIT;
 use crate::abi::{Errno, Result};
+use crate::hostfd::HostFd;
 use crate::hostsys::poll::{Epoll, Event, block_signals, event_fd, lower, next_signal, raise, signal_fd};
 use crate::net::outside::Watch;
 use crate::sync::{Lock, WaitQueue, Wake};
 use core::sync::atomic::{AtomicI32, Ordering};
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 /// The tokens of the signal descriptor, of the one that ends the loop and of the one that stops us; others are descriptor
@@ -44,9 +44,9 @@ pub fn block_forwarded_signals() {
 pub struct Poller {
     kernel: Weak<Kernel>,
     epoll: Option<Epoll>,
-    signals: Option<OwnedFd>,
-    end: Option<OwnedFd>,
-    stop: Option<OwnedFd>,
+    signals: Option<HostFd>,
+    end: Option<HostFd>,
+    stop: Option<HostFd>,
     /// The signal to stop by; 0 for none.
     stop_signal: AtomicI32,
     queues: Lock<BTreeMap<i32, Arc<WaitQueue>>>,
@@ -61,15 +61,15 @@ impl Poller {
         let epoll = Epoll::new().ok();
         let signals = signal_fd(FORWARDED.0).ok();
         if let (Some(epoll), Some(signals)) = (&epoll, &signals) {
-            let _ = epoll.watch(signals.as_raw_fd(), EPOLLIN, SIGNALS);
+            let _ = epoll.watch(signals.raw(), EPOLLIN, SIGNALS);
         }
         let end = event_fd().ok();
         if let (Some(epoll), Some(end)) = (&epoll, &end) {
-            let _ = epoll.watch(end.as_raw_fd(), EPOLLIN, END);
+            let _ = epoll.watch(end.raw(), EPOLLIN, END);
         }
         let stop = event_fd().ok();
         if let (Some(epoll), Some(stop)) = (&epoll, &stop) {
-            let _ = epoll.watch(stop.as_raw_fd(), EPOLLIN, STOP);
+            let _ = epoll.watch(stop.raw(), EPOLLIN, STOP);
         }
         let stop_signal = AtomicI32::new(0);
         Arc::new(Poller {
@@ -87,7 +87,7 @@ impl Poller {
     /// Makes [`run`](Self::run) return.
     pub(super) fn stop(&self) {
         if let Some(end) = &self.end {
-            raise(end.as_fd());
+            raise(end);
         }
     }
 
@@ -95,13 +95,13 @@ impl Poller {
     pub(super) fn suspend(&self, signo: i32) {
         if let Some(stop) = &self.stop {
             self.stop_signal.store(signo, Ordering::SeqCst);
-            raise(stop.as_fd());
+            raise(stop);
         }
     }
 
     fn stop_now(&self) {
         let (Some(stop), Some(kernel)) = (&self.stop, self.kernel.upgrade()) else { return };
-        lower(stop.as_fd());
+        lower(stop);
         let signo = self.stop_signal.swap(0, Ordering::SeqCst);
         if signo != 0 {
             kernel.platform.pause(true);
@@ -167,7 +167,7 @@ impl Poller {
 
     fn forward_signals(&self) {
         let (Some(fd), Some(kernel)) = (&self.signals, self.kernel.upgrade()) else { return };
-        while let Some(signo) = next_signal(fd.as_fd()) {
+        while let Some(signo) = next_signal(fd) {
             let info = SigInfo::kernel(signo);
             let group = {
                 let tree = kernel.tree.lock();

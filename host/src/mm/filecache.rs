@@ -12,11 +12,11 @@ use super::frames::Page;
 use super::{PAGE_SIZE, raw};
 use crate::abi::{Errno, Result};
 use crate::arena::region;
+use crate::hostfd::HostFd;
 use crate::platform::{Capabilities, Frame};
 use crate::sync::Lock;
 use ring0::layout;
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Pages per mapped part of a file: large enough that a big program needs few host mappings.
 const PART: u64 = 2048;
@@ -45,7 +45,7 @@ impl FileCache {
     ///
     /// # Errors
     /// EFAULT beyond the end; ENOMEM; what the host returned.
-    pub fn page(&self, file: BorrowedFd<'_>, size: u64, index: u64) -> Result<Frame> {
+    pub fn page(&self, file: &HostFd, size: u64, index: u64) -> Result<Frame> {
         let pages = size.div_ceil(PAGE_SIZE);
         if index >= pages {
             return Err(Errno::EFAULT);
@@ -99,7 +99,7 @@ impl FileCache {
 }
 
 /// Reads the aligned cluster around `index`, except what is there already.
-fn read_cluster(cache: &mut BTreeMap<u64, Page>, file: BorrowedFd<'_>, pages: u64, index: u64) -> Result<()> {
+fn read_cluster(cache: &mut BTreeMap<u64, Page>, file: &HostFd, pages: u64, index: u64) -> Result<()> {
     let first = index / CLUSTER * CLUSTER;
     let end = (first + CLUSTER).min(pages);
     let wanted: Vec<u64> = (first..end).filter(|index| !cache.contains_key(index)).collect();
@@ -114,7 +114,7 @@ fn read_cluster(cache: &mut BTreeMap<u64, Page>, file: BorrowedFd<'_>, pages: u6
             run.push(page);
         }
         let pieces: Vec<(u64, usize)> = run.iter().map(|page| (page.frame().0, PAGE_SIZE as usize)).collect();
-        let read = raw::preadv(file.as_raw_fd(), &pieces, Some(start * PAGE_SIZE))? as u64;
+        let read = raw::preadv(file.raw(), &pieces, Some(start * PAGE_SIZE))? as u64;
         // Only what the file has; the tail of its last page is zero as allocated.
         let whole = read.div_ceil(PAGE_SIZE) as usize;
         for (i, page) in run.into_iter().take(whole).enumerate() {

@@ -5,9 +5,8 @@
 
 use super::{Mm, PAGE_SIZE, frames};
 use crate::abi::{Errno, Result};
-use crate::hostsys::file::HostFd;
+use crate::hostfd::HostFd;
 use crate::platform::{Access, Frame};
-use std::os::fd::{AsRawFd, BorrowedFd};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Most bytes that one read or write moves (Linux's MAX_RW_COUNT).
@@ -196,16 +195,16 @@ impl Pinned {
     ///
     /// # Errors
     /// What the host returned.
-    pub fn read_from(&self, file: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize> {
-        super::raw::preadv(file.as_raw_fd(), &self.pieces, offset)
+    pub fn read_from(&self, file: &HostFd, offset: Option<u64>) -> Result<usize> {
+        super::raw::preadv(file.raw(), &self.pieces, offset)
     }
 
     /// Lets the host write the pieces to `file`, at `offset` or at the descriptor's own position.
     ///
     /// # Errors
     /// What the host returned.
-    pub fn write_to(&self, file: BorrowedFd<'_>, offset: Option<u64>) -> Result<usize> {
-        super::raw::pwritev(file.as_raw_fd(), &self.pieces, offset)
+    pub fn write_to(&self, file: &HostFd, offset: Option<u64>) -> Result<usize> {
+        super::raw::pwritev(file.raw(), &self.pieces, offset)
     }
 
     /// Lets the host send the pieces through a socket, to `name` if that is not empty.

@@ -9,8 +9,9 @@
 //! through [`guarded`], whose one faulting instruction is listed for the host's SIGBUS/SIGSEGV handlers in
 //! [`fixup`]; ordinary frames have no such failure and use plain copies.
 
+use crate::hostfd::HostFd;
 use crate::hostsys;
-use crate::hostsys::file::{HostFd, IoVec, MAX_PIECES};
+use crate::hostsys::file::{IoVec, MAX_PIECES};
 use crate::hostsys::socket;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use ring0::layout;

@@ -3,7 +3,7 @@
 use super::interfaces::{Interfaces, Record};
 use super::{Core, outside};
 use crate::abi::{Errno, Result};
-use crate::hostsys::file::HostFd;
+use crate::hostfd::HostFd;
 use crate::hostsys::socket as host;
 use crate::sync::Lock;
 use linux_raw_sys::net as n;

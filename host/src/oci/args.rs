@@ -84,6 +84,9 @@ pub enum Verb {
     Exec(Exec),
     /// List the processes of a container
     Ps(Ps),
+    /// List the host descriptors that a container's sandbox holds
+    #[command(hide = true)]
+    Descriptors(Id),
     /// List containers
     List(List),
     /// Print what a container uses

@@ -4,10 +4,11 @@
 //! On the stream: `namespaces` when the process is in its control groups and network namespace, so that hooks find it there;
 //! `go` back; then `ready`, or `error` and the message, by write(2), which the jail allows.
 
+use super::client;
 use super::error::{Doing, Error, Result};
 use super::spec::{Net, Plan, translate};
 use super::{Global, args, state};
-use crate::hostsys::file::{self, HostFd};
+use crate::hostsys::file;
 use crate::hostsys::{confine, process};
 use crate::sandbox::{self, Ended};
 use std::fs::File;
@@ -21,7 +22,7 @@ pub(super) const GO: &[u8; 3] = b"go\n";
 
 /// Runs the sandbox to its end.
 pub(super) fn main(global: &Global, args: &args::Boot) -> ExitCode {
-    let mut creator = UnixStream::from(HostFd::from_raw(args.creator).into_owned());
+    let Ok(mut creator) = client::inherited(args.creator) else { process::end(125) };
     match prepare(global, args, &mut creator) {
         Ok(prepared) => {
             // Who creates it has gone: there is nobody to start it.

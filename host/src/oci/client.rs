@@ -2,6 +2,7 @@
 
 use super::error::{Doing, Error, Result};
 use super::state::CONTROL;
+use crate::hostfd::HostFd;
 use crate::sandbox::control::{Reply, Request};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
 use std::fs::File;
@@ -51,6 +52,12 @@ pub(super) fn send(dir: &Path, request: &Request, fds: &[BorrowedFd<'_>]) -> Res
     message.extend(text);
     (&ours).write_all(&message).doing(stage)?;
     Ok(ours)
+}
+
+/// A stream that another process of ours has made, and named by its number.
+pub(super) fn inherited(fd: i32) -> Result<UnixStream> {
+    let stream = HostFd::inherited(fd, "another process").and_then(HostFd::hand_over);
+    stream.map(UnixStream::from).doing(|| "a stream from another process".to_owned())
 }
 
 /// The next answer; none where the sandbox has gone.

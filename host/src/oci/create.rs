@@ -55,7 +55,7 @@ fn wait(child: &mut Child) -> Result<u8> {
     let mask = PASSED.iter().chain(&[SIGCHLD]).fold(0_u64, |mask, signo| mask | 1 << (signo - 1));
     let signals = poll::signal_fd(mask).doing(stage)?;
     let epoll = poll::Epoll::new().doing(stage)?;
-    epoll.watch(signals.as_raw_fd(), 1, 0).doing(stage)?;
+    epoll.watch(signals.raw(), 1, 0).doing(stage)?;
     let mut events = Vec::new();
     loop {
         if let Some(status) = child.try_wait().doing(stage)? {
@@ -63,7 +63,7 @@ fn wait(child: &mut Child) -> Result<u8> {
             return Ok(code as u8);
         }
         epoll.wait(&mut events);
-        while let Some(signo) = poll::next_signal(signals.as_fd()) {
+        while let Some(signo) = poll::next_signal(&signals) {
             if let (Some(pid), Some(signal)) = (
                 rustix::process::Pid::from_raw(child.id() as i32),
                 rustix::process::Signal::from_named_raw(signo).filter(|_| signo != SIGCHLD),

@@ -5,7 +5,6 @@ use super::create::this_program;
 use super::error::{Doing, Error, Result};
 use super::state::{self, Locked, Status};
 use super::{client, spec, terminal};
-use crate::hostsys::file::HostFd;
 use crate::hostsys::poll;
 use crate::sandbox::control::{self, Reply, Request};
 use oci_spec::runtime::Process;
@@ -191,7 +190,7 @@ fn waiter(
 
 /// The process that engines wait for.
 pub(super) fn wait(args: &args::ExecWait) -> Result<u8> {
-    let stream = UnixStream::from(HostFd::from_raw(args.stream).into_owned());
+    let stream = client::inherited(args.stream)?;
     if let Ok(known) = state::load(&args.state) {
         // Counted where the container is; it waits wherever it is.
         let _joined = known.cgroup.join();
@@ -222,12 +221,12 @@ fn pass_signals(stream: &UnixStream, state: &Path, pid: i32) -> Result<()> {
     poll::block_signals(mask);
     let signals = poll::signal_fd(mask).doing(stage)?;
     let epoll = poll::Epoll::new().doing(stage)?;
-    epoll.watch(signals.as_raw_fd(), 1, 0).doing(stage)?;
+    epoll.watch(signals.raw(), 1, 0).doing(stage)?;
     epoll.watch(stream.as_raw_fd(), 1, 1).doing(stage)?;
     let mut events = Vec::new();
     loop {
         epoll.wait(&mut events);
-        while let Some(signo) = poll::next_signal(signals.as_fd()) {
+        while let Some(signo) = poll::next_signal(&signals) {
             let _gone = client::ask(state, &Request::TerminalSignal(pid, signo));
         }
         if events.iter().any(|event| event.token == 1) {

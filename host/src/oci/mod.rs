@@ -47,6 +47,7 @@ pub fn main(global: &Global, verb: Verb) -> ExitCode {
         Verb::Kill(args) => verbs::kill(global, &args),
         Verb::Delete(args) => verbs::delete(global, &args),
         Verb::Ps(args) => verbs::ps(global, &args),
+        Verb::Descriptors(args) => verbs::descriptors(global, &args.id),
         Verb::List(args) => verbs::list(global, &args),
         Verb::Events(args) => verbs::events(global, &args),
         Verb::Pause(args) => verbs::pause(global, &args.id, true),

@@ -150,6 +150,18 @@ pub(super) fn ps(global: &Global, args: &args::Ps) -> Result<u8> {
     print(&text)
 }
 
+/// `descriptors`: what the sandbox's process has open on the host, and how it could be opened again.
+pub(super) fn descriptors(global: &Global, id: &str) -> Result<u8> {
+    let locked = Locked::open(global, id)?;
+    if !matches!(locked.load()?.status(), Status::Running | Status::Paused) {
+        return Err(Error::new("container not running"));
+    }
+    match client::ask(&locked.path, &Request::Descriptors)? {
+        Reply::Descriptors(all) => print(&all.join("\n")),
+        _ => Err(Error::new("the sandbox answered something else")),
+    }
+}
+
 /// `list`.
 pub(super) fn list(global: &Global, args: &args::List) -> Result<u8> {
     let mut all: Vec<State> = Vec::new();

@@ -296,7 +296,7 @@ struct Cache {
 
 impl Cache {
     fn open(device: &Path, metadata: &Metadata) -> Option<Self> {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let boot = crate::hostsys::told::text("/proc/sys/kernel/random/boot_id")?;
         let binary = std::fs::metadata("/proc/self/exe").ok()?;
         let kind = if metadata.file_type().is_char_device() { "device" } else { "file" };
         let key = format!(

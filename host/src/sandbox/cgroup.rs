@@ -4,6 +4,8 @@
 //! be seen. In a container that has no namespace for them, the path of the group is the host's and what is mounted is the
 //! container's: then only the root of what is mounted is found, and it is the right one.
 
+use crate::hostsys::told;
+
 const ROOT: &str = "/sys/fs/cgroup";
 
 /// The groups that the caller is in.
@@ -29,7 +31,7 @@ impl Share {
 impl Groups {
     /// None: the machine has no control groups, or does not show them.
     pub(super) fn own() -> Self {
-        Groups { text: std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default() }
+        Groups { text: told::text("/proc/self/cgroup").unwrap_or_default() }
     }
 
     /// What `find` finds in the directories of version 2's group and its ancestors, nearest first.
@@ -79,7 +81,7 @@ impl Groups {
 
 fn memory_share(dir: &str, limit: u64, current: &str, files: [&str; 2]) -> Share {
     let used = number(&format!("{dir}/{current}")).unwrap_or(0);
-    let stat = std::fs::read_to_string(format!("{dir}/memory.stat")).unwrap_or_default();
+    let stat = told::text(&format!("{dir}/memory.stat")).unwrap_or_default();
     Share { limit, used: used.saturating_sub(cached(&stat, files)) }
 }
 
@@ -91,7 +93,7 @@ fn cached(stat: &str, names: [&str; 2]) -> u64 {
 
 /// The number in a file; none where it says `max`, or where there is no such file.
 pub(super) fn number(path: &str) -> Option<u64> {
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    told::text(path)?.trim().parse().ok()
 }
 
 /// A group and those above it, down to the root, which is the empty path.

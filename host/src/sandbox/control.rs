@@ -13,7 +13,8 @@ use crate::abi::Errno;
 use crate::arena::ledger;
 use crate::cred::Cred;
 use crate::fs::world;
-use crate::hostsys::file::{self, HostFd};
+use crate::hostfd::{self, HostFd};
+use crate::hostsys::file;
 use crate::kernel::limits::Limits;
 use crate::kernel::signal::SigInfo;
 use crate::kernel::{Init, Kernel, WaitStatus};
@@ -44,6 +45,8 @@ pub enum Request {
     TerminalSignal(i32, i32),
     /// Let all programs together have this much memory, bytes.
     Memory(u64),
+    /// List the host descriptors.
+    Descriptors,
 }
 
 /// A process to start.
@@ -74,6 +77,8 @@ pub enum Reply {
     Failed(u8, String),
     /// All processes.
     Processes(Vec<Process>),
+    /// All host descriptors, a line each: number, uses, what it is.
+    Descriptors(Vec<String>),
 }
 
 /// A process as a list shows it.
@@ -131,6 +136,7 @@ impl Control {
             Request::Start => Reply::Failed(125, "the container has been started already".to_owned()),
             Request::Exec(exec) => return self.exec(&exec, stream, rest),
             Request::Processes => Reply::Processes(self.processes()),
+            Request::Descriptors => Reply::Descriptors(descriptors()),
             Request::Signal(signo) => self.signal(signo),
             Request::TerminalSignal(pid, signo) => {
                 if let Some(tty) = self.kernel.controlling_terminal(pid) {
@@ -161,7 +167,7 @@ impl Control {
             let mut received = Vec::new();
             for message in control.drain() {
                 if let RecvAncillaryMessage::ScmRights(fds) = message {
-                    received.extend(fds.map(HostFd::from));
+                    received.extend(fds.filter_map(|fd| HostFd::given(fd, "a request").ok()));
                 }
             }
             if !received.is_empty() {
@@ -195,13 +201,12 @@ impl Control {
 
     /// Starts a process, answers, and has the stream told of its end.
     fn exec(&self, exec: &Exec, stream: HostFd, streams: Vec<HostFd>) {
-        let stream = Arc::new(stream);
         if let Err(error) = self.try_exec(exec, &stream, streams) {
             answer(&stream, &Reply::Failed(error.status(255), error.to_string()));
         }
     }
 
-    fn try_exec(&self, exec: &Exec, stream: &Arc<HostFd>, streams: Vec<HostFd>) -> Result<(), Error> {
+    fn try_exec(&self, exec: &Exec, stream: &HostFd, streams: Vec<HostFd>) -> Result<(), Error> {
         let failed = |what| move |source| Error::Setup { what, source };
         let (cred, limits) = (exec.user.cred(), exec.user.limits(self.limits));
         let fs = self.place(exec, &cred)?;
@@ -255,6 +260,13 @@ impl Control {
         fs.set_cwd(cwd);
         Ok(fs)
     }
+}
+
+fn descriptors() -> Vec<String> {
+    hostfd::list()
+        .into_iter()
+        .map(|listed| format!("{} x{} {}", listed.fd, listed.uses, listed.what))
+        .collect()
 }
 
 fn bytes(words: &[String]) -> Vec<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! How many CPUs a sandbox gets: one worker each.
 
 use super::cgroup::Groups;
+use crate::hostsys::told;
 
 /// CPUs granted: what was asked for, else those the caller may run on; no more than the cgroup's quota pays for where
 /// `groups` are given. At least one.
@@ -13,10 +14,9 @@ pub(super) fn granted(asked: Option<usize>, groups: Option<&Groups>) -> usize {
 /// The quota of the caller's cgroup, rounded up to whole CPUs; `None` where there is no limit.
 fn quota(groups: &Groups) -> Option<usize> {
     // Version 2: `cpu.max` holds `QUOTA PERIOD` or `max PERIOD`. Version 1: two files, -1 for no limit.
-    let v2 = groups.in_v2(|dir| parse_max(&std::fs::read_to_string(format!("{dir}/cpu.max")).ok()?));
-    let read = |dir: &str, file: &str| -> Option<i64> {
-        std::fs::read_to_string(format!("{dir}/{file}")).ok()?.trim().parse().ok()
-    };
+    let v2 = groups.in_v2(|dir| parse_max(&told::text(&format!("{dir}/cpu.max"))?));
+    let read =
+        |dir: &str, file: &str| -> Option<i64> { told::text(&format!("{dir}/{file}"))?.trim().parse().ok() };
     let v1 = |dir: &str| whole(read(dir, "cpu.cfs_quota_us")?, read(dir, "cpu.cfs_period_us")?);
     v2.into_iter().min().or_else(|| groups.in_v1("cpu", v1).into_iter().min())
 }

@@ -4,7 +4,7 @@
 //! out of memory it is to end us before anybody else: it is our programs that have it.
 
 use crate::abi::Result;
-use crate::hostsys::{identity, process};
+use crate::hostsys::{identity, process, told};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub(super) fn begin() {
     }
     process::ignore(libc::SIGXFSZ);
     // Without /proc nobody can be asked to.
-    let _asked = std::fs::write("/proc/self/oom_score_adj", "1000");
+    let _asked = told::set("/proc/self/oom_score_adj", "1000");
     let places = [std::env::temp_dir(), "/dev/shm".into(), "/var/tmp".into()];
     if !places.iter().any(|place| enter_nowhere(place).is_ok()) {
         let _root = std::env::set_current_dir("/");

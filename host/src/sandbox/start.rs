@@ -10,7 +10,7 @@ use crate::abi::Errno;
 use crate::arena::{self, ledger};
 use crate::cred::Cred;
 use crate::fs::world::{self, World};
-use crate::hostsys::file::{self, HostFd};
+use crate::hostfd::{self, HostFd};
 use crate::hostsys::{self, identity};
 use crate::kernel::limits::{self, Limit, Limits};
 use crate::kernel::sched::SPARES;
@@ -19,9 +19,8 @@ use crate::metrics::{Log, Metrics};
 use crate::mm::MmLimits;
 use crate::platform::{Platform, choose};
 use crate::vfs::{Caller, FsContext, Kind, Lookup, Resolve};
-use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Runs a specification to its end. What it was made of is left as it is, for the end of the process to take along.
@@ -81,7 +80,9 @@ pub fn prepare(mut spec: Spec) -> Result<Prepared, Error> {
     // Signals to the sandbox are read by the poller: it must be there even if nothing of the host is waited for.
     kernel.poller();
     close(jail, &kernel, &spec)?;
-    let socket = spec.container.control.map(HostFd::from_raw);
+    let socket =
+        spec.container.control.map(|fd| HostFd::inherited(fd, "who makes the container")).transpose();
+    let socket = socket.map_err(|source| Error::Setup { what: "the socket for requests", source })?;
     let control = socket.map(|socket| Control {
         socket,
         kernel: kernel.clone(),
@@ -215,8 +216,11 @@ fn close(jail: Jail, kernel: &Kernel, spec: &Spec) -> Result<(), Error> {
 fn metrics(spec: &Spec) -> Result<Metrics, Error> {
     let log = match &spec.debug_log {
         Some(path) => {
-            let file = File::options().create(true).append(true).open(path);
-            let file = file.map_err(|source| Error::DebugLog { path: path.clone(), source })?;
+            let file = hostfd::files().open(path, libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND);
+            let file = file.map_err(|errno| {
+                let source = std::io::Error::from_raw_os_error(errno.0);
+                Error::DebugLog { path: path.clone(), source }
+            })?;
             Some(Log::new(Box::new(file)))
         }
         None if spec.strace => Some(Log::new(Box::new(std::io::stderr()))),
@@ -270,14 +274,14 @@ fn enter_directory(spec: &Spec, here: PathBuf, fs: &FsContext, cred: &Cred) -> R
 
 /// The sandbox's host name is the host's: programs print it, and a copy of it is harmless.
 fn hostname() -> Vec<u8> {
-    let mut name = std::fs::read("/proc/sys/kernel/hostname").unwrap_or_default();
+    let mut name = hostsys::told::text("/proc/sys/kernel/hostname").unwrap_or_default().into_bytes();
     name.truncate(name.iter().position(|b| *b == b'\n').unwrap_or(name.len()));
     if name.is_empty() { Options::default().hostname } else { name }
 }
 
 /// What the host says of its CPUs, to be read when a program asks.
-fn cpuinfo() -> Option<Arc<HostFd>> {
-    file::openat(libc::AT_FDCWD, b"/proc/cpuinfo", libc::O_RDONLY, 0).ok().map(Arc::new)
+fn cpuinfo() -> Option<HostFd> {
+    hostfd::files().open(Path::new("/proc/cpuinfo"), libc::O_RDONLY).ok()
 }
 
 /// The limits that programs ask for before they do something, as the caller has them.

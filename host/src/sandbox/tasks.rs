@@ -1,9 +1,8 @@
 //! How many tasks a sandbox may have: programs that only ever fork are not to leave the host without any.
 
 use super::cgroup::{Groups, Share, number};
-use crate::hostsys::identity;
+use crate::hostsys::{identity, told};
 use crate::kernel::limits;
-use std::os::unix::fs::MetadataExt;
 
 /// Where nothing is asked for.
 const DEFAULT: u64 = 4096;
@@ -31,7 +30,7 @@ fn possible(wanted: u64, groups: &Groups) -> u64 {
 
 /// All tasks, by `/proc/loadavg`: three averages, then RUNNING/ALL.
 fn tasks_on_host() -> u64 {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let text = told::text("/proc/loadavg").unwrap_or_default();
     all_tasks(&text).unwrap_or(0)
 }
 
@@ -46,12 +45,7 @@ fn of_user(wanted: u64) -> Option<Share> {
     if uid == 0 || limit / PART / 2 > wanted {
         return None;
     }
-    let mut used = 0;
-    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
-        // One link for each thread, beside the directory's own two.
-        let tasks = std::fs::metadata(entry.path().join("task"));
-        used += tasks.ok().filter(|tasks| tasks.uid() == uid).map_or(0, |tasks| tasks.nlink() - 2);
-    }
+    let used = told::tasks_of(uid)?;
     Some(Share { limit, used })
 }
 

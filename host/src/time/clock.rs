@@ -257,8 +257,8 @@ fn counter_is_a_clock() -> bool {
     if counter::frequency().is_some() {
         return true;
     }
-    std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource")
-        .is_ok_and(|name| name.trim() == "tsc")
+    crate::hostsys::told::text("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+        .is_some_and(|name| name.trim() == "tsc")
 }
 
 #[cfg(test)]

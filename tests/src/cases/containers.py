@@ -230,6 +230,37 @@ def reap():
             return
 
 
+def case_descriptors():
+    """The sandbox's list of its host descriptors is what its process has."""
+    place, config = bundle("fds", "sh", "-c", "exec 4< /etc/passwd 5< /bin; mkfifo /tmp/f; echo up > /tmp/up; cat /tmp/f")
+    (DIR / "volume").mkdir()
+    (DIR / "volume/file").write_text("text")
+    config["mounts"].append({"destination": "/v", "type": "bind", "source": str(DIR / "volume"), "options": ["bind"]})
+    write(place, config)
+    pillbox("create", "-b", str(place), "fds", check=0, quiet=True)
+    pillbox("start", "fds", check=0)
+    wait_for("it is up", lambda: pillbox("exec", "fds", "cat", "/tmp/up", "/v/file").stdout == "up\ntext")
+    pid = json.loads(pillbox("state", "fds", check=0).stdout)["pid"]
+    listed = {}
+
+    def agree():
+        before = set(os.listdir(f"/proc/{pid}/fd"))
+        lines = pillbox("descriptors", "fds", check=0).stdout.splitlines()
+        after = set(os.listdir(f"/proc/{pid}/fd"))
+        listed.clear()
+        listed.update((line.split()[0], line.split(" ", 2)[2]) for line in lines)
+        # The request's own stream is there for as long as it takes to answer.
+        numbers = {number for number, what in listed.items() if what != "given by a request"}
+        return before == after == numbers
+
+    wait_for("the list is the host's", agree)
+    kinds = "\n".join(listed.values())
+    for what in ["given by the caller", "event", "epoll", "signals", "given by who makes the container", "/proc/cpuinfo",
+                 "etc/passwd below descriptor ", "bin/busybox below descriptor ", "file below descriptor "]:
+        same(what in kinds, True, f"{what} in {kinds}")
+    pillbox("delete", "--force", "fds", check=0)
+
+
 def case_together():
     """Commands at the same time."""
     places = [bundle(f"t{n}", "sleep", "1000")[0] for n in range(8)]

@@ -12,6 +12,7 @@ const BUNDLES: &[(&str, &str)] = &[
     ("run", "a program has what its specification says"),
     ("errors", "engines are told what is wrong"),
     ("exec", "processes join a container that runs"),
+    ("descriptors", "the list of host descriptors is what the host says"),
     ("together", "commands at the same time wait for each other"),
     ("kills", "kills at random moments leave nothing behind"),
 ];

@@ -79,6 +79,30 @@ fn only_hostsys_calls_libc() {
 }
 
 #[test]
+fn descriptors_have_one_owner() {
+    holds(
+        rules::descriptors_have_one_owner,
+        &[
+            ("host/src/vfs/path.rs", "\nuse std::os::fd::OwnedFd;\n", "vfs/path.rs names OwnedFd"),
+            (
+                "host/src/vfs/path.rs",
+                "\nfn f(x: &X) -> i32 { std::os::fd::AsRawFd::as_raw_fd(x) }\n",
+                "vfs/path.rs names AsRawFd",
+            ),
+            ("host/src/vfs/path.rs", "\nuse std::{fs, io};\n", "vfs/path.rs uses std::fs"),
+            ("host/src/vfs/path.rs", "\nfn f() { std::fs::read(\"/a\"); }\n", "vfs/path.rs uses std::fs"),
+            (
+                "host/src/vfs/path.rs",
+                "\nfn f() { crate::hostsys::file::openat(0, b\"\", 0, w); }\n",
+                "vfs/path.rs uses file::openat",
+            ),
+            ("host/src/vfs/path.rs", "\nuse crate::hostsys::file::{self, openat};\n", "uses file::openat"),
+            ("host/src/vfs/path.rs", "\nfn f() { rustix::fs::open(x); }\n", "uses rustix::fs"),
+        ],
+    );
+}
+
+#[test]
 fn the_architecture_is_chosen_in_few_places() {
     holds(
         rules::the_architecture_is_chosen_in_few_places,

@@ -6,8 +6,8 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 
 use crate::exceptions::{
-    ARCH_AWARE, ARCH_EXCEPTIONS, LIBC_CALLERS, LONG, MAX_FUNCTION, MAX_LINES, SPRAWLING, UNSAFE_MODULES,
-    UPWARD,
+    ARCH_AWARE, ARCH_EXCEPTIONS, DESCRIPTOR_OWNERS, LIBC_CALLERS, LONG, MAX_FUNCTION, MAX_LINES, SPRAWLING,
+    UNSAFE_MODULES, UPWARD,
 };
 use crate::tree::{Tree, Word, parse};
 
@@ -178,6 +178,73 @@ pub(crate) fn only_hostsys_calls_libc(tree: &Tree) -> Vec<String> {
     let idle = LIBC_CALLERS.iter().filter(|known| !used.contains(*known));
     wrong.extend(idle.map(|known| format!("{known} needs no exception any more")));
     wrong
+}
+
+/// Descriptors of the host are `HostFd`s, in one table, and files of the host are opened by `HostFiles`.
+pub(crate) fn descriptors_have_one_owner(tree: &Tree) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut used = BTreeSet::new();
+    let elsewhere = tree.host().filter(|(path, _)| {
+        !path.starts_with("hostsys/")
+            && *path != "hostfd.rs"
+            && !path.ends_with("/tests.rs")
+            && !path.contains("/tests/")
+    });
+    for (path, words) in elsewhere {
+        for complaint in descriptor_uses(&words) {
+            match DESCRIPTOR_OWNERS.iter().position(|(known, _)| path.starts_with(known)) {
+                Some(index) => _ = used.insert(index),
+                None => wrong.push(format!("{path} {complaint}")),
+            }
+        }
+    }
+    let idle = DESCRIPTOR_OWNERS.iter().enumerate().filter(|(index, _)| !used.contains(index));
+    wrong.extend(idle.map(|(_, known)| format!("{known:?} is no exception any more")));
+    wrong
+}
+
+/// Types of std that are descriptors, or lead to their numbers. (A `UdpSocket` is one of ours, too.)
+const DESCRIPTORS: &[&str] = &[
+    "OwnedFd",
+    "RawFd",
+    "BorrowedFd",
+    "AsFd",
+    "AsRawFd",
+    "FromRawFd",
+    "IntoRawFd",
+    "UnixStream",
+    "UnixListener",
+    "UnixDatagram",
+    "TcpStream",
+    "TcpListener",
+    "OpenOptions",
+    "PipeReader",
+    "PipeWriter",
+];
+/// What opens, in modules that have other uses.
+const OPENERS: &[(&str, &str)] = &[("file", "openat"), ("confine", "copy_of_mounts"), ("io", "pipe")];
+
+fn descriptor_uses(words: &[Word]) -> Vec<String> {
+    let mut found = Vec::new();
+    for at in 0..words.len() {
+        let word = text(words, at);
+        if DESCRIPTORS.contains(&word) {
+            found.push(format!("names {word}"));
+        }
+        if text(words, at + 1) != "::" {
+            continue;
+        }
+        let mut names = Vec::new();
+        first_names(words, at + 2, &mut names);
+        for name in names {
+            if OPENERS.contains(&(word, name)) || (word, name) == ("std", "fs") {
+                found.push(format!("uses {word}::{name}"));
+            } else if word == "rustix" && matches!(name, "fs" | "pipe" | "pty") {
+                found.push(format!("uses rustix::{name}"));
+            }
+        }
+    }
+    found
 }
 
 /// How a file gets at libc's functions. Constants and most types are no functions and are everybody's.

@@ -331,7 +331,7 @@ impl Content {
             state.handed_out = true;
         }
         let fd = self.lower()?.fd()?;
-        shared.page(fd.borrow(), self.state.lock().lower_size, index).map(Some)
+        shared.page(&fd, self.state.lock().lower_size, index).map(Some)
     }
 
     /// Pages that are there already.

@@ -4,7 +4,8 @@
 //! cannot lead out of it, and what is a link there is followed in the sandbox's own tree.
 
 use crate::abi::{Errno, Result};
-use crate::hostsys::file::{self, HostFd};
+use crate::hostfd::{self, HostFd, Origin};
+use crate::hostsys::file;
 use crate::sync::{HostLine, Lock};
 use crate::vfs::{Kind, ListEntry};
 use std::collections::{BTreeMap, VecDeque};
@@ -43,7 +44,7 @@ impl FdCache {
 
 /// Something in the host that is opened when first used.
 pub struct Opened {
-    fd: Lock<Option<Arc<HostFd>>>,
+    fd: Lock<Option<HostFd>>,
     parent: Option<Arc<Opened>>,
     name: Box<[u8]>,
     flags: i32,
@@ -87,7 +88,7 @@ impl Opened {
 
     /// A file that is open already, and stays so.
     pub fn given(fd: HostFd, line: Arc<HostLine>) -> Arc<Self> {
-        let (fd, cache) = (Lock::new(Some(Arc::new(fd))), FdCache::new(0, line));
+        let (fd, cache) = (Lock::new(Some(fd)), FdCache::new(0, line));
         Arc::new(Opened { fd, parent: None, name: Box::default(), flags: 0, cache })
     }
 
@@ -95,16 +96,13 @@ impl Opened {
     ///
     /// # Errors
     /// The host's.
-    pub fn fd(self: &Arc<Self>) -> Result<Arc<HostFd>> {
+    pub fn fd(self: &Arc<Self>) -> Result<HostFd> {
         if let Some(fd) = &*self.fd.lock() {
             return Ok(fd.clone());
         }
         let Some(parent) = &self.parent else { return Err(Errno::EBADF) };
         let parent = parent.fd()?;
-        let open = |flags| {
-            let flags = flags | libc::O_NOFOLLOW;
-            self.cache.line.call(|| file::openat(parent.raw(), &self.name, flags, 0))
-        };
+        let open = |flags| self.open_in(&parent, &self.name, flags);
         let fd = match open(self.flags) {
             // What may not be listed may still be passed through.
             Err(Errno::EACCES) if self.flags & libc::O_DIRECTORY != 0 => {
@@ -112,10 +110,26 @@ impl Opened {
             }
             other => other?,
         };
-        let fd = Arc::new(fd);
         *self.fd.lock() = Some(fd.clone());
         self.cache.add(self);
         Ok(fd)
+    }
+
+    fn open_in(self: &Arc<Self>, dir: &HostFd, name: &[u8], flags: i32) -> Result<HostFd> {
+        let origin: Weak<Self> = Arc::downgrade(self);
+        self.cache.line.call(|| hostfd::files().open_below(dir, name, flags, origin))
+    }
+}
+
+impl Origin for Opened {
+    fn place(&self) -> (i32, Vec<u8>) {
+        let (mut names, mut at) = (Vec::new(), self);
+        while let Some(parent) = &at.parent {
+            names.push(&*at.name);
+            at = parent;
+        }
+        names.reverse();
+        (at.fd.lock().as_ref().map_or(-1, HostFd::raw), names.join(&b'/'))
     }
 }
 
@@ -158,13 +172,8 @@ impl LowerDir {
         let dev = device(&raw);
         // Half of what the host allows: the rest is for what programs open.
         let cache = FdCache::new((file::raise_nofile() / 2).min(20_000) as usize, line);
-        let opened = Arc::new(Opened {
-            fd: Lock::new(Some(Arc::new(fd))),
-            parent: None,
-            name: Box::default(),
-            flags: 0,
-            cache,
-        });
+        let opened =
+            Arc::new(Opened { fd: Lock::new(Some(fd)), parent: None, name: Box::default(), flags: 0, cache });
         let devices = Arc::new(Devices { root: dev, others: Lock::default(), room: Lock::default() });
         let stat = HostStat { raw, ino: raw.stx_ino, id: (dev, raw.stx_ino) };
         Ok((Arc::new(LowerDir { opened, devices, dev, listing: Lock::default() }), stat))
@@ -229,9 +238,8 @@ impl LowerDir {
         let result = match self.opened.fd().and_then(|fd| self.read(&fd, &mut room, &mut entries)) {
             // Open for passing through only: the root, or a directory that may not be read, which is said here.
             Err(Errno::EBADF) => {
-                let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
-                let opened = self.opened.fd()?;
-                let dir = self.opened.line().call(|| file::openat(opened.raw(), b".", flags, 0))?;
+                let dir =
+                    self.opened.open_in(&self.opened.fd()?, b".", libc::O_RDONLY | libc::O_DIRECTORY)?;
                 self.read(&dir, &mut room, &mut entries)
             }
             other => other,

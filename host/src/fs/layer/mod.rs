@@ -22,7 +22,7 @@ use crate::abi::{Errno, Result};
 use crate::arena::ledger;
 use crate::fs::dev::Devices;
 use crate::fs::pipe::Pipe;
-use crate::hostsys::file::HostFd;
+use crate::hostfd::HostFd;
 use crate::platform::Capabilities;
 use crate::sync::{HostLine, Lock};
 use crate::vfs::privileges::CAPABILITIES;

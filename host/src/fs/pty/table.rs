@@ -5,7 +5,7 @@ use super::{Master, Pty, SLAVE_MAJOR, Slave, State, slave_number};
 use crate::abi::{Errno, Result};
 use crate::fs::hostterm::HostTerminal;
 use crate::fs::pseudo::next_ino;
-use crate::hostsys::file::HostFd;
+use crate::hostfd::HostFd;
 use crate::kernel::Kernel;
 use crate::sync::{Lock, WaitQueue};
 use crate::vfs::{
@@ -89,7 +89,7 @@ impl PtyTable {
         let kernel = self.kernel().ok_or(Errno::EIO)?;
         let mut all = self.all.lock();
         let index = free(&all)?;
-        let host = HostTerminal::new(index, fd, &kernel);
+        let host = HostTerminal::new(index, fd, &kernel)?;
         let node = self.node(index, owner);
         all.insert(index, (Kin::Host(host), node));
         Ok(index)

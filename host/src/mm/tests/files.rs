@@ -1,6 +1,7 @@
 //! Pages of host files, mapped and copied.
 
 use crate::abi::{Errno, Result};
+use crate::hostfd::HostFd;
 use crate::mm::filecache::FileCache;
 use crate::mm::testing::FakePlatform;
 use crate::mm::usage::FileUsers;
@@ -8,11 +9,10 @@ use crate::mm::{FaultSignal, Layout, MapRequest, Mappable, Mm, VmFlags, frames};
 use crate::platform::{Access, Frame, Prot};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 
 struct HostFile {
-    file: File,
+    file: HostFd,
     size: u64,
     cache: FileCache,
 }
@@ -20,7 +20,7 @@ struct HostFile {
 impl Mappable for HostFile {
     fn page(&self, index: u64, write: bool) -> Result<Frame> {
         assert!(!write, "the host's file is never written");
-        self.cache.page(self.file.as_fd(), self.size, index)
+        self.cache.page(&self.file, self.size, index)
     }
     fn size(&self) -> u64 {
         self.size
@@ -39,6 +39,7 @@ fn host_file(cheap: bool, pages: u64) -> (Arc<HostFile>, Arc<Mm>) {
         file.write_all(&[(page as u8).wrapping_add(1); 4096]).unwrap();
     }
     file.write_all(&[0xaa; 100]).unwrap();
+    let file = HostFd::given(file.into(), "a test").unwrap();
     let platform = FakePlatform::create(cheap);
     let cache = FileCache::new(platform.capabilities());
     let mm = Mm::new(&platform).unwrap();
@@ -100,7 +101,7 @@ fn a_truncated_file_is_an_error_for_the_copy() {
     let (file, mm) = host_file(true, 8);
     let at = mm.mmap(request(&file, 8 * 4096, Prot::READ | Prot::WRITE)).unwrap();
     assert_eq!(mm.read_val(at + 7 * 4096), Ok(8u8));
-    file.file.set_len(3 * 4096).unwrap();
+    crate::hostsys::file::ftruncate(file.file.raw(), 3 * 4096).unwrap();
     assert_eq!(mm.read_val::<u64>(at + 7 * 4096), Err(Errno::EFAULT));
     assert_eq!(mm.load_u32(at + 7 * 4096), Err(Errno::EFAULT));
     let mut buffer = vec![0; 5 * 4096];

@@ -2,12 +2,13 @@
 
 use super::arch;
 use crate::abi::Errno;
+use crate::hostfd::{HostFd, What};
 use crate::hostsys::last_close;
 use crate::sync::Lock;
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use ring0::layout::{ARENA_BASE, ARENA_END};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,9 @@ pub enum Error {
     /// An ioctl failed.
     #[error("{0} failed: {1}")]
     Ioctl(&'static str, Errno),
+    /// The table of descriptors is full.
+    #[error("too many open files: {0}")]
+    Listing(Errno),
     /// No memory for the first page tables, or an image outside its window.
     #[error("cannot build the kernel's page tables: out of memory, or pillbox was linked at the wrong base")]
     OutOfTables,
@@ -47,11 +51,13 @@ pub(super) fn failed(what: &'static str) -> impl Fn(kvm_ioctls::Error) -> Error 
 
 /// An open VM with image and arena as its memory.
 pub(super) struct Machine {
+    /// The VM's descriptor in the table, which is let go before `vm` closes it.
+    _listed: HostFd,
     vm: VmFd,
     /// The end of a VM waits for all CPUs of the host to pass a point of rest, more than once: this process does not.
-    _end: Option<OwnedFd>,
+    _end: Option<HostFd>,
     /// vCPUs made in advance, until their workers take them.
-    ready: Lock<Vec<Option<VcpuFd>>>,
+    ready: Lock<Vec<Option<(HostFd, VcpuFd)>>>,
     features: arch::Features,
     /// Where kernel code can be resumed: the image's text and the host's vDSO.
     pub(super) code: [(u64, u64); 2],
@@ -76,10 +82,12 @@ impl Machine {
             // this process's kernel code does.
             unsafe { vm.set_user_memory_region(region) }.map_err(failed("KVM_SET_USER_MEMORY_REGION"))?;
         }
-        // SAFETY: the descriptor is open as long as `vm`.
-        let end = last_close::leave_to_kernel(unsafe { BorrowedFd::borrow_raw(vm.as_raw_fd()) }).ok();
-        let ready = arch::create_vcpus(&vm, workers)?.into_iter().map(Some).collect();
+        let listed = HostFd::lent(vm.as_raw_fd(), What::Made("virtual machine")).map_err(Error::Listing)?;
+        let end = last_close::leave_to_kernel(&listed).ok();
+        let ready = arch::create_vcpus(&vm, workers)?.into_iter().map(|vcpu| list(vcpu).map(Some));
+        let ready = ready.collect::<Result<_, _>>()?;
         Ok(Machine {
+            _listed: listed,
             vm,
             _end: end,
             ready: Lock::new(ready),
@@ -88,12 +96,12 @@ impl Machine {
         })
     }
 
-    /// Makes vCPU `id`.
-    pub(super) fn create_vcpu(&self, id: usize) -> Result<VcpuFd, Error> {
+    /// Makes vCPU `id`. Its descriptor in the table is to be let go before it is.
+    pub(super) fn create_vcpu(&self, id: usize) -> Result<(HostFd, VcpuFd), Error> {
         if let Some(vcpu) = self.ready.lock().get_mut(id).and_then(Option::take) {
             return Ok(vcpu);
         }
-        self.vm.create_vcpu(id as u64).map_err(failed("KVM_CREATE_VCPU"))
+        self.vm.create_vcpu(id as u64).map_err(failed("KVM_CREATE_VCPU")).and_then(list)
     }
 
     #[cfg(target_arch = "aarch64")]
@@ -104,6 +112,11 @@ impl Machine {
     pub(super) fn features(&self) -> &arch::Features {
         &self.features
     }
+}
+
+fn list(vcpu: VcpuFd) -> Result<(HostFd, VcpuFd), Error> {
+    let listed = HostFd::lent(vcpu.as_raw_fd(), What::Made("virtual CPU")).map_err(Error::Listing)?;
+    Ok((listed, vcpu))
 }
 
 /// The image, rounded to the largest host page: memory slots consist of whole ones.

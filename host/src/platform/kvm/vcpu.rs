@@ -142,14 +142,16 @@ pub(super) fn run_worker(shared: &Arc<Shared>, id: usize, body: &mut dyn FnMut()
         Error::Ioctl(_, errno) => errno,
         _ => Errno::ENODEV,
     };
-    let mut vcpu = shared.machine.create_vcpu(id).map_err(setup)?;
+    let (listed, vcpu) = shared.machine.create_vcpu(id).map_err(setup)?;
+    // Whichever way this ends, the entry in the table goes before the descriptor is closed.
+    let (mut vcpu, listed) = (vcpu, listed);
     let stack = KernelStack::new()?;
     let cpu = arch::init_cpu(id, shared.machine.features());
     arch::init_vcpu(&shared.machine, &vcpu, cpu, shared.kernel.roots()).map_err(setup)?;
     // SAFETY: only the lifetime is erased: the pointer is used until `host_loop` returns, below.
     let body = unsafe { core::mem::transmute::<*mut (dyn FnMut() + '_), *mut (dyn FnMut() + 'static)>(body) };
     let run = core::ptr::from_mut(vcpu.get_kvm_run());
-    let fd = std::os::fd::AsRawFd::as_raw_fd(&vcpu);
+    let fd = listed.raw();
     let mut worker = Box::new(Worker {
         id,
         shared: shared.clone(),
@@ -178,7 +180,7 @@ pub(super) fn run_worker(shared: &Arc<Shared>, id: usize, body: &mut dyn FnMut()
     shared.workers[id].loading.store(0, Ordering::SeqCst);
     shared.workers[id].loaded.store(0, Ordering::SeqCst);
     local::set_platform(0);
-    drop(vcpu);
+    drop((listed, vcpu));
     Ok(())
 }
 

@@ -4,9 +4,9 @@ use super::arch::{self, ELF_MACHINE};
 use super::filter::{self, Sites};
 use super::layout::{FILTER, MAPPER_FILTER, TEXT, TEXT_LEN};
 use crate::abi::{Errno, Result};
+use crate::hostfd::HostFd;
 use crate::hostsys::stub;
 use std::io::Write;
-use std::os::fd::OwnedFd;
 
 /// Offset of the text page in the file.
 const TEXT_OFFSET: u64 = 4096;
@@ -59,7 +59,7 @@ fn text() -> Result<Vec<u8>> {
 }
 
 /// The executable, in a memory file. Its entry point is the start of the text.
-pub(super) fn build() -> Result<OwnedFd> {
+pub(super) fn build() -> Result<HostFd> {
     let mut elf = Vec::with_capacity((TEXT_OFFSET + TEXT_LEN) as usize);
     elf.extend_from_slice(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
     elf.extend_from_slice(&2u16.to_ne_bytes());
@@ -81,8 +81,7 @@ pub(super) fn build() -> Result<OwnedFd> {
     header(PT_GNU_STACK, PF_R | PF_W, [0, 0, 0, 0, 0, 16]);
     elf.resize(TEXT_OFFSET as usize, 0);
     elf.extend_from_slice(&text()?);
-    let file = stub::memory_file(c"pillbox-stub", 0, true)?;
-    let mut file = std::fs::File::from(file);
-    file.write_all(&elf).map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))?;
-    Ok(file.into())
+    let mut file = stub::memory_file(c"pillbox-stub", 0, true)?;
+    file.write_all(&elf)?;
+    Ok(file)
 }

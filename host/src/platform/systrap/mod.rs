@@ -64,7 +64,6 @@ use crate::metrics::Counter;
 use crate::platform::{AddressSpace, Capabilities, Context, Platform};
 use crate::sync::Lock;
 use process::Nursery;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use worker::Worker;
 
@@ -105,7 +104,7 @@ impl Systrap {
             return Err(crate::abi::Errno::ENOSYS);
         }
         let frames = stub::memory_file(c"pillbox-frames", region::FRAMES_LEN, false)?;
-        region::back_frames_by(frames.as_fd())?;
+        region::back_frames_by(&frames)?;
         let signals = process::SYNCHRONOUS.into_iter().chain([process::KICK]);
         let mask = !signals.fold(0u64, |mask, signal| mask | 1 << (signal - 1));
         let shares = Arc::new(Shares {

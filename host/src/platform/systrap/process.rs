@@ -24,6 +24,7 @@ use super::patience::Patience;
 use super::shared::Shared;
 use super::worker;
 use crate::abi::{Errno, Result};
+use crate::hostfd::HostFd;
 use crate::hostsys::stub;
 use crate::sync::Lock;
 use core::ffi::CStr;
@@ -31,7 +32,6 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, OnceLock, Weak};
 
 const READ_WRITE: u64 = (libc::PROT_READ | libc::PROT_WRITE) as u64;
@@ -126,7 +126,7 @@ pub(super) struct Thread {
 
 impl Nursery {
     /// Starts the zygote, with `frames_file` as the stubs' application memory.
-    pub(super) fn start(frames_file: OwnedFd) -> Result<Arc<Self>> {
+    pub(super) fn start(frames_file: HostFd) -> Result<Arc<Self>> {
         let slots = Shared::new(c"pillbox-slots", CODE_OFFSET + u64::from(CODE_PAGES) * 4096)?;
         let orders = Shared::new(c"pillbox-orders", u64::from(PROCESS_COUNT) * ORDERS_LEN)?;
         let nursery = Arc::new(Nursery {
@@ -149,11 +149,10 @@ impl Nursery {
         let keeper = nursery.clone();
         // Not joined: it ends when the zygote and the last stub have.
         let _keeper = crate::arena::thread::spawn("stub-keeper", move || {
-            let path = format!("/proc/self/fd/{}\0", image.as_raw_fd());
-            let pid =
-                CStr::from_bytes_with_nul(path.as_bytes()).map_err(|_| Errno::EINVAL).and_then(|path| {
-                    stub::spawn(path, [frames_file.as_fd(), keeper.slots.fd(), keeper.orders.fd()])
-                });
+            let path = format!("/proc/self/fd/{}\0", image.raw());
+            let pid = CStr::from_bytes_with_nul(path.as_bytes())
+                .map_err(|_| Errno::EINVAL)
+                .and_then(|path| stub::spawn(path, [&frames_file, keeper.slots.fd(), keeper.orders.fd()]));
             drop((image, frames_file));
             // Stubs are of the same user: nothing that it does for them takes a privilege.
             let pid = pid.and_then(|pid| crate::hostsys::confine::drop_capabilities(0).map(|()| pid));

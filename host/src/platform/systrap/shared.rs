@@ -4,14 +4,14 @@
 //! relaxed accesses, copied once.
 
 use crate::abi::Result;
+use crate::hostfd::HostFd;
 use crate::hostsys::stub;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use ring0::layout::{FRAMES_BASE, FRAMES_END};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A memory file, mapped whole.
 pub(super) struct Shared {
-    file: OwnedFd,
+    file: HostFd,
     base: *mut u8,
     len: u64,
 }
@@ -22,14 +22,14 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    pub(super) fn new(name: &core::ffi::CStr, len: u64) -> Result<Self> {
+    pub(super) fn new(name: &'static core::ffi::CStr, len: u64) -> Result<Self> {
         let file = stub::memory_file(name, len, false)?;
-        let base = stub::map_shared(file.as_fd(), len)?;
+        let base = stub::map_shared(&file, len)?;
         Ok(Shared { file, base, len })
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    pub(super) fn fd(&self) -> &HostFd {
+        &self.file
     }
 
     /// The aligned 32-bit word at `offset`.

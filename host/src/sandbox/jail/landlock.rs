@@ -3,7 +3,7 @@
 //!
 //! What is open already is not asked for again: standard streams, stubs' memory, KVM.
 
-use crate::hostsys::file::HostFd;
+use crate::hostfd::HostFd;
 use crate::sandbox::Network;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,

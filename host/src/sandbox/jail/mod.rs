@@ -41,7 +41,8 @@ mod table;
 use super::{Error, Network};
 use crate::abi::{Errno, Result as HostResult};
 use crate::fs::world;
-use crate::hostsys::file::{self, HostFd};
+use crate::hostfd::{self, HostFd};
+use crate::hostsys::file;
 use crate::hostsys::{confine, process};
 use crate::syscalls;
 use crate::vfs::Kind;
@@ -111,7 +112,7 @@ impl Jail {
         let Some(root) = self.root.take() else { return world::open_root(path) };
         let (root, missing) = root.open(path)?;
         self.note("a read-only copy of the mounts", missing.map_or(Ok(()), Err));
-        self.opened.push(root.duplicate()?);
+        self.opened.push(root.clone());
         Ok(root)
     }
 
@@ -126,19 +127,18 @@ impl Jail {
     /// # Errors
     /// The host's.
     pub(super) fn open_volume(&mut self, path: &Path) -> HostResult<HostFd> {
-        let name = path.as_os_str().as_encoded_bytes();
-        let open = || file::openat(libc::AT_FDCWD, name, libc::O_PATH, 0);
+        let files = hostfd::files();
+        let open = || files.open(path, libc::O_PATH);
         let volume = match self.wanted {
-            true => confine::copy_of_mounts(path).or_else(|_| open())?,
+            true => files.open_copy(path).or_else(|_| open())?,
             false => open()?,
         };
         if Kind::from_mode(file::statx(volume.raw(), b"", libc::AT_EMPTY_PATH)?.stx_mode.into())
             == Some(Kind::File)
         {
-            let name = format!("/proc/self/fd/{}", volume.raw());
-            return file::openat(libc::AT_FDCWD, name.as_bytes(), libc::O_RDONLY, 0);
+            return files.open_again(&volume, libc::O_RDONLY);
         }
-        self.opened.push(volume.duplicate()?);
+        self.opened.push(volume.clone());
         Ok(volume)
     }
 

@@ -7,8 +7,9 @@
 
 use crate::abi::{Errno, Result};
 use crate::fs::world;
-use crate::hostsys::confine;
-use crate::hostsys::file::HostFd;
+use crate::hostfd::{self, HostFd};
+use crate::hostsys::{confine, file};
+use crate::vfs::Kind;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 
@@ -51,9 +52,11 @@ fn copy_of(path: &Path) -> Result<HostFd> {
     for name in COVERED {
         let place = path.join(name);
         // What is a link there has nothing mounted on it, and could lead anywhere.
-        if std::fs::symlink_metadata(&place).is_ok_and(|place| place.is_dir()) {
+        let name = place.as_os_str().as_encoded_bytes();
+        let found = file::statx(libc::AT_FDCWD, name, libc::AT_SYMLINK_NOFOLLOW);
+        if found.is_ok_and(|found| Kind::from_mode(found.stx_mode.into()) == Some(Kind::Dir)) {
             confine::cover(&place)?;
         }
     }
-    confine::copy_of_mounts(path)
+    hostfd::files().open_copy(path)
 }

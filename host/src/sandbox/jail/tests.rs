@@ -2,7 +2,9 @@
 
 use super::{Jail, landlock};
 use crate::abi::Errno;
-use crate::hostsys::file::{HostFd, openat, statx};
+use crate::hostfd::{HostFd, What};
+use crate::hostsys::file::openat;
+use crate::hostsys::file::statx;
 use crate::hostsys::{self, confine};
 use std::path::PathBuf;
 use std::process::Command;
@@ -116,7 +118,7 @@ fn directory() -> PathBuf {
 }
 
 fn open(dir: &HostFd, name: &[u8], flags: i32) -> Result<HostFd, Errno> {
-    openat(dir.raw(), name, flags, 0o600)
+    openat(dir.raw(), name, flags, || What::Given("a test"))
 }
 
 /// In a child: the copy of the mounts at a directory, and at `/`, for callers who may make one.

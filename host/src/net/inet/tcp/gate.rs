@@ -6,7 +6,7 @@
 
 use super::{Role, State, TcpSocket, outward};
 use crate::abi::{Errno, Result};
-use crate::hostsys::file::HostFd;
+use crate::hostfd::HostFd;
 use crate::hostsys::socket as host;
 use crate::net::Kind;
 use crate::net::Namespace;

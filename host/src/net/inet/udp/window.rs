@@ -3,7 +3,7 @@
 
 use super::receive::Datagram;
 use crate::abi::Result;
-use crate::hostsys::file::HostFd;
+use crate::hostfd::HostFd;
 use crate::mm::IoSrc;
 use crate::net::Namespace;
 use crate::net::outside::{Outside, Watch};
