@@ -3,7 +3,8 @@
 //! Whatever kernel code trips over in the guest is executed again natively, so every fault of ours is an ordinary signal
 //! with the right address, handled here: on an alternate stack, because the kernel stack may be what overflowed.
 //! An expected fault (a copy from a host file that was truncated) continues at its fix-up; everything else is a bug
-//! in pillbox, which ends the sandbox with what is needed to find it.
+//! in pillbox. If it is a task's stack that overflowed, the bug costs one program ([`super::overflow`]); others end the
+//! sandbox with what is needed to find them.
 
 use super::process::{decimal, die, write_error};
 use core::ffi::c_void;
@@ -81,7 +82,13 @@ unsafe extern "C" fn on_fault(signal: i32, info: *mut libc::siginfo_t, context: 
             return;
         }
     }
-    crash(signal, addr, *ip, sp, fp)
+    let overflow = super::overflow::is_in_guard(addr);
+    let ip = *ip;
+    // SAFETY: as above.
+    if overflow && super::overflow::panic_instead(unsafe { &mut *context.cast::<libc::ucontext_t>() }, addr) {
+        return;
+    }
+    crash(signal, addr, ip, (sp, fp), overflow)
 }
 
 fn name(signal: i32) -> &'static str {
@@ -102,10 +109,7 @@ fn hex(value: u64, buffer: &mut [u8; 18]) -> &str {
     core::str::from_utf8(buffer).unwrap_or("?")
 }
 
-fn crash(signal: i32, addr: u64, ip: u64, sp: u64, fp: u64) -> ! {
-    use crate::arena::stack::{GUARD, SLOT};
-    let offset = addr.wrapping_sub(STACKS_BASE) % SLOT;
-    let overflow = (STACKS_BASE..STACKS_END).contains(&addr) && offset < GUARD;
+fn crash(signal: i32, addr: u64, ip: u64, (sp, fp): (u64, u64), overflow: bool) -> ! {
     write_error(&[
         "pillbox: ",
         if overflow { "kernel stack overflow: " } else { "fault in kernel code: " },

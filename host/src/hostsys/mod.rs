@@ -14,6 +14,7 @@ pub mod futex;
 pub mod identity;
 pub mod last_close;
 pub mod mem;
+pub mod overflow;
 pub mod poll;
 pub mod process;
 mod raw;

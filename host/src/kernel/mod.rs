@@ -144,6 +144,8 @@ impl Default for Options {
     }
 }
 
+/// The `prctl` operation that overflows a kernel stack where [`Options::provoke_bugs`] says so, and unknown elsewhere.
+pub const OVERFLOW: u32 = 0x5042_424a;
 /// The `prctl` operation that is a bug of ours where [`Options::provoke_bugs`] says so, and unknown elsewhere.
 pub const PROVOKE_BUG: u32 = 0x5042_4247;
 
@@ -266,6 +268,16 @@ impl Kernel {
         if self.options.provoke_bugs {
             let _held = task.group.state.lock();
             panic!("a bug was asked for");
+        }
+        Errno::EINVAL
+    }
+
+    /// Overflows the caller's kernel stack, if [`Options::provoke_bugs`] says so: in small calls (`size` 0), larger ones
+    /// (1) or large ones. With a lock held, which is let go like everything else.
+    pub fn overflow(&self, task: &Task, size: u64) -> Errno {
+        if self.options.provoke_bugs {
+            let _held = task.group.state.lock();
+            panic::overflow(size);
         }
         Errno::EINVAL
     }

@@ -1,7 +1,8 @@
-use crate::hostsys::futex;
+use crate::hostsys::{futex, overflow};
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -10,6 +11,9 @@ const CONTENDED: u32 = 2;
 /// Spins before sleeping. The holder is a worker that will not park; it is slow only when its host thread
 /// lost the CPU or dropped out of the guest.
 const SPINS: u32 = 100;
+/// Who sleeps looks again after this time, and asks after so many looks in vain whether the holder is no more.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOKS: u32 = 10;
 
 /// A short mutual-exclusion lock. Not poisoned by a panic: a task that panics unwinds and releases its locks;
 /// whoever mutates under a lock keeps the data usable at every step.
@@ -68,8 +72,14 @@ impl<T: ?Sized> Lock<T> {
             }
             core::hint::spin_loop();
         }
+        let mut waits = 0;
         while self.state.swap(CONTENDED, Ordering::Acquire) != FREE {
-            futex::wait(&self.state, CONTENDED, None);
+            futex::wait(&self.state, CONTENDED, Some(LOOK));
+            waits += 1;
+            if waits == LOOKS {
+                overflow::lock_is_lost();
+                waits = 0;
+            }
         }
     }
 }

@@ -73,6 +73,7 @@ pub(crate) fn run(words: &[&str]) {
             until_end_of_input();
         }
         ["bug"] => others_survive_a_bug(),
+        ["overflow"] => others_survive_an_overflow(),
         ["refused"] => {
             sys!(libc::SYS_prctl, REFUSED_CALL);
             println!("the host made the call");
@@ -91,6 +92,8 @@ fn until_end_of_input() {
 /// What `pillbox self-test --with-bug` makes of this call: a panic in the kernel. Natively there is no such operation.
 const PROVOKE_BUG: i64 = 0x5042_4247;
 
+/// What it makes of this call: a kernel stack that overflows.
+const OVERFLOW: i64 = 0x5042_424a;
 /// What it makes of this call: one of the host's that no sandbox needs.
 const REFUSED_CALL: i64 = 0x5042_4249;
 
@@ -111,6 +114,34 @@ fn others_survive_a_bug() {
     let pid = sys::fork(|| {
         let thread = std::thread::spawn(|| {
             sys!(libc::SYS_prctl, PROVOKE_BUG);
+        });
+        let _ended = thread.join();
+        sys!(libc::SYS_ppoll, 0, 0, 0, 0, 0);
+        0
+    });
+    println!("threads: {}", sys::wait(pid));
+    sys::in_child("another", || 7);
+    std::fs::write("/tmp/bug", "still here").expect("a file");
+    println!("{:?}", std::fs::read_to_string("/tmp/bug"));
+}
+
+/// The same of a kernel stack that overflows, in calls of several sizes, one after the other on the same stacks.
+fn others_survive_an_overflow() {
+    let (read_end, write_end) = sys::pipe(0);
+    for size in [0, 1, 2, 0, 1, 2] {
+        let pid = sys::fork(|| {
+            sys::write(write_end, b"before");
+            sys!(libc::SYS_prctl, OVERFLOW, size);
+            sys::write(write_end, b"after!");
+            0
+        });
+        println!("{size}: {}", sys::wait(pid));
+        sys::report_read("said", read_end, 6);
+    }
+    // With threads: all of them end.
+    let pid = sys::fork(|| {
+        let thread = std::thread::spawn(|| {
+            sys!(libc::SYS_prctl, OVERFLOW, 1);
         });
         let _ended = thread.join();
         sys!(libc::SYS_ppoll, 0, 0, 0, 0, 0);

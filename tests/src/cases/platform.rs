@@ -122,6 +122,7 @@ fn broken(place: &Place) -> Vec<Case> {
     let shell = |script: &str| Step::new(["/bin/busybox", "sh", "-c", script]).timeout(super::TIMEOUT);
     vec![
         gives("a bug of ours kills one program", with_bug(&[], "bug"), BUG, 0),
+        case("a kernel stack that overflows kills one program", with_bug(&[], "overflow"), one_overflowed),
         gives("memory runs out", with_bug(&["--memory", "96"], "memory"), MEMORY, 0),
         case(
             "the host's descriptors run out",
@@ -158,6 +159,21 @@ const BUG: &str = "0: killed by 9\nsaid: 6 \"before\"\n1: killed by 9\nsaid: 6 \
 const MEMORY: &str = "too much: refused\na little: exited 1\ntoo much: refused\na little: exited 1\n\
     too much: refused\na little: exited 1\nhere: true\n";
 const DESCRIPTORS: &[&str] = &["pipes 50", "again true and 4", "a child: exited 5"];
+
+/// What is left of programs whose kernel stacks overflow, and a line for each.
+fn one_overflowed(got: &Outcome) -> Result<(), String> {
+    let each = |size| format!("{size}: killed by 9\nsaid: 6 \"before\"\n");
+    let sizes: String = [0, 1, 2, 0, 1, 2].map(each).concat();
+    let expected = format!("{sizes}threads: killed by 9\nanother: exited 7\nOk(\"still here\")\n");
+    let (said, told) = (String::from_utf8_lossy(&got.stdout), errors(got));
+    let lines: Vec<&str> = told.lines().filter(|line| line.trim_start().starts_with("pillbox: ")).collect();
+    let one = |line: &&str| line.ends_with(", which is killed: kernel stack overflow");
+    if got.status == 0 && said == expected && lines.len() == 7 && lines.iter().all(one) {
+        Ok(())
+    } else {
+        Err(format!("status {}, it says {said:?} and tells {lines:?}", got.status))
+    }
+}
 
 /// The handler names signal, address and return addresses, and ends the sandbox with a status of ours.
 fn died_of_sigsegv(got: &Outcome) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use crate::abi::{Errno, Result};
 use crate::cred::{CAP_LAST, Caps, securebits};
 use crate::kernel::task::COMM_LEN;
-use crate::kernel::{Current, PROVOKE_BUG, READ_HOST, REFUSED_CALL};
+use crate::kernel::{Current, OVERFLOW, PROVOKE_BUG, READ_HOST, REFUSED_CALL};
 use crate::syscalls::Args;
 use crate::syscalls::credentials::cred::change;
 use core::sync::atomic::Ordering;
@@ -155,6 +155,7 @@ pub(crate) fn prctl(cur: &mut Current, args: &Args) -> Result<u64> {
             Ok(0)
         }
         PROVOKE_BUG => Err(cur.kernel.provoke_bug(&cur.task)),
+        OVERFLOW => Err(cur.kernel.overflow(&cur.task, arg2)),
         READ_HOST => cur.kernel.read_host().map(|sum| u64::from(sum >> 1)).ok_or(Errno::EINVAL),
         REFUSED_CALL => cur.kernel.make_refused_call(),
         // Among them names for anonymous memory (CONFIG_ANON_VMA_NAME) and who may trace (Yama).
