@@ -116,6 +116,12 @@ impl<F: Format, A: TableAlloc> PageTables<F, A> {
         self.tree.for_each(range.start(), range.last(), &mut each);
     }
 
+    /// Where a part of the range ends that begins at its start and has at most about `pages` pages of room in tables that
+    /// exist, and one table at least; `None` if the whole range has no more.
+    pub fn reach(&self, range: UserRange, pages: u64) -> Option<u64> {
+        self.tree.reach(range.start(), range.last(), pages)
+    }
+
     /// Takes the table pages that edits have unlinked so far. Take them before the flush begins, and free them
     /// when every CPU has acknowledged it. What nobody takes is freed when the table is dropped.
     #[inline]

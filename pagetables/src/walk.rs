@@ -30,6 +30,41 @@ impl<F: Format, A: TableAlloc> Tree<F, A> {
         self.visit(self.root(), ROOT_LEVEL, (first, last), each);
     }
 
+    /// The address at which [first, last] has had `pages` pages of room in tables that exist, if it has more.
+    pub(crate) fn reach(&self, first: u64, last: u64, pages: u64) -> Option<u64> {
+        let mut left = pages.max(1);
+        self.reach_below(self.root(), ROOT_LEVEL, (first, last), &mut left)
+    }
+
+    fn reach_below(
+        &self,
+        node: Node<'_>,
+        level: u32,
+        (first, last): (u64, u64),
+        left: &mut u64,
+    ) -> Option<u64> {
+        for (va, piece_last) in pieces(first, last, level) {
+            let entry = read(node.slot(index(va, level)));
+            if entry == 0 || entry & F::FROZEN != 0 {
+                continue;
+            }
+            if level > 1 && !F::is_leaf(entry, level) {
+                let reached = self.reach_below(self.table(entry), level - 1, (va, piece_last), left);
+                if reached.is_some() {
+                    return reached;
+                }
+                continue;
+            }
+            if *left == 0 {
+                return Some(va);
+            }
+            let pages =
+                if F::is_leaf(entry, level) { 1 } else { (piece_last - va) / PageSize::Size4K.bytes() + 1 };
+            *left = left.saturating_sub(pages);
+        }
+        None
+    }
+
     fn visit(&self, node: Node<'_>, level: u32, (first, last): (u64, u64), each: &mut impl FnMut(Mapping)) {
         if level == 0 {
             for page in index(first, 0)..=index(last, 0) {

@@ -150,6 +150,25 @@ fn compare<F: Manual>(pool: &Pool, tables: &PageTables<F, &Pool>, model: &Pages,
     assert_eq!(kernel, shared);
 }
 
+/// Goes through a range in parts of at most about so many pages: the parts make up the range, and hold what is in it.
+fn reach<F: Manual>(tables: &PageTables<F, &Pool>, random: &mut Random) {
+    let whole = random_range(random);
+    let pages = [1, 2, 600, 2048][random.below(4) as usize];
+    let (mut at, mut found, mut all) = (whole.start(), 0, 0);
+    tables.for_each(whole, |_| all += 1);
+    while at < whole.end() {
+        let rest = UserRange::new(&WINDOWS, at, whole.end() - at).expect("within the range");
+        let end = tables.reach(rest, pages).unwrap_or(whole.end());
+        assert!(at < end && end <= whole.end(), "{at:#x} to {end:#x}");
+        let part = UserRange::new(&WINDOWS, at, end - at).expect("within the range");
+        let mut count = 0;
+        tables.for_each(part, |m| count += u64::from(m.va >= at));
+        assert!(count < pages + 512, "{count} where {pages} were wanted");
+        (at, found) = (end, found + count);
+    }
+    assert!(found == all || found + 1 == all, "a large page that begins before the range aside");
+}
+
 fn run<F: Manual>(seed: u64) {
     let pool = Pool::default();
     let template = template::<F>(&pool);
@@ -166,6 +185,7 @@ fn run<F: Manual>(seed: u64) {
             if random.below(4) == 0 {
                 tables.take_retired().free(&&pool);
             }
+            reach(&tables, &mut random);
             if i % 3 == 0 {
                 compare(&pool, &tables, &model, &shared);
             }

@@ -73,6 +73,7 @@ impl Current {
         let resources = task.resources.lock().clone();
         if let Some(mm) = &resources.mm {
             mm.pause_by(kernel.sched.clone());
+            mm.enter();
         }
         if kernel.metrics.observed {
             task.watched.store(true, Ordering::SeqCst);
@@ -189,6 +190,7 @@ impl Current {
         self.space = new.mm.as_ref().map(|mm| UserSpace::new(mm.space().clone()));
         if let Some(mm) = &new.mm {
             mm.pause_by(self.kernel.sched.clone());
+            mm.enter();
         }
         (self.mm, self.fds, self.fs) = (new.mm.clone(), new.fds.clone(), new.fs.clone());
         self.cred = new.cred.clone();
@@ -197,6 +199,10 @@ impl Current {
 
     /// Lets go of what an ended task has no use for.
     pub(super) fn release(&mut self) {
+        if let Some(mm) = &self.mm {
+            // Before nobody sees any more how much it still has.
+            mm.leave();
+        }
         let mut resources = self.task.resources.lock();
         let taken = (resources.mm.take(), resources.fds.take(), resources.fs.take(), resources.exe.take());
         drop(resources);

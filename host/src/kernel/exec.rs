@@ -71,6 +71,9 @@ impl Current {
             done.complete();
         }
         self.find_restorer();
+        if let Some(mm) = &old.mm {
+            mm.leave();
+        }
         drop(old);
         Ok(())
     }

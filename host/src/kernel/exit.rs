@@ -21,6 +21,7 @@ impl Current {
         self.task.leave_undo_list();
         if self.ends_the_sandbox() {
             // The host's process takes the memory along.
+            self.mm().enter();
             core::mem::forget(self.mm().clone());
         }
         // Files and memory go before the parent hears of it: it may look for the effects.

@@ -1,6 +1,7 @@
 //! madvise, mlock, mincore, msync.
 
 use super::map::MAX_AREAS;
+use super::steps::Turn;
 use super::vma::{Backing, VmFlags, Vma};
 use super::{Deferred, Mm, PAGE_SIZE, State, frames, page_up};
 use crate::abi::{Errno, Result};
@@ -70,21 +71,16 @@ impl Mm {
             Advice::Remove => return self.remove_pages(start, end),
             _ => {}
         }
+        if matches!(advice, Advice::DontNeed { .. } | Advice::Free) {
+            return self.discard(start, end, advice);
+        }
         let mut load = Vec::new();
-        let hole = self.edit(|state, deferred| {
+        let hole = self.edit_areas(|state, _| {
             if advice.discards() {
                 may_discard(state, start, end)?;
             }
             let hole = !state.vmas.covers(start, end);
             match advice {
-                Advice::DontNeed { locked } => self.forget_pages(state, start, end, locked, deferred)?,
-                Advice::Free => {
-                    let anon = |vma: &Vma| vma.is_private() && matches!(vma.backing, Backing::Anon);
-                    if !state.vmas.overlapping(start, end).all(anon) {
-                        return Err(Errno::EINVAL);
-                    }
-                    self.forget_pages(state, start, end, false, deferred)?;
-                }
                 Advice::Set(flags) => {
                     let anon = |vma: &Vma| vma.is_private() && matches!(vma.backing, Backing::Anon);
                     if flags.contains(VmFlags::WIPE_ON_FORK) && !state.vmas.overlapping(start, end).all(anon)
@@ -117,30 +113,26 @@ impl Mm {
     }
 
     /// Drops the pages of a range; the areas stay.
-    fn forget_pages(
-        &self,
-        state: &mut State,
-        start: u64,
-        end: u64,
-        locked: bool,
-        deferred: &mut Deferred,
-    ) -> Result<()> {
-        if !locked && state.vmas.overlapping(start, end).any(|vma| vma.flags.contains(VmFlags::LOCKED)) {
-            return Err(Errno::EINVAL);
-        }
-        let pieces: Vec<(u64, u64, bool)> = state
-            .vmas
-            .overlapping(start, end)
-            .map(|vma| (vma.start.max(start), vma.end.min(end), vma.prot.is_empty()))
-            .collect();
-        for (start, end, hidden) in pieces {
-            if hidden {
-                self.drop_stashed(state, start, end, deferred);
-            } else {
-                self.unmap_pages(state, start, end, deferred);
+    fn discard(&self, start: u64, end: u64, advice: Advice) -> Result<()> {
+        let mut hole = false;
+        let allowed = |state: &mut State| {
+            may_discard(state, start, end)?;
+            let refused = |vma: &Vma| match advice {
+                Advice::DontNeed { locked: true } => false,
+                Advice::Free if !vma.is_private() || !matches!(vma.backing, Backing::Anon) => true,
+                _ => vma.flags.contains(VmFlags::LOCKED),
+            };
+            if state.vmas.overlapping(start, end).any(refused) {
+                return Err(Errno::EINVAL);
             }
-        }
-        Ok(())
+            hole = !state.vmas.covers(start, end);
+            Ok(())
+        };
+        self.in_steps((start, end), Turn::Edit, allowed, |state, deferred, at, to| {
+            self.drop_pages(state, at, to, deferred);
+            Ok(())
+        })?;
+        if hole { Err(Errno::ENOMEM) } else { Ok(()) }
     }
 
     /// Takes pages of the range out of the stash.
@@ -154,7 +146,7 @@ impl Mm {
 
     fn remove_pages(&self, start: u64, end: u64) -> Result<()> {
         let mut holes = Vec::new();
-        self.edit(|state, deferred| {
+        self.edit_areas(|state, _| {
             may_discard(state, start, end)?;
             for vma in state.vmas.overlapping(start, end) {
                 let Backing::Object { object, .. } = &vma.backing else { return Err(Errno::EINVAL) };
@@ -167,11 +159,9 @@ impl Mm {
                 let (from, to) = (vma.start.max(start), vma.end.min(end));
                 holes.push((Arc::clone(object), vma.object_offset(from), from, to));
             }
-            for (_, _, from, to) in &holes {
-                self.unmap_pages(state, *from, *to, deferred);
-            }
             if state.vmas.covers(start, end) { Ok(()) } else { Err(Errno::ENOMEM) }
         })?;
+        holes.iter().try_for_each(|&(_, _, from, to)| self.thin(from, to))?;
         holes.into_iter().try_for_each(|(object, offset, from, to)| object.punch_hole(offset, to - from))
     }
 
@@ -208,7 +198,7 @@ impl Mm {
             return Err(Errno::ENOMEM);
         }
         let mut areas = Vec::new();
-        self.edit(|state, _| {
+        self.edit_areas(|state, _| {
             let fresh: u64 = state
                 .vmas
                 .overlapping(start, end)
@@ -329,7 +319,7 @@ impl Mm {
         if start == end {
             return Ok(());
         }
-        self.edit(|state, _| {
+        self.edit_areas(|state, _| {
             if !state.vmas.covers(start, end)
                 || state.vmas.len() + state.vmas.would_split(start, end) > MAX_AREAS
             {

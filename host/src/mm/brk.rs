@@ -11,7 +11,10 @@ impl Mm {
     /// Moves the program break to `wanted` if that is possible, and returns where it is then.
     pub fn brk(&self, wanted: u64) -> u64 {
         let mut locked = None;
-        let result = self.edit(|state, deferred| {
+        if let Some(shrunk) = self.shrink_break(wanted) {
+            return shrunk;
+        }
+        let result = self.edit_areas(|state, _| {
             let current = state.brk;
             let (start, limit) = (state.layout.brk_start, self.limits.data.load(Ordering::Relaxed));
             let (Some(old_end), Some(new_end)) = (page_up(current), page_up(wanted)) else {
@@ -25,11 +28,10 @@ impl Mm {
                 return Ok(current);
             }
             if new_end < old_end {
-                if state.vmas.changeable(new_end, old_end).is_err() {
-                    return Ok(current);
-                }
-                self.remove_range(state, new_end, old_end, deferred);
-            } else if new_end > old_end {
+                // Somebody else has raised it meanwhile.
+                return Ok(current);
+            }
+            if new_end > old_end {
                 let flags = if state.lock_future { VmFlags::LOCKED } else { VmFlags::empty() };
                 let prot = Prot::READ | Prot::WRITE;
                 let vma = Vma { start: old_end, end: new_end, prot, flags, backing: Backing::Anon };
@@ -55,5 +57,30 @@ impl Mm {
             self.populate(start, end, Prot::READ | Prot::WRITE);
         }
         result.unwrap_or(0)
+    }
+
+    /// Lowers the break, if that is what is wanted and can be, and returns where it is then.
+    fn shrink_break(&self, wanted: u64) -> Option<u64> {
+        let (new_end, old_end) = {
+            let state = self.state.lock();
+            (page_up(wanted)?, page_up(state.brk).filter(|_| wanted >= state.layout.brk_start)?)
+        };
+        if new_end >= old_end {
+            return None;
+        }
+        let mut current = 0;
+        let allowed = |state: &mut super::State| {
+            current = state.brk;
+            if page_up(current) != Some(old_end) {
+                return Err(Errno::EAGAIN);
+            }
+            state.vmas.changeable(new_end, old_end)?;
+            state.brk = wanted;
+            Ok(())
+        };
+        match self.remove_in_steps(new_end, old_end, allowed) {
+            Ok(()) => Some(wanted),
+            Err(_) => Some(current),
+        }
     }
 }

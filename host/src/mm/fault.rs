@@ -9,6 +9,7 @@ mod anonymous;
 use super::layout::STACK_GUARD;
 use super::mappable::put_unused;
 use super::raw;
+use super::steps::Turn;
 use super::vma::{Backing, VmFlags};
 use super::{Mappable, Mm, PAGE_SIZE, State, frames, hardware, page_down};
 use crate::abi::Errno;
@@ -98,6 +99,9 @@ impl Mm {
         loop {
             let (step, forgotten) = {
                 let mut state = self.state.lock();
+                if state.turn == Turn::Fork {
+                    state = self.await_turn(state, |turn| turn != Turn::Fork);
+                }
                 if fetched.as_ref().is_some_and(|f: &Fetched| f.forgotten != state.forgotten) {
                     fetched = None;
                 }

@@ -4,13 +4,14 @@
 //! does. On a platform where mapping is dear the child gets all others through the stash, in runs, as it touches
 //! them: most children exec soon.
 
+use super::steps::Turn;
 use super::tables::Tables;
 use super::vma::{VmFlags, Vma};
-use super::{Backing, Mm, PAGE_SIZE, State, frames, hardware};
+use super::{Backing, Deferred, Mm, PAGE_SIZE, State, frames, hardware};
 use crate::abi::Result;
 use crate::platform::{Frame, Prot};
 use crate::sync::Lock;
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::Arc;
 
 /// Pages mapped into the child per call.
@@ -33,45 +34,74 @@ impl Mm {
             pause: self.pause.clone(),
             claim: Lock::new(self.claim.lock().clone()),
             dumpable: AtomicBool::new(self.is_dumpable()),
+            users: AtomicUsize::new(0),
         });
         child.space.space().set_areas(child.this.clone());
         child.limits.copy_from(&self.limits);
         // Lowered rights must hold everywhere before anybody sees the child. If it fails half-way, what the child has
         // got goes with it.
-        self.edit(|state, deferred| {
+        let begin = |state: &mut State| {
             // Nobody holds a child's lock and waits for its parent's.
             let copy = &mut *child.state.lock();
             // The parent is who makes the areas.
             copy.vmas.owner = state.vmas.owner;
             copy.layout = state.layout.clone();
             copy.brk = state.brk;
-            for vma in state.vmas.iter().filter(|vma| !vma.flags.contains(VmFlags::DONT_FORK)) {
+            Ok(())
+        };
+        let copied = self.in_steps((0, self.caps.task_size), Turn::Fork, begin, |state, deferred, at, to| {
+            self.share(state, &child, (at, to), deferred)
+        });
+        if copied.is_err() {
+            child.empty();
+        }
+        copied.map(|()| child)
+    }
+
+    /// Gives the child the areas that begin in a range, and the pages there.
+    fn share(
+        &self,
+        state: &State,
+        child: &Arc<Mm>,
+        (at, to): (u64, u64),
+        deferred: &mut Deferred,
+    ) -> Result<()> {
+        let copy = &mut *child.state.lock();
+        let inherited = |vma: &&Vma| !vma.flags.contains(VmFlags::DONT_FORK);
+        for vma in state.vmas.overlapping(at, to).filter(inherited) {
+            if vma.start >= at {
                 let inherited = Vma { flags: vma.flags - VmFlags::LOCKED, ..vma.clone() };
                 super::map::account(copy, &inherited, true);
                 if let Backing::Object { object, .. } = &inherited.backing {
                     object.mapped(&child.this);
                 }
                 copy.vmas.insert(inherited);
-                if vma.is_private() && !vma.flags.contains(VmFlags::WIPE_ON_FORK) {
-                    deferred.sync |= self.share_pages(&child.space, copy, vma)?;
-                }
             }
-            for (&va, &frame) in &state.stash {
-                let shares = |vma: &Vma| {
-                    vma.is_private() && !vma.flags.intersects(VmFlags::DONT_FORK | VmFlags::WIPE_ON_FORK)
-                };
-                if state.vmas.find(va).is_some_and(shares) {
-                    frames::get_ref(frame);
-                    copy.stash.insert(va, frame);
-                }
+            if vma.is_private() && !vma.flags.contains(VmFlags::WIPE_ON_FORK) {
+                let piece = (vma.start.max(at), vma.end.min(to));
+                deferred.sync |= self.share_pages(&child.space, copy, vma, piece)?;
             }
-            Ok(())
-        })?;
-        Ok(child)
+        }
+        for (&va, &frame) in state.stash.range(at..to) {
+            let shares = |vma: &Vma| {
+                vma.is_private() && !vma.flags.intersects(VmFlags::DONT_FORK | VmFlags::WIPE_ON_FORK)
+            };
+            if state.vmas.find(va).is_some_and(shares) {
+                frames::get_ref(frame);
+                copy.stash.insert(va, frame);
+            }
+        }
+        Ok(())
     }
 
     /// Gives the child the pages of a private area; true if this space lost rights by it.
-    fn share_pages(&self, space: &Tables, child: &mut State, vma: &Vma) -> Result<bool> {
+    fn share_pages(
+        &self,
+        space: &Tables,
+        child: &mut State,
+        vma: &Vma,
+        (start, end): (u64, u64),
+    ) -> Result<bool> {
         if vma.prot.is_empty() {
             return Ok(false);
         }
@@ -79,7 +109,7 @@ impl Mm {
         let prot = hardware(vma.prot) - Prot::WRITE;
         let mut lowered = false;
         if !self.caps.cheap_map {
-            self.space.for_each(vma.start, vma.len(), &mut |va, frame, now| {
+            self.space.for_each(start, end - start, &mut |va, frame, now| {
                 let again = frames::is_zero(frame) || refault && frames::is_host_file(frame);
                 if !again {
                     frames::get_ref(frame);
@@ -89,7 +119,7 @@ impl Mm {
             });
         } else {
             let mut run = [Frame(0); BATCH];
-            let (mut start, mut len) = (0, 0);
+            let (mut first, mut len) = (0, 0);
             let mut result = Ok(());
             let mut flush = |start: u64, frames: &[Frame]| {
                 if !frames.is_empty() {
@@ -101,24 +131,24 @@ impl Mm {
                     }
                 }
             };
-            self.space.for_each(vma.start, vma.len(), &mut |va, frame, now| {
+            self.space.for_each(start, end - start, &mut |va, frame, now| {
                 if refault && frames::is_host_file(frame) {
                     return;
                 }
-                if len == BATCH || va != start + len as u64 * PAGE_SIZE {
-                    flush(start, &run[..len]);
-                    (start, len) = (va, 0);
+                if len == BATCH || va != first + len as u64 * PAGE_SIZE {
+                    flush(first, &run[..len]);
+                    (first, len) = (va, 0);
                 }
                 frames::get_ref(frame);
                 run[len] = frame;
                 len += 1;
                 lowered |= now.contains(Prot::WRITE);
             });
-            flush(start, &run[..len]);
+            flush(first, &run[..len]);
             result?;
         }
         if lowered {
-            self.space.protect(vma.start, vma.len(), prot);
+            self.space.protect(start, end - start, prot);
         }
         Ok(lowered)
     }

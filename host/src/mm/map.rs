@@ -1,6 +1,7 @@
 //! mmap and munmap: where areas go and what they cost.
 
 use super::layout::{MIN_ADDRESS, STACK_GUARD};
+use super::steps::{SHORT, Turn};
 use super::vma::{Backing, VmFlags, Vma};
 use super::{Deferred, Mappable, Mm, PAGE_SIZE, SharedMemory, State, frames, page_down, page_up};
 use crate::abi::{Errno, Result};
@@ -77,9 +78,12 @@ impl Mm {
             }
             offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
         }
+        if request.flags.contains(MapFlags::FIXED) && len > SHORT {
+            self.thin_for(&request, len)?;
+        }
         let populate = request.flags.contains(MapFlags::POPULATE) || request.vm.contains(VmFlags::LOCKED);
         let prot = request.prot;
-        let (start, locked) = self.edit(|state, deferred| {
+        let (start, locked) = self.edit_areas(|state, deferred| {
             let start = self.place(state, &request, len)?;
             let locked = self.map_at(state, deferred, request, start, len)?;
             Ok((start, locked))
@@ -88,6 +92,19 @@ impl Mm {
             self.populate(start, start + len, prot);
         }
         Ok(start)
+    }
+
+    /// Before much is replaced by a mapping: what can refuse it is asked, and pages go that nobody will see again.
+    fn thin_for(&self, request: &MapRequest, len: u64) -> Result<()> {
+        let end = {
+            let state = &mut *self.state.lock();
+            let (start, end) = (self.place(state, request, len)?, request.addr + len);
+            let vma = Vma { start, end, prot: request.prot, flags: request.vm, backing: Backing::Anon };
+            self.check_limits(state, &vma, state.vmas.covered(start, end))?;
+            state.vmas.changeable(start, end)?;
+            end
+        };
+        self.thin(request.addr, end)
     }
 
     /// Chooses the address.
@@ -185,8 +202,7 @@ impl Mm {
             None => Backing::Anon,
         };
         let vma = Vma { start, end, prot: request.prot, flags, backing };
-        let replaced: u64 =
-            state.vmas.overlapping(start, end).map(|vma| vma.end.min(end) - vma.start.max(start)).sum();
+        let replaced = state.vmas.covered(start, end);
         self.check_limits(state, &vma, replaced)?;
         if replaced != 0 {
             state.vmas.changeable(start, end)?;
@@ -242,14 +258,13 @@ impl Mm {
         if !addr.is_multiple_of(PAGE_SIZE) || len == 0 || !self.in_bounds(addr, len) {
             return Err(Errno::EINVAL);
         }
-        self.edit(|state, deferred| {
+        let allowed = |state: &mut State| {
             if state.vmas.len() + state.vmas.would_split(addr, addr + len) > MAX_AREAS {
                 return Err(Errno::ENOMEM);
             }
-            state.vmas.changeable(addr, addr + len)?;
-            self.remove_range(state, addr, addr + len, deferred);
-            Ok(())
-        })
+            state.vmas.changeable(addr, addr + len)
+        };
+        self.remove_in_steps(addr, addr + len, allowed)
     }
 
     /// Unmaps what is left of the attachment of a System V segment at `addr`: the first piece found, and those of the
@@ -261,7 +276,7 @@ impl Mm {
         if !addr.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
-        self.edit(|state, deferred| {
+        self.edit_areas(|state, deferred| {
             let mut pieces: Vec<(u64, u64)> = Vec::new();
             let mut segment = None;
             let mut at = addr;
@@ -286,6 +301,19 @@ impl Mm {
                 self.remove_range(state, start, end, deferred);
             }
             if pieces.is_empty() { Err(Errno::EINVAL) } else { Ok(()) }
+        })
+    }
+
+    /// Takes areas and pages of the range out, if `allowed` says so.
+    pub(super) fn remove_in_steps(
+        &self,
+        start: u64,
+        end: u64,
+        allowed: impl FnOnce(&mut State) -> Result<()>,
+    ) -> Result<()> {
+        self.in_steps((start, end), Turn::Edit, allowed, |state, deferred, at, to| {
+            self.remove_range(state, at, to, deferred);
+            Ok(())
         })
     }
 

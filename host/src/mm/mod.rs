@@ -11,6 +11,7 @@
 //! | `sequences` | how many pages a fault takes along |
 //! | `map`, `protect`, `remap`, `brk`, `advise` | the system calls' work |
 //! | `fork` | copying an address space |
+//! | `steps` | edits of much, a step at a time |
 //! | `tables` | the platform's tables, and what was found there last |
 //! | [`usage`] | what is in memory, and whose |
 //! | `usermem`, [`io`] | copies between the kernel and programs |
@@ -53,6 +54,7 @@ mod protect;
 mod raw;
 mod remap;
 mod sequences;
+mod steps;
 mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -78,7 +80,7 @@ pub use vma::{Backing, VmFlags, Vma};
 use crate::abi::Result;
 use crate::platform::{AddressSpace, Areas, Capabilities, Frame, Platform, Prot};
 use crate::sync::{Lock, Pause};
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
@@ -100,6 +102,8 @@ pub struct Mm {
     claim: Lock<Option<Claim>>,
     /// Whether the program's own user may look at it (prctl(2), PR_SET_DUMPABLE).
     dumpable: AtomicBool,
+    /// Tasks that run here.
+    users: AtomicUsize,
     /// What long work here asks.
     pause: OnceLock<Arc<dyn Pause>>,
 }
@@ -128,6 +132,7 @@ struct State {
     /// Counts calls of `forget_object`: pages fetched before one may be out of date.
     forgotten: u64,
     hole: map::HoleHint,
+    turn: steps::Turn,
     sequences: sequences::Sequences,
 }
 
@@ -165,6 +170,7 @@ impl Mm {
             state: Lock::default(),
             claim: Lock::default(),
             dumpable: AtomicBool::new(true),
+            users: AtomicUsize::new(0),
             pause: OnceLock::new(),
         });
         mm.space.space().set_areas(mm.this.clone());

@@ -1,6 +1,7 @@
 //! mprotect.
 
 use super::map::{MAX_AREAS, account, is_data};
+use super::steps::Turn;
 use super::vma::{VmFlags, Vma};
 use super::{Deferred, Mm, PAGE_SIZE, State, frames, hardware, page_up, raw};
 use crate::abi::{Errno, Result};
@@ -23,7 +24,15 @@ impl Mm {
         if !self.in_bounds(addr, len) {
             return Err(Errno::ENOMEM);
         }
-        self.edit(|state, deferred| self.protect_range(state, addr, addr + len, prot, deferred))
+        let end = addr + len;
+        // Up to where it has been asked whether areas may be changed: each is asked for as a whole.
+        let mut asked = addr;
+        self.in_steps(
+            (addr, end),
+            Turn::Edit,
+            |_| Ok(()),
+            |state, deferred, at, to| self.protect_range(state, (at, to, end), &mut asked, prot, deferred),
+        )
     }
 
     /// Extends the range down to the start of the growing area it begins in (PROT_GROWSDOWN), then as
@@ -46,15 +55,14 @@ impl Mm {
     fn protect_range(
         &self,
         state: &mut State,
-        start: u64,
-        end: u64,
+        (mut at, to, end): (u64, u64, u64),
+        asked: &mut u64,
         prot: Prot,
         deferred: &mut Deferred,
     ) -> Result<()> {
-        let mut at = start;
-        while at < end {
+        while at < to {
             let Some(vma) = state.vmas.find(at) else { return Err(Errno::ENOMEM) };
-            let piece_end = vma.end.min(end);
+            let (whole_end, piece_end) = (vma.end.min(end), vma.end.min(to));
             if vma.flags.contains(VmFlags::SEALED) {
                 return Err(Errno::EPERM);
             }
@@ -67,14 +75,14 @@ impl Mm {
                 if !prot.is_empty() && self.reserved_in(at, piece_end).is_some() {
                     return Err(Errno::ENOMEM);
                 }
-                if state.vmas.len() + state.vmas.would_split(at, piece_end) > MAX_AREAS {
-                    return Err(Errno::ENOMEM);
-                }
-                if is_data(&new)
-                    && !is_data(&old)
-                    && state.data + new.len() > self.limits.data.load(Ordering::Relaxed)
-                {
-                    return Err(Errno::ENOMEM);
+                if at >= *asked {
+                    let added = if is_data(&new) && !is_data(&old) { whole_end - at } else { 0 };
+                    if state.vmas.len() + state.vmas.would_split(at, whole_end) > MAX_AREAS
+                        || added != 0 && state.data + added > self.limits.data.load(Ordering::Relaxed)
+                    {
+                        return Err(Errno::ENOMEM);
+                    }
+                    *asked = whole_end;
                 }
                 account(state, &old, false);
                 account(state, &new, true);

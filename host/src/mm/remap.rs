@@ -2,6 +2,7 @@
 
 use super::layout::MIN_ADDRESS;
 use super::map::{MAX_AREAS, account};
+use super::steps::{SHORT, Turn};
 use super::vma::{Backing, VmFlags, Vma};
 use super::{Deferred, Mm, PAGE_SIZE, State, page_up};
 use crate::abi::{Errno, Result};
@@ -10,6 +11,16 @@ use crate::platform::{Frame, Prot};
 const MAY_MOVE: u64 = 1;
 const FIXED: u64 = 2;
 const DONT_UNMAP: u64 = 4;
+
+/// The rest of a move that takes several steps.
+struct Move {
+    /// Where the pages are.
+    from: (u64, u64),
+    /// The area that they come to, not counted yet.
+    moved: Vma,
+    /// The old area stays.
+    keeps: bool,
+}
 
 /// Pages moved per `map` call.
 const BATCH: usize = 64;
@@ -31,8 +42,13 @@ impl Mm {
         if new_len == 0 || (flags & DONT_UNMAP != 0 && old_len != new_len) || !self.in_bounds(addr, old_len) {
             return Err(Errno::EINVAL);
         }
+        if old_len.max(new_len) > SHORT
+            && let Some(result) = self.remap_much((addr, old_len), new_len, flags, new_addr)
+        {
+            return result;
+        }
         let mut populate = None;
-        let result = self.edit(|state, deferred| {
+        let result = self.edit_areas(|state, deferred| {
             let vma = state.vmas.find(addr).ok_or(Errno::EFAULT)?;
             state.vmas.changeable(addr, addr.saturating_add(old_len.max(1)))?;
             let locked = vma.flags.contains(VmFlags::LOCKED);
@@ -40,12 +56,14 @@ impl Mm {
             if flags & DONT_UNMAP != 0 && !(vma.is_private() && matches!(vma.backing, Backing::Anon)) {
                 return Err(Errno::EINVAL);
             }
-            let at = self.remap(state, deferred, (addr, old_len), new_len, flags, new_addr)?;
+            let (at, rest) = self.remap(state, deferred, (addr, old_len), new_len, flags, new_addr)?;
             if locked && new_len > old_len {
                 populate = Some((at + old_len, at + new_len, prot));
             }
-            Ok(at)
+            Ok((at, rest))
         });
+        let result =
+            result.and_then(|(at, rest)| rest.map_or(Ok(()), |rest| self.finish_move(rest)).map(|()| at));
         if let Some((start, end, prot)) = populate {
             self.populate(start, end, prot);
         }
@@ -60,22 +78,9 @@ impl Mm {
         new_len: u64,
         flags: u64,
         new_addr: u64,
-    ) -> Result<u64> {
+    ) -> Result<(u64, Option<Move>)> {
         if flags & FIXED != 0 {
-            if !new_addr.is_multiple_of(PAGE_SIZE)
-                || !self.in_bounds(new_addr, new_len)
-                || (new_addr < addr + old_len && addr < new_addr + new_len)
-            {
-                return Err(Errno::EINVAL);
-            }
-            if new_addr < MIN_ADDRESS {
-                return Err(Errno::EPERM);
-            }
-            self.check_resize(state, addr, old_len, new_len)?;
-            if self.reserved_in(new_addr, new_addr + new_len).is_some() {
-                return Err(Errno::ENOMEM);
-            }
-            state.vmas.changeable(new_addr, new_addr + new_len)?;
+            self.fixed_target(state, (addr, old_len), new_len, new_addr)?;
             self.remove_range(state, new_addr, new_addr + new_len, deferred);
             if old_len > new_len {
                 self.remove_range(state, addr + new_len, addr + old_len, deferred);
@@ -87,7 +92,7 @@ impl Mm {
             if old_len > new_len {
                 self.remove_range(state, addr + new_len, addr + old_len, deferred);
             }
-            return Ok(addr);
+            return Ok((addr, None));
         }
         let vma = self.check_resize(state, addr, old_len, new_len)?;
         if flags & DONT_UNMAP == 0 && old_len != 0 && addr + old_len == vma.end {
@@ -97,7 +102,7 @@ impl Mm {
                 let grown = Vma { start: vma.end, end, ..vma.clone() };
                 account(state, &grown, true);
                 state.vmas.grow_up(vma.start, end);
-                return Ok(addr);
+                return Ok((addr, None));
             }
         }
         if flags & MAY_MOVE == 0 {
@@ -116,6 +121,62 @@ impl Mm {
             .or_else(|| self.find_gap(state, new_len, MIN_ADDRESS, self.caps.task_size))
             .ok_or(Errno::ENOMEM)?;
         self.move_area(state, deferred, (addr, old_len), (target, new_len), flags)
+    }
+
+    /// [`mremap`](Self::mremap) as far as much may have to be taken away or moved. What it says, or `None`: nothing is left to
+    /// do here but what is quickly done.
+    fn remap_much(
+        &self,
+        (addr, old_len): (u64, u64),
+        new_len: u64,
+        flags: u64,
+        new_addr: u64,
+    ) -> Option<Result<u64>> {
+        if flags & FIXED != 0 {
+            // As `remap` asks before it takes away what is at the new place.
+            let allowed = self.fixed_target(&self.state.lock(), (addr, old_len), new_len, new_addr);
+            if let Err(errno) = allowed.and_then(|()| self.thin(new_addr, new_addr + new_len)) {
+                return Some(Err(errno));
+            }
+        }
+        if old_len > new_len {
+            let tail = |state: &mut State| {
+                state.vmas.find(addr).ok_or(Errno::EFAULT)?;
+                state.vmas.changeable(addr, addr + old_len)
+            };
+            if flags & FIXED == 0 {
+                return Some(self.remove_in_steps(addr + new_len, addr + old_len, tail).map(|()| addr));
+            }
+            if let Err(errno) = self.thin(addr + new_len, addr + old_len) {
+                return Some(Err(errno));
+            }
+        }
+        None
+    }
+
+    /// Whether an area may be moved to a place that the program has chosen.
+    fn fixed_target(
+        &self,
+        state: &State,
+        (addr, old_len): (u64, u64),
+        new_len: u64,
+        new_addr: u64,
+    ) -> Result<()> {
+        if !new_addr.is_multiple_of(PAGE_SIZE)
+            || !self.in_bounds(new_addr, new_len)
+            || (new_addr < addr + old_len && addr < new_addr + new_len)
+        {
+            return Err(Errno::EINVAL);
+        }
+        if new_addr < MIN_ADDRESS {
+            return Err(Errno::EPERM);
+        }
+        self.check_resize(state, addr, old_len, new_len)?;
+        if self.reserved_in(new_addr, new_addr + new_len).is_some() {
+            return Err(Errno::ENOMEM);
+        }
+        state.vmas.changeable(addr, addr + old_len)?;
+        state.vmas.changeable(new_addr, new_addr + new_len)
     }
 
     /// The area to resize, if the limits allow the new size.
@@ -146,7 +207,7 @@ impl Mm {
         (from, old_len): (u64, u64),
         (to, new_len): (u64, u64),
         flags: u64,
-    ) -> Result<u64> {
+    ) -> Result<(u64, Option<Move>)> {
         if state.vmas.len() + 3 > MAX_AREAS {
             return Err(Errno::ENOMEM);
         }
@@ -155,6 +216,15 @@ impl Mm {
         if !moved.prot.is_empty() && self.reserved_in(to, to + new_len).is_some() {
             return Err(Errno::ENOMEM);
         }
+        if old_len > SHORT {
+            // Nobody else changes areas until all of it has arrived.
+            state.turn = Turn::Edit;
+            state.vmas.insert(moved.clone());
+            return Ok((
+                to,
+                Some(Move { from: (from, from + old_len), moved, keeps: flags & DONT_UNMAP != 0 }),
+            ));
+        }
         let pages = self.take_pages(state, from, from + old_len, deferred);
         if flags & DONT_UNMAP == 0 && old_len != 0 {
             self.remove_range(state, from, from + old_len, deferred);
@@ -162,7 +232,34 @@ impl Mm {
         account(state, &moved, true);
         state.vmas.insert(moved);
         self.put_pages(state, &pages, from, to);
-        Ok(to)
+        Ok((to, None))
+    }
+
+    /// Moves the pages of a long area, for which there is one at the new place, too, and takes out the old one.
+    fn finish_move(&self, Move { from: (start, end), moved, keeps }: Move) -> Result<()> {
+        let _turn = self.take_over_turn();
+        let mut at = start;
+        while at < end {
+            let mut deferred = Deferred::default();
+            let mut state = self.state.lock();
+            let to = self.step_end(&state, at, end);
+            let pages = self.take_pages(&mut state, at, to, &mut deferred);
+            let target = moved.start + (at - start);
+            // A program may have looked there already.
+            self.drop_pages(&mut state, target, target + (to - at), &mut deferred);
+            self.put_pages(&mut state, &pages, start, moved.start);
+            drop(state);
+            self.finish(deferred);
+            at = to;
+            self.pause()?;
+        }
+        self.edit(|state, deferred| {
+            if !keeps {
+                self.remove_range(state, start, end, deferred);
+            }
+            account(state, &moved, true);
+            Ok(())
+        })
     }
 
     /// Takes the pages of a range out of tables and stash, references included.

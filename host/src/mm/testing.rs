@@ -144,6 +144,12 @@ impl AddressSpace for FakeSpace {
         pages.into_iter().for_each(|(at, (frame, prot))| each(at, frame, prot));
     }
 
+    fn reach(&self, va: u64, len: u64, pages: u64) -> u64 {
+        self.check(va, len);
+        let tables = self.tables.lock();
+        tables.pages.range(va..va + len).nth(pages as usize).map_or(va + len, |(&at, _)| at)
+    }
+
     fn sync(&self) {
         for frame in std::mem::take(&mut self.tables.lock().stale) {
             if let Some(count) = raw::count(frame.0) {

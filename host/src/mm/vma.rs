@@ -166,6 +166,11 @@ impl VmaMap {
         self.find(addr).or_else(|| self.areas.range(addr..).next().map(|(_, vma)| vma))
     }
 
+    /// The area after the next `count` that start at `addr` or above.
+    pub(super) fn nth_from(&self, addr: u64, count: usize) -> Option<&Vma> {
+        self.areas.range(addr..).nth(count).map(|(_, vma)| vma)
+    }
+
     /// The last area that starts below `addr`.
     pub fn last_below(&self, addr: u64) -> Option<&Vma> {
         self.areas.range(..addr).next_back().map(|(_, vma)| vma)
@@ -175,6 +180,11 @@ impl VmaMap {
     pub fn overlapping(&self, start: u64, end: u64) -> impl DoubleEndedIterator<Item = &Vma> {
         let first = self.find(start).map_or(start, |vma| vma.start);
         self.areas.range(first..end.max(first)).map(|(_, vma)| vma)
+    }
+
+    /// Bytes of the range that are in some area.
+    pub(super) fn covered(&self, start: u64, end: u64) -> u64 {
+        self.overlapping(start, end).map(|vma| vma.end.min(end) - vma.start.max(start)).sum()
     }
 
     /// Whether every byte of the range is in some area.

@@ -186,6 +186,9 @@ pub trait AddressSpace: Send + Sync {
     fn lookup(&self, va: u64) -> Option<(Frame, Prot)>;
     /// Calls `each` for every mapped page in the range, ascending.
     fn for_each(&self, va: u64, len: u64, each: &mut dyn FnMut(u64, Frame, Prot));
+    /// Where a part of the range ends that begins at its start and has about `pages` pages, and one at least: at the range's
+    /// end if it has no more. Takes no longer than it has pages, however long it is.
+    fn reach(&self, va: u64, len: u64, pages: u64) -> u64;
     /// Waits until no worker can use a translation removed or lowered before the call. Cheap when this space is not
     /// running elsewhere. Call without holding a lock that a worker may need to leave user code.
     fn sync(&self);

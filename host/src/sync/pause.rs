@@ -8,4 +8,10 @@ pub trait Pause: Send + Sync {
     /// # Errors
     /// EINTR once the program that the work is for is to end.
     fn pause(&self) -> Result<()>;
+
+    /// The same by work that has to be done even if the program is to end: that of its end.
+    fn give_way(&self);
+
+    /// Lets others go first in any case: the caller waits for one of them.
+    fn step_aside(&self);
 }

@@ -26,6 +26,9 @@ mod cage;
 mod forge;
 mod host;
 mod length;
+#[expect(unsafe_code, reason = "memory by its address")]
+mod memory;
+mod spaces;
 mod storm;
 mod times;
 

@@ -3,7 +3,8 @@
 //! On a busy machine any beat may be late. So a storm is tried a few times, and what matters is that one of them did no harm:
 //! an attack that works does so each time.
 
-use crate::{forge, host, length, sys, times};
+use crate::{forge, host, length, memory, spaces, sys, times};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What some processes do to the others.
@@ -16,10 +17,17 @@ pub(crate) struct Attack {
     late: Duration,
     /// How long after SIGKILL it may live.
     lives: Duration,
+    /// How many [`round`]s the attackers make at least before they are ended, if there is time for them.
+    rounds: u64,
 }
 
 const fn attack(name: &'static str, run: fn() -> i32) -> Attack {
-    Attack { name, run, late: LATE, lives: LATE }
+    Attack { name, run, late: LATE, lives: LATE, rounds: 0 }
+}
+
+/// An attack by processes that have much memory, and take a while to give it back.
+const fn much(name: &'static str, rounds: u64, run: fn() -> i32) -> Attack {
+    Attack { rounds, lives: GIVES_BACK, ..attack(name, run) }
 }
 
 /// The attacks.
@@ -42,6 +50,13 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("zero", length::zero),
     attack("sparse", length::sparse),
     attack("areas", length::areas),
+    much("unmap", 4, spaces::unmap),
+    much("hide", 8, spaces::hide),
+    much("lower", 8, spaces::lower),
+    much("relocate", 8, spaces::relocate),
+    much("discard", 4, spaces::discard),
+    much("end", 4, spaces::end),
+    much("inherit", 4, spaces::inherit),
     attack("flood", length::flood),
     Attack { lives: KEPT, ..attack("kept", host::kept) },
 ];
@@ -84,17 +99,32 @@ pub(crate) fn run(name: &str, count: &str, slower: &str) -> Result<(), String> {
     Err(harm)
 }
 
+/// Where attackers count their rounds: memory that all processes share.
+static ROUNDS: AtomicU64 = AtomicU64::new(0);
+
+fn rounds() -> &'static AtomicU64 {
+    memory::shared_word(&ROUNDS)
+}
+
+/// An attacker that has to prepare has done what it has prepared.
+pub(crate) fn round() {
+    rounds().fetch_add(1, Ordering::Relaxed);
+}
+
 /// The latest beat, and how long it took to end the attackers.
 fn storm(attack: &Attack, count: usize) -> Result<(Duration, Duration), String> {
     let mut attackers = Vec::new();
+    rounds().store(0, Ordering::Relaxed);
     for _ in 0..count {
         attackers.push(sys::fork(attack.run)?);
     }
     let mut late = Duration::ZERO;
-    for _ in 0..BEATS {
+    let (begun, mut beats) = (Instant::now(), 0);
+    while beats < BEATS || rounds().load(Ordering::Relaxed) < attack.rounds && begun.elapsed() < AT_LAST {
         let start = Instant::now();
         std::thread::sleep(BEAT);
         late = late.max(start.elapsed() - BEAT);
+        beats += 1;
     }
     let start = Instant::now();
     attackers.iter().for_each(|pid| sys::kill(*pid));

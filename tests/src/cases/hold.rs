@@ -27,6 +27,13 @@ const STORMS: &[(&str, &str)] = &[
     ("zero", "2"),
     ("sparse", "2"),
     ("areas", "2"),
+    ("unmap", "2"),
+    ("hide", "2"),
+    ("lower", "2"),
+    ("relocate", "2"),
+    ("discard", "2"),
+    ("end", "2"),
+    ("inherit", "2"),
 ];
 
 /// All of it.

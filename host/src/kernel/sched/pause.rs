@@ -6,6 +6,7 @@
 
 use super::Scheduler;
 use super::timers::NEVER;
+use super::worker::Worker;
 use crate::abi::{Errno, Result};
 use crate::arch::counter;
 use crate::kernel::task::work;
@@ -32,10 +33,21 @@ impl Pause for Scheduler {
             relief(task);
             return self.pause();
         }
-        if ticks_to_ns(worker.slice.age(counter::read())) >= TURN_NS {
-            self.give_way(task);
-        }
+        self.end_turn(worker, task);
         Ok(())
+    }
+
+    fn give_way(&self) {
+        let Some(worker) = self.this() else { return };
+        if let Some(task) = NonNull::new(worker.running.load(Ordering::Relaxed)) {
+            // SAFETY: as above.
+            self.end_turn(worker, unsafe { task.as_ref() });
+        }
+    }
+
+    fn step_aside(&self) {
+        core::hint::spin_loop();
+        self.with_running(|task| self.yield_now(task));
     }
 }
 
@@ -49,8 +61,15 @@ impl Scheduler {
         }
     }
 
+    /// Lets others go first if `task`, which runs on `worker`, the caller's, has worked for long.
+    fn end_turn(&self, worker: &Worker, task: &crate::kernel::Task) {
+        if ticks_to_ns(worker.slice.age(counter::read())) >= TURN_NS {
+            self.let_others(task);
+        }
+    }
+
     #[cold]
-    fn give_way(&self, task: &crate::kernel::Task) {
+    fn let_others(&self, task: &crate::kernel::Task) {
         let due = self.timers.next();
         if due != NEVER {
             self.timers.fire(monotonic_ns());

@@ -3,5 +3,6 @@
 mod basic;
 mod files;
 mod model;
+mod steps;
 mod usage;
 mod vmas;

@@ -120,6 +120,11 @@ impl AddressSpace for Space {
         }
     }
 
+    fn reach(&self, va: u64, len: u64, pages: u64) -> u64 {
+        let reached = WINDOWS.pieces(va, len).find_map(|range| self.with(|t| t.reach(range, pages)));
+        reached.unwrap_or(va.saturating_add(len))
+    }
+
     fn sync(&self) {
         let retired: Option<Retired> = self.with(|t| {
             let retired = t.take_retired();

@@ -341,6 +341,18 @@ impl AddressSpace for Space {
         }
     }
 
+    fn reach(&self, va: u64, len: u64, pages: u64) -> u64 {
+        let end = va.saturating_add(len);
+        let mut left = pages * PAGE;
+        for run in self.tables.lock().wanted.overlapping(va, end) {
+            match left.checked_sub(run.end - run.start) {
+                Some(rest) => left = rest,
+                None => return (run.start + left).max(va + PAGE),
+            }
+        }
+        end
+    }
+
     fn sync(&self) {
         let mut tables = self.tables.lock();
         let outcome = if tables.lowering {
