@@ -58,7 +58,7 @@ impl<F: Format, A: TableAlloc> Tree<F, A> {
                 } else {
                     self.replace(slot, va, bits | phys, &mut flush);
                 }
-                va += PAGE_SIZE;
+                va = va.wrapping_add(PAGE_SIZE);
             }
             add_count::<F>(Some(owner), fresh);
         }

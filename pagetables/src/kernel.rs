@@ -2,7 +2,7 @@
 
 use crate::node::TableAlloc;
 use crate::tree::{Error, Mapping, Tree};
-use crate::{Attrs, Flush, Format, PageSize, Template, VirtRange};
+use crate::{Attrs, Flush, Format, PAGE_SIZE, PageSize, Template, VirtRange};
 
 /// A table that may hold anything anywhere: supervisor pages, global pages, devices, either half.
 ///
@@ -34,6 +34,11 @@ impl<F: Format, A: TableAlloc> KernelTables<F, A> {
     pub fn map(&mut self, range: VirtRange, phys: u64, attrs: Attrs, size: PageSize) -> Result<Flush, Error> {
         if !attrs.is_accessible() {
             return self.unmap(range);
+        }
+        if size == PageSize::Size4K {
+            let pages = ((range.last() - range.start()) / PAGE_SIZE + 1) as usize;
+            let frames = (0..pages).map(|page| phys.wrapping_add(page as u64 * PAGE_SIZE));
+            return self.tree.map_pages(range.start(), frames, attrs);
         }
         self.tree.map_run(range.start(), range.last(), phys, attrs, size)
     }

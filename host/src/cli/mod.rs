@@ -37,7 +37,9 @@ struct Cli {
     verb: Verb,
 }
 
+// The arguments of one verb are made, not of all: that is most of what parsing costs.
 #[derive(Subcommand)]
+#[command(defer = true)]
 enum Verb {
     /// Run a command in a new sandbox
     Do(run::Args),

@@ -6,8 +6,8 @@ use crate::sync::Lock;
 use crate::vfs::{Caller, DirFile, FileOps, Inode, Kind, Link, ListEntry, Meta, OpenHow, Path, Stat, Whence};
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 /// Inode numbers of fixed entries; those of processes are made from their ids, far above.
 static NEXT_INO: AtomicU64 = AtomicU64::new(1);
@@ -161,27 +161,56 @@ impl FileOps for TextFile {
     }
 }
 
+/// Fixed entries of a directory.
+pub type Entries = BTreeMap<Vec<u8>, Arc<dyn Inode>>;
+
+/// Entries that are made when somebody looks for the first time. Most programs look at few directories of /proc and /sys, and
+/// a sandbox that starts should not have to make them all.
+pub type LateEntries = LazyLock<Entries, Box<dyn FnOnce() -> Entries + Send>>;
+
+/// What `make` will make.
+pub fn late<N: Into<Vec<u8>>>(
+    make: impl FnOnce() -> Vec<(N, Arc<dyn Inode>)> + Send + 'static,
+) -> LateEntries {
+    LazyLock::new(Box::new(move || named(make())))
+}
+
+fn named<N: Into<Vec<u8>>>(entries: Vec<(N, Arc<dyn Inode>)>) -> Entries {
+    entries.into_iter().map(|(name, inode)| (name.into(), inode)).collect()
+}
+
 /// A directory with the same entries always.
 pub struct Dir {
     meta: Meta,
-    entries: BTreeMap<Vec<u8>, Arc<dyn Inode>>,
+    entries: LateEntries,
 }
 
 impl Dir {
     /// One with these entries.
     pub fn new(entries: Vec<(&str, Arc<dyn Inode>)>) -> Arc<Self> {
-        let meta = Meta::new(Kind::Dir, next_ino(), 0o555);
-        let entries: BTreeMap<_, _> =
-            entries.into_iter().map(|(n, inode)| (n.as_bytes().to_vec(), inode)).collect();
-        let dirs = entries.values().filter(|inode| inode.meta().kind == Kind::Dir).count();
-        meta.nlink.fetch_add(dirs as u32, Ordering::Relaxed);
-        Arc::new(Dir { meta, entries })
+        let entries = named(entries);
+        Self::with(LazyLock::new(Box::new(move || entries)))
+    }
+
+    /// One with the entries that `make` will make.
+    pub fn late<N: Into<Vec<u8>>>(
+        make: impl FnOnce() -> Vec<(N, Arc<dyn Inode>)> + Send + 'static,
+    ) -> Arc<Self> {
+        Self::with(late(make))
+    }
+
+    fn with(entries: LateEntries) -> Arc<Self> {
+        Arc::new(Dir { meta: Meta::new(Kind::Dir, next_ino(), 0o555), entries })
     }
 }
 
 impl Inode for Dir {
     fn meta(&self) -> &Meta {
         &self.meta
+    }
+    fn stat(&self) -> Stat {
+        let dirs = self.entries.values().filter(|inode| inode.meta().kind == Kind::Dir).count();
+        Stat { nlink: 2 + dirs as u32, ..self.meta.stat() }
     }
     fn lookup(&self, name: &[u8]) -> Result<Option<Arc<dyn Inode>>> {
         Ok(self.entries.get(name).cloned())

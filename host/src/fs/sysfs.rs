@@ -16,10 +16,10 @@ fn fixed(text: &str) -> Arc<dyn Inode> {
 }
 
 /// class/net: the interfaces.
-fn interfaces(kernel: &Kernel) -> Arc<dyn Inode> {
+fn interfaces(kernel: &Arc<Kernel>) -> Vec<(String, Arc<dyn Inode>)> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":");
-    let all = kernel.interfaces();
-    let known: Vec<(String, Arc<dyn Inode>)> = all
+    kernel
+        .interfaces()
         .links()
         .map(|link| {
             let running = link.flags & IFF_RUNNING != 0;
@@ -56,12 +56,25 @@ fn interfaces(kernel: &Kernel) -> Arc<dyn Inode> {
             ]);
             (link.name, files as Arc<dyn Inode>)
         })
-        .collect();
-    Dir::new(known.iter().map(|(name, inode)| (name.as_str(), inode.clone())).collect())
+        .collect()
 }
 
 /// The root directory of a new /sys.
 pub fn root(kernel: &Arc<Kernel>) -> Arc<Dentry> {
+    let entries = from(kernel, entries);
+    Dentry::root(&Superblock::volatile(makedev(0, 24), "sysfs", SYSFS_MAGIC), Dir::late(entries), b"/")
+}
+
+/// Makes entries of a kernel that still is.
+fn from<N: 'static>(
+    kernel: &Arc<Kernel>,
+    make: fn(&Arc<Kernel>) -> Vec<(N, Arc<dyn Inode>)>,
+) -> impl FnOnce() -> Vec<(N, Arc<dyn Inode>)> + Send + 'static {
+    let kernel = Arc::downgrade(kernel);
+    move || kernel.upgrade().map_or_else(Vec::new, |kernel| make(&kernel))
+}
+
+fn entries(kernel: &Arc<Kernel>) -> Vec<(&'static str, Arc<dyn Inode>)> {
     let count = kernel.sched.worker_count();
     let all = u64::MAX >> (64 - count);
     let (list, bits) = (ranges(all), mask(all, count));
@@ -89,12 +102,14 @@ pub fn root(kernel: &Arc<Kernel>) -> Arc<Dentry> {
         Dir::new(vec![("cpulist", fixed(&list)), ("cpumap", fixed(&bits)), ("distance", fixed("10"))]);
     let node = Dir::new(vec![("online", fixed("0")), ("possible", fixed("0")), ("node0", node0)]);
     let system = Dir::new(vec![("cpu", cpus), ("node", node)]);
-    let root = Dir::new(vec![
+    vec![
         ("devices", Dir::new(vec![("system", system)])),
         ("fs", Dir::new(vec![("cgroup", Dir::new(Vec::new()))])),
-        ("class", Dir::new(vec![("net", interfaces(kernel)), ("block", Dir::new(Vec::new()))])),
+        (
+            "class",
+            Dir::new(vec![("net", Dir::late(from(kernel, interfaces))), ("block", Dir::new(Vec::new()))]),
+        ),
         ("block", Dir::new(Vec::new())),
         ("bus", Dir::new(Vec::new())),
-    ]);
-    Dentry::root(&Superblock::volatile(makedev(0, 24), "sysfs", SYSFS_MAGIC), root, b"/")
+    ]
 }

@@ -94,6 +94,18 @@ pub fn cover(place: &Path) -> Result<()> {
     unsafe { syscall(libc::SYS_mount, [name, place.as_ptr() as u64, name, flags, options, 0]) }.map(drop)
 }
 
+/// Mounts what is at `from`, and not what is mounted below, at `place`, too.
+///
+/// # Errors
+/// What mount(2) returns.
+pub fn bind(from: &Path, place: &Path) -> Result<()> {
+    let path = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL);
+    let (from, place) = (path(from)?, path(place)?);
+    let args = [from.as_ptr() as u64, place.as_ptr() as u64, 0, libc::MS_BIND, 0, 0];
+    // SAFETY: C strings, alive across the call.
+    unsafe { syscall(libc::SYS_mount, args) }.map(drop)
+}
+
 /// A copy of what is mounted at `path` and below: attached nowhere, so that `..` leads out of it nowhere, and nothing can be
 /// written, no device opened and no set-id program executed through it. The descriptor is one of O_PATH.
 ///

@@ -121,21 +121,26 @@ pub fn stop(signo: i32) {
 /// Whether the process that runs this one is a shell with job control: another group of the session has started ours, and
 /// can continue it.
 pub fn has_job_control() -> bool {
-    // /proc/PID/stat: pid (comm) state ppid pgrp session ...; the name may hold anything.
-    let relations = |pid: i32| -> Option<[i32; 3]> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let mut words = text.rsplit_once(')')?.1.split_whitespace().skip(1).map(str::parse);
-        Some([words.next()?.ok()?, words.next()?.ok()?, words.next()?.ok()?])
+    let group_and_session = |pid: u64| {
+        // SAFETY: no pointers.
+        let id = |call| unsafe { syscall(call, [pid, 0, 0, 0, 0, 0]) }.ok();
+        Some((id(libc::SYS_getpgid)?, id(libc::SYS_getsid)?))
     };
-    let Some([mut parent, group, session]) = relations(id()) else { return false };
-    while let Some([next, its_group, its_session]) = relations(parent) {
-        if its_session != session {
-            return false;
+    let parent_of = |pid: u64| -> Option<u64> {
+        // /proc/PID/stat: pid (comm) state ppid ...; the name may hold anything.
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let Some((group, session)) = group_and_session(0) else { return false };
+    let mut next = parent().ok();
+    // Process 0 is one that is not seen from here.
+    while let Some(pid) = next.filter(|pid| *pid != 0) {
+        match group_and_session(pid) {
+            Some((_, other)) if other != session => return false,
+            Some((other, _)) if other != group => return true,
+            Some(_) => next = parent_of(pid),
+            None => return false,
         }
-        if its_group != group {
-            return true;
-        }
-        parent = next;
     }
     false
 }

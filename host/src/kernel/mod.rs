@@ -344,7 +344,7 @@ impl Kernel {
 
     /// The interfaces of the network that the first program is in.
     pub fn interfaces(&self) -> Interfaces {
-        self.options.outer.as_ref().map_or_else(Interfaces::loopback, |outer| outer.interfaces.clone())
+        self.options.outer.as_ref().map_or_else(Interfaces::loopback, |outer| outer.interfaces().clone())
     }
 
     /// What networks reach the outside by.

@@ -44,7 +44,7 @@ pub fn ioctl(network: &Namespace, call: &Ioctl<'_>) -> Result<u64> {
     let wanted = String::from_utf8_lossy(&request[..end]).into_owned();
     // Of an interface with several addresses each has a name.
     let plain = wanted.split(':').next().unwrap_or_default().to_owned();
-    let known = network.interfaces.links().find(|link| link.name == plain).ok_or(Errno::ENODEV)?;
+    let known = network.interfaces().links().find(|link| link.name == plain).ok_or(Errno::ENODEV)?;
     if call.request == i::SIOCSIFFLAGS {
         return set_flags(call, &known, u16::from_ne_bytes([request[NAME], request[NAME + 1]]));
     }
@@ -69,7 +69,7 @@ fn sockaddr(ip: Ipv4Addr) -> Vec<u8> {
 
 /// The IPv4 address that a name is of: the first, where it is just the interface's.
 fn own_address(network: &Namespace, known: &Interface, wanted: &str) -> Result<(Own, Ipv4Addr)> {
-    let all = network.interfaces.addresses().filter(|own| own.index == known.index);
+    let all = network.interfaces().addresses().filter(|own| own.index == known.index);
     let mut all = all.filter_map(|own| match own.ip {
         IpAddr::V4(ip) => Some((own, ip)),
         IpAddr::V6(_) => None,
@@ -107,7 +107,7 @@ fn value(network: &Namespace, request: u32, known: &Interface, wanted: &str) -> 
 fn name(network: &Namespace, call: &Ioctl<'_>) -> Result<u64> {
     let mut request: [u8; REQUEST] = call.mm.read_val(call.arg)?;
     let index = u32::from_ne_bytes(std::array::from_fn(|i| request[NAME + i]));
-    let known = network.interfaces.links().find(|link| link.index == index).ok_or(Errno::ENODEV)?;
+    let known = network.interfaces().links().find(|link| link.index == index).ok_or(Errno::ENODEV)?;
     request[..NAME].fill(0);
     let name = known.name.as_bytes();
     let len = name.len().min(NAME - 1);
@@ -121,7 +121,7 @@ fn list(network: &Namespace, call: &Ioctl<'_>) -> Result<u64> {
     let [len, at]: [u64; 2] = call.mm.read_val(call.arg)?;
     let room = len as u32 as i32;
     let mut all = Vec::new();
-    for own in network.interfaces.addresses() {
+    for own in network.interfaces().addresses() {
         let IpAddr::V4(ip) = own.ip else { continue };
         let name = own.label.unwrap_or_default();
         let mut entry = name.into_bytes();

@@ -11,8 +11,8 @@ use crate::random::Random;
 use crate::sync::Lock;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A network. Sockets stay in the one that they were made in.
 pub struct Namespace {
@@ -24,8 +24,8 @@ pub struct Namespace {
     pub udp: Arc<Ports<UdpSocket>>,
     /// Who has which netlink port: protocol, port.
     pub netlink: Lock<BTreeSet<(u16, u32)>>,
-    /// Its interfaces.
-    pub interfaces: Interfaces,
+    /// Its interfaces, where they are not the outside's.
+    own: OnceLock<Interfaces>,
     /// What programs may change.
     pub settings: Settings,
     /// Bytes of memory that sockets' buffers take.
@@ -117,9 +117,7 @@ impl Namespace {
             tcp: Arc::default(),
             udp: Arc::default(),
             netlink: Lock::default(),
-            interfaces: outside
-                .as_ref()
-                .map_or_else(Interfaces::loopback, |way| way.outer.interfaces.clone()),
+            own: OnceLock::new(),
             settings: Settings::default(),
             memory: Memory::default(),
             outside,
@@ -129,6 +127,14 @@ impl Namespace {
         });
         network.publish();
         network
+    }
+
+    /// Its interfaces.
+    pub fn interfaces(&self) -> &Interfaces {
+        match &self.outside {
+            Some(way) => way.outer.interfaces(),
+            None => self.own.get_or_init(Interfaces::loopback),
+        }
     }
 
     /// Opens the ports of the host that lead inside.
@@ -177,7 +183,7 @@ impl Namespace {
 
     /// Whether an address is one of the host's interfaces, which are its own, too.
     pub fn is_interface(&self, ip: IpAddr) -> bool {
-        self.outside.as_ref().is_some_and(|way| way.outer.addresses.contains(&ip))
+        self.outside.as_ref().is_some_and(|way| way.outer.has(ip))
     }
 
     /// Whether who listens at an address is to be reached from outside.

@@ -1,4 +1,5 @@
-//! The network that the sandbox was started in, as it was then: read before the jail closes.
+//! The network that the sandbox was started in, as it is when a program first asks for it: few do, and a container's is often
+//! not ready before. The socket that it is read by is older than the jail.
 
 use super::interfaces::{Interfaces, Record};
 use super::{Core, outside};
@@ -15,6 +16,7 @@ use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::OnceLock;
 
 /// NETLINK_ROUTE.
 const ROUTE: i32 = 0;
@@ -24,16 +26,15 @@ const ANSWERS: usize = 1024;
 
 impl std::fmt::Debug for Outer {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Outer").field("addresses", &self.addresses).finish_non_exhaustive()
+        out.debug_struct("Outer").finish_non_exhaustive()
     }
 }
 
 /// What the host's network is, as far as programs see it.
 pub struct Outer {
-    /// Its interfaces, and the ways that lead from them.
-    pub interfaces: Interfaces,
-    /// Addresses of its interfaces. What is sent there stays inside.
-    pub addresses: Vec<IpAddr>,
+    /// What is asked. None: the host does not say what it has, or has said it.
+    netlink: Lock<Option<HostFd>>,
+    known: OnceLock<Known>,
     /// What of the host leads inside: the first network takes it.
     pub published: Lock<Vec<Published>>,
 }
@@ -51,13 +52,18 @@ pub struct Published {
     pub port: u16,
 }
 
-impl Outer {
-    /// What there is now.
-    ///
-    /// # Errors
-    /// The host's: it may have no netlink(7).
-    pub fn read() -> Result<Outer> {
-        let netlink = host::socket(n::AF_NETLINK as u16, n::SOCK_RAW, ROUTE)?;
+struct Known {
+    interfaces: Interfaces,
+    addresses: Vec<IpAddr>,
+}
+
+impl Known {
+    fn of(interfaces: Interfaces) -> Known {
+        let addresses = interfaces.addresses().map(|own| own.ip).filter(|ip| !ip.is_loopback()).collect();
+        Known { interfaces, addresses }
+    }
+
+    fn read(netlink: &HostFd) -> Result<Known> {
         let mut records = Vec::new();
         let mut answer = vec![0; ANSWER];
         for request in [
@@ -67,16 +73,35 @@ impl Outer {
             Message::GetNeighbour(NeighbourMessage::default()),
             Message::GetRule(RuleMessage::default()),
         ] {
-            dump(&netlink, request, &mut answer, &mut records)?;
+            dump(netlink, request, &mut answer, &mut records)?;
         }
-        let interfaces = Interfaces::of(records);
-        let addresses = interfaces.addresses().map(|own| own.ip).filter(|ip| !ip.is_loopback()).collect();
-        Ok(Outer { interfaces, addresses, published: Lock::default() })
+        Ok(Known::of(Interfaces::of(records)))
+    }
+}
+
+impl Outer {
+    /// That of this thread. A host without netlink(7) has a network all the same.
+    pub fn own() -> Outer {
+        let netlink = host::socket(n::AF_NETLINK as u16, n::SOCK_RAW, ROUTE).ok();
+        Outer { netlink: Lock::new(netlink), known: OnceLock::new(), published: Lock::default() }
     }
 
-    /// Of a host that does not say what it has.
-    pub fn unknown() -> Outer {
-        Outer { interfaces: Interfaces::loopback(), addresses: Vec::new(), published: Lock::default() }
+    fn known(&self) -> &Known {
+        self.known.get_or_init(|| {
+            let netlink = self.netlink.lock().take();
+            let known = netlink.and_then(|netlink| Known::read(&netlink).ok());
+            known.unwrap_or_else(|| Known::of(Interfaces::loopback()))
+        })
+    }
+
+    /// Its interfaces, and the ways that lead from them.
+    pub fn interfaces(&self) -> &Interfaces {
+        &self.known().interfaces
+    }
+
+    /// Whether an address is one of its interfaces. What is sent there stays inside.
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.known().addresses.contains(&ip)
     }
 
     /// Opens a port of the host that will lead to `port` inside.
@@ -153,8 +178,11 @@ mod tests {
 
     #[test]
     fn the_host_has_a_network() {
-        let outer = Outer::read().expect("netlink");
-        assert!(outer.addresses.iter().all(|ip| !ip.is_loopback()), "{:?}", outer.addresses);
+        let outer = Outer::own();
+        assert!(outer.netlink.lock().is_some());
+        let own: Vec<_> = outer.interfaces().addresses().map(|own| own.ip).collect();
+        assert!(own.iter().all(|ip| outer.has(*ip) != ip.is_loopback()), "{own:?}");
+        assert!(outer.netlink.lock().is_none(), "it is asked once");
     }
 
     #[test]

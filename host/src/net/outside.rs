@@ -379,7 +379,7 @@ impl Outside {
             let flags = if peek { super::message::MSG_PEEK } else { 0 };
             let got = host::receive_bytes(&self.fd, &mut bytes, true, flags)?;
             let from = parsed(&got.name).ok_or(Errno::EAGAIN)?;
-            if !embedded(from.ip()).is_loopback() && !outer.addresses.contains(&from.ip()) {
+            if !embedded(from.ip()).is_loopback() && !outer.has(from.ip()) {
                 bytes.truncate(got.count);
                 return Ok((bytes, from));
             }

@@ -67,6 +67,7 @@ pub struct Global {
 
 /// The verbs of an OCI runtime.
 #[derive(clap::Subcommand, Debug)]
+#[command(defer = true)]
 pub enum Verb {
     /// Create a container from a bundle; it waits for `start`
     Create(Create),

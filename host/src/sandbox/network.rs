@@ -44,7 +44,7 @@ impl FromStr for Publish {
     }
 }
 
-/// The host's network as it is now, with what is to be published of it. None for `--network none`.
+/// The host's network, with what is to be published of it. None for `--network none`.
 ///
 /// # Errors
 /// Which port of the host cannot be had, and why.
@@ -58,8 +58,7 @@ pub(super) fn outer(spec: &Spec) -> Result<Option<Arc<Outer>>, Error> {
             })
         });
     }
-    // A host without netlink(7) has a network all the same.
-    let outer = Outer::read().unwrap_or_else(|_| Outer::unknown());
+    let outer = Outer::own();
     for publish in &spec.publish {
         let failed = |source: crate::abi::Errno| Error::Publish {
             what: publish.text.clone(),

@@ -44,6 +44,7 @@ pub struct Prepared {
 /// # Errors
 /// Why it cannot be.
 pub fn prepare(mut spec: Spec) -> Result<Prepared, Error> {
+    crate::time::set_start();
     let mut jail = Jail::begin(spec.jail, &spec.container.kept)?;
     // Signals that the poller forwards must be blocked in every thread: before there is a second one.
     poller::block_forwarded_signals();

@@ -9,7 +9,7 @@ mod system;
 mod sysvipc;
 mod task;
 
-use super::pseudo::{Symlink, entry, links, next_ino};
+use super::pseudo::{LateEntries, Symlink, entry, late, links, next_ino};
 use crate::abi::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::vfs::{
@@ -27,7 +27,10 @@ pub fn root(kernel: &Arc<Kernel>) -> Arc<Dentry> {
     let root = Root {
         meta: Meta::new(Kind::Dir, next_ino(), 0o555),
         kernel: Arc::downgrade(kernel),
-        fixed: fixed(kernel),
+        fixed: late({
+            let kernel = Arc::downgrade(kernel);
+            move || kernel.upgrade().map_or_else(Vec::new, |kernel| fixed(&kernel))
+        }),
     };
     Dentry::root(&Superblock::volatile(makedev(0, 23), "proc", PROC_MAGIC), Arc::new(root), b"/")
 }
@@ -47,7 +50,7 @@ fn fixed(kernel: &Arc<Kernel>) -> Vec<(&'static str, Arc<dyn Inode>)> {
 struct Root {
     meta: Meta,
     kernel: Weak<Kernel>,
-    fixed: Vec<(&'static str, Arc<dyn Inode>)>,
+    fixed: LateEntries,
 }
 
 /// A process or thread id, as a file name must spell it.
@@ -73,12 +76,11 @@ impl Inode for Root {
             let kernel = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
             return Ok(task::process(&kernel, id));
         }
-        Ok(self.fixed.iter().find(|(known, _)| known.as_bytes() == name).map(|(_, inode)| inode.clone()))
+        Ok(self.fixed.get(name).cloned())
     }
 
     fn list(&self) -> Result<Arc<[ListEntry]>> {
-        let mut all: Vec<ListEntry> =
-            self.fixed.iter().map(|(name, inode)| entry(name.as_bytes(), &**inode)).collect();
+        let mut all: Vec<ListEntry> = self.fixed.iter().map(|(name, inode)| entry(name, &**inode)).collect();
         if let Some(kernel) = self.kernel.upgrade() {
             for id in kernel.tree.lock().nodes().map(|(id, _)| *id) {
                 all.push(ListEntry {

@@ -47,7 +47,7 @@ pub(super) fn answer(network: &Namespace, admin: bool, request: &Request<'_>) ->
     if request.is_dump() {
         return match told {
             LINK | ADDRESS | ROUTE | NEIGHBOUR | RULE => Ok(Answer::Many(What::Records(
-                network.interfaces.records().clone(),
+                network.interfaces().records().clone(),
                 Wanted { kind: told, family },
             ))),
             _ => Err(Errno::EOPNOTSUPP),
@@ -73,7 +73,7 @@ fn link(network: &Namespace, wanted: &LinkMessage) -> Result<Answer> {
         LinkAttribute::IfName(name) => Some(name),
         _ => None,
     });
-    let found = network.interfaces.records().iter().find(|record| match (&record.message, name) {
+    let found = network.interfaces().records().iter().find(|record| match (&record.message, name) {
         (Message::NewLink(link), _) if wanted.header.index > 0 => link.header.index == wanted.header.index,
         (Message::NewLink(link), Some(name)) => {
             link.attributes.iter().any(|own| matches!(own, LinkAttribute::IfName(own) if own == name))
@@ -97,7 +97,7 @@ fn change(network: &Namespace, request: &Request<'_>) -> Result<Answer> {
     let named = |name: &str| {
         wanted.attributes.iter().any(|own| matches!(own, LinkAttribute::IfName(own) if own == name))
     };
-    let known = network.interfaces.links().find(|link| match wanted.header.index {
+    let known = network.interfaces().links().find(|link| match wanted.header.index {
         0 => named(&link.name),
         index => link.index == index,
     });
@@ -150,7 +150,7 @@ fn leads_to(route: &RouteMessage, to: IpAddr) -> bool {
 fn route(network: &Namespace, wanted: &RouteMessage) -> Result<Answer> {
     let to = destination(wanted).ok_or(Errno::EINVAL)?;
     let table = |route: &RouteMessage| u32::from(route.header.table);
-    let candidates = network.interfaces.routes().filter(|route| {
+    let candidates = network.interfaces().routes().filter(|route| {
         leads_to(route, to)
             && matches!(route.header.kind, RouteType::Unicast | RouteType::Local | RouteType::Broadcast)
     });

@@ -18,14 +18,14 @@ type Make = fn(&Namespace) -> String;
 
 /// Which there are.
 const FILES: &[(&str, Make)] = &[
-    ("dev", |network| dev(&network.interfaces)),
-    ("if_inet6", |network| if_inet6(&network.interfaces)),
+    ("dev", |network| dev(network.interfaces())),
+    ("if_inet6", |network| if_inet6(network.interfaces())),
     ("icmp", |_| HEAD.to_owned()),
     ("icmp6", |_| HEAD6.to_owned()),
-    ("ipv6_route", |network| ipv6_route(&network.interfaces)),
+    ("ipv6_route", |network| ipv6_route(network.interfaces())),
     ("raw", |_| HEAD.to_owned()),
     ("raw6", |_| HEAD6.to_owned()),
-    ("route", |network| route(&network.interfaces)),
+    ("route", |network| route(network.interfaces())),
     ("snmp", snmp),
     ("sockstat", sockstat),
     ("sockstat6", sockstat6),
