@@ -65,11 +65,14 @@ pub fn root(kernel: &Arc<Kernel>) -> Arc<Dentry> {
     Dentry::root(&Superblock::volatile(makedev(0, 24), "sysfs", SYSFS_MAGIC), Dir::late(entries), b"/")
 }
 
+/// Entries by their names.
+type Named<N> = Vec<(N, Arc<dyn Inode>)>;
+
 /// Makes entries of a kernel that still is.
 fn from<N: 'static>(
     kernel: &Arc<Kernel>,
-    make: fn(&Arc<Kernel>) -> Vec<(N, Arc<dyn Inode>)>,
-) -> impl FnOnce() -> Vec<(N, Arc<dyn Inode>)> + Send + 'static {
+    make: fn(&Arc<Kernel>) -> Named<N>,
+) -> impl FnOnce() -> Named<N> + Send + 'static {
     let kernel = Arc::downgrade(kernel);
     move || kernel.upgrade().map_or_else(Vec::new, |kernel| make(&kernel))
 }
