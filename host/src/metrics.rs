@@ -4,7 +4,7 @@
 //! System calls are counted only when somebody asked ([`Metrics::observed`]), because the null call has a budget of
 //! instructions; the rarer events always are. Which call a number is, only the system call table knows.
 
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,7 +45,7 @@ pub struct Log(Lock<Box<dyn Write + Send>>);
 impl Log {
     /// A log that writes whole lines to `out`.
     pub fn new(out: Box<dyn Write + Send>) -> Self {
-        Log(Lock::new(out))
+        Log(Lock::new(Rank::DebugLog, out))
     }
 
     /// Writes one line. A log that cannot be written loses lines; the program goes on.

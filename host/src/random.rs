@@ -4,7 +4,7 @@
 //! erasure"), so that bytes handed out earlier cannot be recomputed from memory that leaks later.
 
 use crate::hostsys::cpu;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -22,7 +22,7 @@ impl Random {
     pub fn from_host() -> Self {
         let mut seed = [0; 32];
         cpu::random_bytes(&mut seed).expect("getrandom(2), which Linux has since 3.17");
-        Random(Lock::new(ChaCha20Rng::from_seed(seed)))
+        Random(Lock::new(Rank::Random, ChaCha20Rng::from_seed(seed)))
     }
 
     /// Fills `buffer`.

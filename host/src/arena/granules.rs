@@ -9,7 +9,7 @@
 
 use super::ledger;
 use crate::hostsys::mem;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use ring0::layout::{HEAP_BASE, HEAP_END};
 
 /// Bytes per granule.
@@ -24,7 +24,7 @@ const STEP: u64 = 8;
 
 const _: () = assert!(COUNT.is_multiple_of(64));
 
-static MAP: Lock<Map> = Lock::new(Map::new());
+static MAP: Lock<Map> = Lock::new(Rank::Granules, Map::new());
 
 struct Map {
     /// One bit per granule.

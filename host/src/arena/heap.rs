@@ -4,7 +4,7 @@
 //! bookkeeping) would drop out of ring 0 at the first touch.
 
 use super::{granules, ledger};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -62,7 +62,7 @@ unsafe impl Allocator for Source {
     }
 }
 
-static HEAP: Lock<Dlmalloc<Source>> = Lock::new(Dlmalloc::new_with_allocator(Source));
+static HEAP: Lock<Dlmalloc<Source>> = Lock::new(Rank::Heap, Dlmalloc::new_with_allocator(Source));
 
 /// Whether nobody holds the heap's lock right now: what a crash report asks before it allocates.
 pub fn is_free() -> bool {

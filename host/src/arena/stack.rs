@@ -7,7 +7,7 @@
 use super::ledger;
 use crate::abi::{Errno, Result};
 use crate::hostsys::mem;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use ring0::layout::{STACKS_BASE, STACKS_END};
 
 /// Address space per stack, guard included.
@@ -22,7 +22,7 @@ const COUNTED: u64 = 32 << 10;
 const BATCH: u64 = 16;
 
 /// Free slots, and the first slot never prepared. One pool per process, like the region it manages.
-static POOL: Lock<Pool> = Lock::new(Pool { free: Vec::new(), next: STACKS_BASE });
+static POOL: Lock<Pool> = Lock::new(Rank::Stacks, Pool { free: Vec::new(), next: STACKS_BASE });
 
 struct Pool {
     free: Vec<u64>,

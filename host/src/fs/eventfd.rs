@@ -2,7 +2,7 @@
 
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc};
-use crate::sync::{Lock, WaitQueue};
+use crate::sync::{Lock, Rank, WaitQueue};
 use crate::vfs::{File, FileOps, Whence};
 use linux_raw_sys::general as c;
 use std::any::Any;
@@ -22,7 +22,7 @@ impl EventFd {
     /// An open one; `flags` as eventfd2(2).
     pub fn open(count: u64, flags: u32) -> Arc<File> {
         let semaphore = flags & SEMAPHORE != 0;
-        let event = EventFd { count: Lock::new(count), semaphore, queue: WaitQueue::new() };
+        let event = EventFd { count: Lock::new(Rank::EventFd, count), semaphore, queue: WaitQueue::new() };
         File::anon(Arc::new(event), c::O_RDWR | flags & c::O_NONBLOCK)
     }
 }

@@ -15,7 +15,7 @@ use crate::abi::{Errno, Result};
 use crate::hostfd::{self, HostFd, What};
 use crate::hostsys::file;
 use crate::mm::{IoDst, IoSrc};
-use crate::sync::{HostLine, WaitQueue};
+use crate::sync::{HostLine, Rank, WaitQueue};
 use crate::vfs::{File, FileOps, Ioctl, Kind, LockSlot, OpenHow, Stat, Timestamp, Whence, makedev};
 use linux_raw_sys::general as c;
 use linux_raw_sys::ioctl as i;
@@ -92,7 +92,7 @@ impl HostFile {
             line,
             twin: (Kind::from_mode(stat.stx_mode.into()) == Some(Kind::Fifo)).then(|| twin(&fd)).flatten(),
             nowait: AtomicBool::new(true),
-            locks: LockSlot::default(),
+            locks: LockSlot::new(Rank::FileLockSlot, None),
             name: name(fd.raw()),
             fd,
         }))
@@ -118,7 +118,7 @@ impl HostFile {
             line,
             twin: None,
             nowait: AtomicBool::new(true),
-            locks: LockSlot::default(),
+            locks: LockSlot::new(Rank::FileLockSlot, None),
             name,
         }))
     }

@@ -8,7 +8,7 @@ pub use room::Room;
 
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc};
-use crate::sync::{Lock, WaitQueue, event};
+use crate::sync::{Lock, Rank, WaitQueue, event};
 use crate::vfs::{File, FileOps, Ioctl, LockSlot, OpenHow, Stat, Timestamp, makedev};
 use linux_raw_sys::general as c;
 use linux_raw_sys::ioctl::FIONREAD;
@@ -155,19 +155,22 @@ impl Pipe {
     /// A pipe without ends.
     pub fn new() -> Arc<Pipe> {
         Arc::new(Pipe {
-            state: Lock::new(State {
-                ring: Ring::default(),
-                capacity: DEFAULT_CAPACITY,
-                kept: 0,
-                readers: 0,
-                writers: 0,
-                reads_opened: 0,
-                writes_opened: 0,
-            }),
+            state: Lock::new(
+                Rank::Pipe,
+                State {
+                    ring: Ring::default(),
+                    capacity: DEFAULT_CAPACITY,
+                    kept: 0,
+                    readers: 0,
+                    writers: 0,
+                    reads_opened: 0,
+                    writes_opened: 0,
+                },
+            ),
             queue: WaitQueue::new(),
             ino: NEXT_INO.fetch_add(1, Ordering::Relaxed),
             made: Timestamp::now(),
-            locks: LockSlot::default(),
+            locks: LockSlot::new(Rank::FileLockSlot, None),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use crate::vfs::{Caller, DirFile, FileOps, Inode, Kind, Link, ListEntry, Meta, OpenHow, Path, Stat, Whence};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -95,7 +95,7 @@ impl Inode for Text {
         &self.meta
     }
     fn open(self: Arc<Self>, _path: &Path, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
-        Ok(Arc::new(TextFile { opened: (self.opener)(how.caller)?, text: Lock::new(None) }))
+        Ok(Arc::new(TextFile { opened: (self.opener)(how.caller)?, text: Lock::new(Rank::PseudoText, None) }))
     }
     fn truncate(&self, _len: u64) -> Result<()> {
         // `echo 1 > /proc/...` opens with O_TRUNC.

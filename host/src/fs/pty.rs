@@ -4,7 +4,7 @@
 //! post-processed on its way to the master. Both directions are bounded queues. The caller's own terminal has its place
 //! in /dev/pts, too: see [`super::hostterm`].
 //!
-//! Lock order: a terminal's state → nothing. Signals and wake-ups are sent after it is released.
+//! Lock order: a terminal's state → an address space's, where bytes are copied. Signals and wake-ups are sent after it is released.
 
 mod discipline;
 mod input;

@@ -4,7 +4,7 @@ use crate::abi::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::kernel::sched::{Action, Expire, TimerId};
 use crate::mm::IoDst;
-use crate::sync::{Lock, WaitQueue};
+use crate::sync::{Lock, Rank, WaitQueue};
 use crate::time::{Given, NSEC_PER_SEC};
 use crate::vfs::{File, FileOps, Whence};
 use linux_raw_sys::general as c;
@@ -64,7 +64,7 @@ impl TimerFd {
         let timer = Arc::new_cyclic(|me| TimerFd {
             me: me.clone(),
             kernel: Arc::downgrade(kernel),
-            state: Lock::default(),
+            state: Lock::new(Rank::TimerFd, State::default()),
             queue: WaitQueue::new(),
             clock,
             flags: AtomicU32::new(0),

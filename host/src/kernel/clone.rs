@@ -97,7 +97,6 @@ impl Current {
             let limits = *group.limits.lock();
             let new = ThreadGroup::new(tid, self.actions_for(&parent_state, flags), limits);
             new.inherit(&group);
-            kernel.watch_cpu_limit(&new);
             new
         };
         let policy = inherited(&self.task.policy.lock());
@@ -126,6 +125,9 @@ impl Current {
         current.vfork_done = vfork.clone();
         self.link(&mut tree, parent_state, &child, &child_group, args);
         drop(tree);
+        if !flags.contains(CloneFlags::THREAD) {
+            kernel.watch_cpu_limit(&child_group);
+        }
 
         if flags.contains(CloneFlags::PARENT_SETTID) {
             let _ = self.mm().write_val(args.parent_tid, &tid);

@@ -169,9 +169,8 @@ impl Current {
     /// CLONE_CHILD_CLEARTID: tells a joiner that this thread's stack is free.
     pub(super) fn clear_tid(&mut self) {
         let addr = core::mem::take(&mut self.clear_child_tid);
-        // Memory that nobody else uses has no joiner; like Linux, it is left as it is (a shared page in it, too). This
-        // task holds two references: its own and the one that others see.
-        if Arc::strong_count(self.mm()) <= 2 {
+        // Memory that nobody else uses has no joiner; like Linux, it is left as it is (a shared page in it, too).
+        if !self.mm().is_shared() {
             return;
         }
         if addr != 0 && self.mm().store_u32(addr, 0).is_ok() {

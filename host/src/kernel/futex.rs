@@ -8,7 +8,7 @@ use super::pi::{OWNER_DIED, PiFutexes, TID_MASK, WAITERS};
 use super::{Current, Task};
 use crate::abi::{Errno, Result};
 use crate::mm::{FutexKey, Mm};
-use crate::sync::{Lock, LockGuard, Wake};
+use crate::sync::{Lock, LockGuard, Rank, Wake};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 
@@ -41,7 +41,10 @@ pub(super) struct Waiting {
 
 impl Futexes {
     pub(super) fn new() -> Self {
-        Futexes { buckets: (0..BUCKETS).map(|_| Lock::default()).collect(), pi: PiFutexes::default() }
+        Futexes {
+            buckets: (0..BUCKETS).map(|_| Lock::new(Rank::FutexBucket, Vec::new())).collect(),
+            pi: PiFutexes::default(),
+        }
     }
 
     #[inline]
@@ -146,10 +149,10 @@ impl Futexes {
             (self.buckets[a].lock(), None)
         } else if a < b {
             let first = self.buckets[a].lock();
-            (first, Some(self.buckets[b].lock()))
+            (first, Some(self.buckets[b].lock_nested()))
         } else {
             let second = self.buckets[b].lock();
-            (self.buckets[a].lock(), Some(second))
+            (self.buckets[a].lock_nested(), Some(second))
         }
     }
 

@@ -5,7 +5,7 @@ use super::signal::{Actions, Pending};
 use super::timers::ProcessTimers;
 use super::{OomScore, Task};
 use crate::mm::Mm;
-use crate::sync::{Lock, WaitQueue};
+use crate::sync::{Lock, Rank, WaitQueue};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -152,35 +152,39 @@ impl ThreadGroup {
         Arc::new(ThreadGroup {
             tgid,
             parent: AtomicI32::new(0),
-            state: Lock::new(GroupState {
-                threads: Vec::new(),
-                actions,
-                pending: Pending::new(),
-                exit: None,
-                execing: None,
-                stop: Stop::None,
-                stop_signal: 0,
-            }),
-            limits: Lock::new(limits),
+            state: Lock::new(
+                Rank::Group,
+                GroupState {
+                    threads: Vec::new(),
+                    actions,
+                    pending: Pending::new(),
+                    exit: None,
+                    execing: None,
+                    stop: Stop::None,
+                    stop_signal: 0,
+                },
+            ),
+            limits: Lock::new(Rank::Limits, limits),
             child_wait: WaitQueue::new(),
             signal_wait: WaitQueue::new(),
             exit_wait: WaitQueue::new(),
-            timers: Lock::new(ProcessTimers::default()),
-            dead_usage: Lock::new(Usage::default()),
+            timers: Lock::new(Rank::ProcessTimers, ProcessTimers::default()),
+            dead_usage: Lock::new(Rank::DeadUsage, Usage::default()),
             dead: AtomicBool::new(false),
             reaped: AtomicBool::new(false),
             personality: AtomicU32::new(0),
             no_huge_pages: AtomicBool::new(false),
             membarriers: AtomicU32::new(0),
             heap_grown: AtomicU64::new(0),
-            oom_score: Lock::default(),
+            oom_score: Lock::new(Rank::OomScore, OomScore::default()),
             on_exit: OnceLock::new(),
         })
     }
 
     /// Takes over what a child process has from its parent.
     pub(super) fn inherit(&self, parent: &ThreadGroup) {
-        *self.oom_score.lock() = *parent.oom_score.lock();
+        let score = *parent.oom_score.lock();
+        *self.oom_score.lock() = score;
         self.no_huge_pages.store(parent.no_huge_pages.load(Ordering::Relaxed), Ordering::Relaxed);
         for (to, from) in [(&self.personality, &parent.personality), (&self.membarriers, &parent.membarriers)]
         {

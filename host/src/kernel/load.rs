@@ -8,7 +8,7 @@ use super::{Kernel, RunState};
 use crate::arena::ledger;
 use crate::hostsys::process::memory_bytes;
 use crate::mm::frames;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use crate::time::{NSEC_PER_SEC, monotonic_ns};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,11 +16,16 @@ use core::sync::atomic::{AtomicU64, Ordering};
 const PERIODS: [f64; 3] = [60.0, 300.0, 900.0];
 
 /// Totals that outlive the tasks they came from.
-#[derive(Default)]
 pub(super) struct Totals {
     /// CPU time of tasks that have ended, ns.
     ended_cpu_ns: AtomicU64,
     load: Lock<Load>,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Totals { ended_cpu_ns: AtomicU64::new(0), load: Lock::new(Rank::Load, Load::default()) }
+    }
 }
 
 impl Totals {

@@ -1,7 +1,7 @@
 //! The kernel's own log, which syslog(2) reads: the last lines, with levels and times.
 
 use super::{RELEASE, VERSION};
-use crate::sync::{Lock, WaitQueue};
+use crate::sync::{Lock, Rank, WaitQueue};
 use crate::time::{NSEC_PER_SEC, monotonic_ns};
 use std::collections::VecDeque;
 
@@ -41,7 +41,11 @@ impl Lines {
 impl Log {
     /// With the line that every kernel begins with.
     pub(super) fn new() -> Log {
-        let log = Log { began_ns: monotonic_ns(), lines: Lock::default(), queue: WaitQueue::new() };
+        let log = Log {
+            began_ns: monotonic_ns(),
+            lines: Lock::new(Rank::KernelLog, Lines::default()),
+            queue: WaitQueue::new(),
+        };
         log.add(5, &format!("Linux version {RELEASE} (pillbox) {VERSION}"));
         log
     }

@@ -21,8 +21,8 @@
 //! | [`poller`] | the one host thread that watches host descriptors and signals |
 //!
 //! # Lock order
-//! `Kernel::tree` > `ThreadGroup::state` > `Task::pending`, `Task::resources`, `ThreadGroup::timers` >
-//! futex buckets > `mm`'s > wait queues > scheduler queues. None is held across a park.
+//! [`Rank`](crate::sync::Rank) lists all. Of this module: `Kernel::tree` > `ThreadGroup::state` > `ThreadGroup::timers` >
+//! `Task::pending` > `Task::resources` > futex buckets > `mm`'s > wait queues > scheduler queues. None is held across a park.
 //!
 //! # Panics
 //! A panic in a handler unwinds to the task's loop, which says so in one line and kills that program; locks are
@@ -88,7 +88,7 @@ use crate::net::outer::Outer;
 use crate::net::outside::Way;
 use crate::platform::Platform;
 use crate::random::Random;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use crate::vfs::{FdTable, FileLocks, FileSystems, Flight, FsContext, Path};
 use core::sync::atomic::{AtomicU32, Ordering};
 use futex::Futexes;
@@ -236,16 +236,16 @@ impl Kernel {
         let sched = Scheduler::new(platform.clone(), options.workers);
         let uts = Uts { hostname: options.hostname.clone(), domainname: b"(none)".to_vec() };
         Arc::new_cyclic(|me| Kernel {
-            uts: Arc::new(Lock::new(uts)),
+            uts: Arc::new(Lock::new(Rank::Uts, uts)),
             platform,
             metrics,
             sched,
-            tree: Lock::default(),
+            tree: Lock::new(Rank::Tree, Tree::default()),
             futexes: Futexes::new(),
             file_locks: FileLocks::default(),
             flight: Arc::default(),
             log: log::Log::new(),
-            epolls: Arc::default(),
+            epolls: Arc::new(Lock::new(Rank::EpollNesting, ())),
             undo_lists: ipc::undo::UndoLists::default(),
             vdso: Vdso::new(),
             veil: [random.word(), random.word() | 1],
@@ -257,7 +257,7 @@ impl Kernel {
             poller: OnceLock::new(),
             filesystems: OnceLock::new(),
             host_terminal: OnceLock::new(),
-            ended: Lock::new(None),
+            ended: Lock::new(Rank::Ended, None),
             ended_word: AtomicU32::new(0),
             me: me.clone(),
         })
@@ -378,7 +378,7 @@ impl Kernel {
         }));
         self.begin_spares();
         let mut threads = Vec::new();
-        let failure = Arc::new(Lock::new(None));
+        let failure = Arc::new(Lock::new(Rank::Ended, None));
         for id in 0..self.sched.worker_count() {
             let (kernel, failure) = (self.clone(), failure.clone());
             let body = move || {

@@ -6,7 +6,7 @@ use super::{CloneFlags, Current, Uts};
 use crate::abi::{Errno, Result};
 use crate::cred::Caps;
 use crate::net::Namespace as Network;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ impl Namespaces {
         let mut new = self.clone();
         if flags.contains(CloneFlags::NEWUTS) {
             let names = self.uts.of.lock().clone();
-            new.uts = self.number(Arc::new(Lock::new(names)));
+            new.uts = self.number(Arc::new(Lock::new(Rank::Uts, names)));
         }
         if flags.contains(CloneFlags::NEWIPC) {
             new.ipc = self.number(IpcNamespace::new());

@@ -14,7 +14,7 @@
 use super::{Current, Task};
 use crate::abi::{Errno, Result};
 use crate::mm::{FutexKey, Mm};
-use crate::sync::{Lock, Wake};
+use crate::sync::{Lock, Rank, Wake};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -29,11 +29,16 @@ pub(super) const TID_MASK: u32 = 0x3fff_ffff;
 const MAX_DEPTH: usize = 1024;
 
 /// The locks that somebody waits for.
-#[derive(Default)]
 pub(super) struct PiFutexes {
     locks: Lock<BTreeMap<FutexKey, Contended>>,
     /// How many there are, or are about to be.
     count: AtomicUsize,
+}
+
+impl Default for PiFutexes {
+    fn default() -> Self {
+        PiFutexes { locks: Lock::new(Rank::PiFutexes, BTreeMap::new()), count: AtomicUsize::new(0) }
+    }
 }
 
 /// A lock that somebody waits for.

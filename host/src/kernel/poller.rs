@@ -12,7 +12,7 @@ use crate::abi::{Errno, Result};
 use crate::hostfd::HostFd;
 use crate::hostsys::poll::{Epoll, Event, block_signals, event_fd, lower, next_signal, raise, signal_fd};
 use crate::net::outside::Watch;
-use crate::sync::{Lock, WaitQueue, Wake};
+use crate::sync::{Lock, Rank, WaitQueue, Wake};
 use core::sync::atomic::{AtomicI32, Ordering};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -79,8 +79,8 @@ impl Poller {
             end,
             stop,
             stop_signal,
-            queues: Lock::default(),
-            edges: Lock::default(),
+            queues: Lock::new(Rank::PollerQueues, BTreeMap::new()),
+            edges: Lock::new(Rank::PollerEdges, BTreeMap::new()),
         })
     }
 

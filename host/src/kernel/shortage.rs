@@ -16,7 +16,7 @@ use super::tree::INIT;
 use super::{Kernel, Task, ThreadGroup, WaitStatus};
 use crate::arena::ledger;
 use crate::mm::{Mm, PAGE_SIZE, frames};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use crate::time::{NSEC_PER_MSEC, monotonic_ns};
 use crate::vfs;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -31,11 +31,16 @@ const PATIENCE_NS: u64 = 500 * NSEC_PER_MSEC;
 const NOT_WORTH_IT: u64 = 4 << 20;
 
 /// Who makes room.
-#[derive(Default)]
 pub(super) struct Shortage {
     taken: AtomicBool,
     /// Processes that end and have been waited for in vain: nobody waits for them again.
     hopeless: Lock<Vec<i32>>,
+}
+
+impl Default for Shortage {
+    fn default() -> Self {
+        Shortage { taken: AtomicBool::new(false), hopeless: Lock::new(Rank::Hopeless, Vec::new()) }
+    }
 }
 
 /// Held by the one who does.

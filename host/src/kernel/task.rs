@@ -10,7 +10,7 @@ use super::signal::{Pending, SigSet};
 use crate::cred::Cred;
 use crate::mm::Mm;
 use crate::net::Namespace as Network;
-use crate::sync::{Lock, Wake};
+use crate::sync::{Lock, Rank, Wake};
 use crate::vfs::{FdTable, FsContext, Path};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -149,10 +149,10 @@ impl Task {
             work: AtomicU32::new(0),
             worker: AtomicUsize::new(0),
             blocked: AtomicU64::new(blocked.0),
-            pending: Lock::new(Pending::new()),
+            pending: Lock::new(Rank::Pending, Pending::new()),
             awaited: AtomicU64::new(0),
-            resources: Lock::new(resources),
-            policy: Lock::new(policy),
+            resources: Lock::new(Rank::TaskResources, resources),
+            policy: Lock::new(Rank::Policy, policy),
             started_ns: crate::time::monotonic_ns(),
             parent_death_signal: AtomicI32::new(0),
             faults: [AtomicU64::new(0), AtomicU64::new(0)],
@@ -161,8 +161,8 @@ impl Task {
             robust_list: AtomicU64::new(0),
             pi_dead: AtomicBool::new(false),
             watched: AtomicBool::new(confinement.mode != Mode::Off),
-            undo: Lock::default(),
-            confinement: Lock::new(confinement),
+            undo: Lock::new(Rank::TaskUndo, None),
+            confinement: Lock::new(Rank::Confinement, confinement),
         })
     }
 

@@ -12,7 +12,7 @@ use super::sched::{Action, Expire, TimerId};
 use super::signal::{Fields, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU, SigInfo, code};
 use super::{Current, Kernel, Task, ThreadGroup};
 use crate::abi::{Errno, Result};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use crate::time::{Given, NSEC_PER_SEC, monotonic_ns, realtime_offset_ns};
 use core::sync::atomic::{AtomicI32, Ordering};
 use std::collections::BTreeMap;
@@ -141,7 +141,7 @@ impl Timer {
             group: Arc::downgrade(group),
             target,
             clock,
-            state: Lock::default(),
+            state: Lock::new(Rank::PosixTimer, Armed::default()),
             overrun: AtomicI32::new(0),
             missed: AtomicI32::new(0),
             me: me.clone(),
@@ -331,8 +331,8 @@ impl Current {
     /// # Errors
     /// EINVAL.
     pub fn interval_timer(&self, which: usize) -> Result<TimerValue> {
-        let timers = self.task.group.timers.lock();
-        let timer = timers.interval.get(which).ok_or(Errno::EINVAL)?;
+        // What is left may be a matter of the process's CPU time, which is asked for without this lock.
+        let timer = self.task.group.timers.lock().interval.get(which).ok_or(Errno::EINVAL)?.clone();
         Ok(timer.as_ref().map_or_else(TimerValue::default, |timer| timer.remaining()))
     }
 

@@ -1,45 +1,46 @@
-//! Pages of host files.
+//! Pages of host files that are mapped.
 //!
 //! Where the platform can map them (kvm), a file's parts are mapped read-only and shared into the arena's file
 //! window: its pages are the host's page cache, used as frames without a copy and without being counted; the
 //! [`FileCache`] keeps the mapping as long as anything that may use one lives (areas hold their object). Elsewhere
-//! (systrap) pages are read into ordinary frames, sixteen neighbours at a time.
+//! (systrap) files are read into frames of their owner's.
 //!
 //! A host file is assumed not to shrink. If it does all the same, touching what is gone is SIGBUS for the program
 //! and EFAULT for a copy by the kernel (see `raw::guarded`).
+//!
+//! Locks: a cache's → the window's. Neither is held while the host maps: [`FileCache::ready`] is asked with an address
+//! space locked.
 
-use super::frames::Page;
-use super::{PAGE_SIZE, raw};
+use super::PAGE_SIZE;
 use crate::abi::{Errno, Result};
 use crate::arena::region;
 use crate::hostfd::HostFd;
-use crate::platform::{Capabilities, Frame};
-use crate::sync::Lock;
+use crate::platform::Frame;
+use crate::sync::{Lock, Rank};
 use ring0::layout;
 use std::collections::BTreeMap;
 
 /// Pages per mapped part of a file: large enough that a big program needs few host mappings.
 const PART: u64 = 2048;
-/// Pages read at a time.
-const CLUSTER: u64 = 16;
 
 /// The pages of one host file. Embedded in an inode, which knows the descriptor and the size.
-pub struct FileCache(Lock<Pages>);
+pub struct FileCache(Lock<Parts>);
 
-enum Pages {
-    /// By part number; `outgrown` are mappings that became too short and may still be in use.
-    Mapped { parts: BTreeMap<u64, Region>, outgrown: Vec<Region> },
-    /// By page number.
-    Copied(BTreeMap<u64, Page>),
+#[derive(Default)]
+struct Parts {
+    /// By number.
+    mapped: BTreeMap<u64, Region>,
+    /// Mappings that became too short and may still be in use.
+    outgrown: Vec<Region>,
+}
+
+impl Default for FileCache {
+    fn default() -> Self {
+        FileCache(Lock::new(Rank::FileCache, Parts::default()))
+    }
 }
 
 impl FileCache {
-    /// An empty cache for a file on this platform.
-    pub fn new(caps: Capabilities) -> Self {
-        let mapped = Pages::Mapped { parts: BTreeMap::new(), outgrown: Vec::new() };
-        FileCache(Lock::new(if caps.maps_host_files { mapped } else { Pages::Copied(BTreeMap::new()) }))
-    }
-
     /// The page at `index` of `file`, which has `size` bytes: what [`Mappable::page`](super::Mappable::page)
     /// returns for reading. Writable shared mappings need a copy of the file first.
     ///
@@ -50,78 +51,39 @@ impl FileCache {
         if index >= pages {
             return Err(Errno::EFAULT);
         }
-        match &mut *self.0.lock() {
-            Pages::Mapped { parts, outgrown } => {
-                let (part, within) = (index / PART, index % PART);
-                if parts.get(&part).is_none_or(|region| within >= region.pages) {
-                    let region = Region::new((pages - part * PART).min(PART))?;
-                    let len = region.pages * PAGE_SIZE;
-                    region::map_file_chunk(region.addr, len, file, part * PART * PAGE_SIZE)?;
-                    outgrown.extend(parts.insert(part, region));
-                }
-                Ok(Frame(parts[&part].addr + within * PAGE_SIZE))
-            }
-            Pages::Copied(cache) => {
-                if let Some(page) = cache.get(&index) {
-                    return Ok(page.share());
-                }
-                read_cluster(cache, file, pages, index)?;
-                cache.get(&index).map(Page::share).ok_or(Errno::EFAULT)
-            }
+        if let Some(frame) = self.0.lock().get(index) {
+            return Ok(frame);
         }
+        let part = index / PART;
+        let region = Region::new((pages - part * PART).min(PART))?;
+        region::map_file_chunk(region.addr, region.pages * PAGE_SIZE, file, part * PART * PAGE_SIZE)?;
+        let mut parts = self.0.lock();
+        if let Some(frame) = parts.get(index) {
+            // Another thread was faster. Its region stays, and ours goes once the lock is free.
+            drop(parts);
+            return Ok(frame);
+        }
+        let frame = Frame(region.addr + index % PART * PAGE_SIZE);
+        let old = parts.mapped.insert(part, region);
+        parts.outgrown.extend(old);
+        Ok(frame)
     }
 
     /// What [`Mappable::ready`](super::Mappable::ready) does.
     pub fn ready(&self, size: u64, first: u64, to: &mut [Option<Frame>]) {
         let end = size.div_ceil(PAGE_SIZE).min(first.saturating_add(to.len() as u64));
-        match &*self.0.lock() {
-            Pages::Mapped { parts, .. } => {
-                for index in first..end {
-                    let region = parts.get(&(index / PART)).filter(|region| index % PART < region.pages);
-                    to[(index - first) as usize] =
-                        region.map(|region| Frame(region.addr + index % PART * PAGE_SIZE));
-                }
-            }
-            Pages::Copied(cache) => {
-                for (&index, page) in cache.range(first..end.max(first)) {
-                    to[(index - first) as usize] = Some(page.share());
-                }
-            }
-        }
-    }
-
-    /// Forgets copied pages (memory pressure, or the file was replaced). Mapped ones follow the host by themselves.
-    pub fn forget(&self) {
-        if let Pages::Copied(cache) = &mut *self.0.lock() {
-            cache.clear();
+        let parts = self.0.lock();
+        for index in first..end {
+            to[(index - first) as usize] = parts.get(index);
         }
     }
 }
 
-/// Reads the aligned cluster around `index`, except what is there already.
-fn read_cluster(cache: &mut BTreeMap<u64, Page>, file: &HostFd, pages: u64, index: u64) -> Result<()> {
-    let first = index / CLUSTER * CLUSTER;
-    let end = (first + CLUSTER).min(pages);
-    let wanted: Vec<u64> = (first..end).filter(|index| !cache.contains_key(index)).collect();
-    let mut frames = vec![Frame(0); wanted.len()];
-    let got = super::frames::alloc_many(&mut frames)?;
-    let fresh: Vec<Page> = frames[..got].iter().map(|&frame| Page::from_frame(frame)).collect();
-    let mut slots = wanted.into_iter().zip(fresh).peekable();
-    // One host call per run of missing pages: nearly always one in all.
-    while let Some((start, page)) = slots.next() {
-        let mut run = vec![page];
-        while let Some((_, page)) = slots.next_if(|(next, _)| *next == start + run.len() as u64) {
-            run.push(page);
-        }
-        let pieces: Vec<(u64, usize)> = run.iter().map(|page| (page.frame().0, PAGE_SIZE as usize)).collect();
-        let read = raw::preadv(file.raw(), &pieces, Some(start * PAGE_SIZE))? as u64;
-        // Only what the file has; the tail of its last page is zero as allocated.
-        let whole = read.div_ceil(PAGE_SIZE) as usize;
-        for (i, page) in run.into_iter().take(whole).enumerate() {
-            cache.insert(start + i as u64, page);
-        }
+impl Parts {
+    fn get(&self, index: u64) -> Option<Frame> {
+        let region = self.mapped.get(&(index / PART)).filter(|region| index % PART < region.pages)?;
+        Some(Frame(region.addr + index % PART * PAGE_SIZE))
     }
-    Ok(())
 }
 
 /// A range of the file window, mapped over by a file. Dropping it unmaps it.
@@ -132,7 +94,8 @@ struct Region {
 
 /// Free ranges of the file window by size in pages (powers of two), and where no range was ever taken. One per
 /// process, like the window.
-static WINDOW: Lock<Window> = Lock::new(Window { free: BTreeMap::new(), next: layout::FILES_BASE });
+static WINDOW: Lock<Window> =
+    Lock::new(Rank::FileWindow, Window { free: BTreeMap::new(), next: layout::FILES_BASE });
 
 struct Window {
     free: BTreeMap<u64, Vec<u64>>,

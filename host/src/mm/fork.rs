@@ -10,7 +10,7 @@ use super::vma::{VmFlags, Vma};
 use super::{Backing, Deferred, Mm, PAGE_SIZE, State, frames, hardware};
 use crate::abi::Result;
 use crate::platform::{Frame, Prot};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use core::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::Arc;
 
@@ -30,9 +30,9 @@ impl Mm {
             space: Tables::new(space),
             caps: self.caps,
             limits: super::MmLimits::default(),
-            state: Lock::default(),
+            state: Lock::new(Rank::MmState, State::default()),
             pause: self.pause.clone(),
-            claim: Lock::new(self.claim.lock().clone()),
+            claim: Lock::new(Rank::MmClaim, self.claim.lock().clone()),
             dumpable: AtomicBool::new(self.is_dumpable()),
             users: AtomicUsize::new(0),
         });
@@ -42,7 +42,7 @@ impl Mm {
         // got goes with it.
         let begin = |state: &mut State| {
             // Nobody holds a child's lock and waits for its parent's.
-            let copy = &mut *child.state.lock();
+            let copy = &mut *child.state.lock_nested();
             // The parent is who makes the areas.
             copy.vmas.owner = state.vmas.owner;
             copy.layout = state.layout.clone();
@@ -66,7 +66,7 @@ impl Mm {
         (at, to): (u64, u64),
         deferred: &mut Deferred,
     ) -> Result<()> {
-        let copy = &mut *child.state.lock();
+        let copy = &mut *child.state.lock_nested();
         let inherited = |vma: &&Vma| !vma.flags.contains(VmFlags::DONT_FORK);
         for vma in state.vmas.overlapping(at, to).filter(inherited) {
             if vma.start >= at {

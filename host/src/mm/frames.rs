@@ -17,7 +17,7 @@ use super::raw::{self, CHUNK_FRAMES, CHUNKS, PAGE};
 use crate::abi::{Errno, Result};
 use crate::arena::ledger;
 use crate::platform::Frame;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use core::sync::atomic::{AtomicU64, Ordering};
 use ring0::layout;
 
@@ -30,7 +30,7 @@ const WORDS: usize = CHUNK_FRAMES / 64;
 const CHUNK_LEN: u64 = CHUNK_FRAMES as u64 * PAGE;
 
 /// The pool of this process's frame window.
-static POOL: Lock<Pool> = Lock::new(Pool::new());
+static POOL: Lock<Pool> = Lock::new(Rank::Frames, Pool::new());
 /// Frames in use, for `/proc/meminfo` and limits. Updated under the pool's lock.
 static USED: AtomicU64 = AtomicU64::new(0);
 /// Chunks that are charged. Updated under the pool's lock.

@@ -5,7 +5,7 @@ use super::{Forget, Mappers, Mm};
 use crate::abi::{Errno, Result};
 use crate::arena::ledger;
 use crate::platform::Frame;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::collections::BTreeMap;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -146,7 +146,14 @@ impl SharedMemory {
 
     fn make(size: u64, name: &'static [u8], lasting: bool) -> Self {
         let ino = NEXT_INO.fetch_add(1, Ordering::Relaxed);
-        SharedMemory { size, name, lasting, ino, mappers: Mappers::default(), pages: Lock::default() }
+        SharedMemory {
+            size,
+            name,
+            lasting,
+            ino,
+            mappers: Mappers::default(),
+            pages: Lock::new(Rank::SharedMemory, BTreeMap::new()),
+        }
     }
 
     fn unstore(&self, pages: usize) {

@@ -8,12 +8,17 @@
 use super::vma::Backing;
 use super::{Mm, PAGE_SIZE, frames};
 use crate::abi::Errno;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::sync::{Arc, Weak};
 
 /// The address spaces that map an object. Embedded in it; its lock is a leaf.
-#[derive(Default)]
 pub struct Mappers(Lock<Spaces>);
+
+impl Default for Mappers {
+    fn default() -> Self {
+        Mappers(Lock::new(Rank::Mappers, Spaces::default()))
+    }
+}
 
 #[derive(Default)]
 struct Spaces {

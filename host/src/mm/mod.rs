@@ -5,7 +5,7 @@
 //! | [`frames`] | page frames of the arena: allocation, reference counts, bytes |
 //! | [`vma`] | the interval map of areas |
 //! | [`mappable`] | what files offer to be mapped |
-//! | [`filecache`] | pages of host files, on either platform |
+//! | [`filecache`] | pages of host files that are mapped |
 //! | `mappers` | taking pages out again that are no longer an object's |
 //! | `fault` | demand paging, copy-on-write, stack growth |
 //! | `sequences` | how many pages a fault takes along |
@@ -79,7 +79,7 @@ pub use vma::{Backing, VmFlags, Vma};
 
 use crate::abi::Result;
 use crate::platform::{AddressSpace, Areas, Capabilities, Frame, Platform, Prot};
-use crate::sync::{Lock, Pause};
+use crate::sync::{Lock, Pause, Rank};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -167,14 +167,19 @@ impl Mm {
             space: Tables::new(space),
             caps: platform.capabilities(),
             limits: MmLimits::default(),
-            state: Lock::default(),
-            claim: Lock::default(),
+            state: Lock::new(Rank::MmState, State::default()),
+            claim: Lock::new(Rank::MmClaim, None),
             dumpable: AtomicBool::new(true),
             users: AtomicUsize::new(0),
             pause: OnceLock::new(),
         });
         mm.space.space().set_areas(mm.this.clone());
         Ok(mm)
+    }
+
+    /// Whether more than one task runs in it. Who only looks at it does not count.
+    pub fn is_shared(&self) -> bool {
+        self.users.load(Ordering::SeqCst) > 1
     }
 
     /// Has long work for the programs that run here give way; only the first word counts.

@@ -3,7 +3,7 @@
 use super::raw;
 use crate::abi::{Errno, Result};
 use crate::platform::{AddressSpace, Capabilities, Context, Frame, Platform, Prot};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use ring0::layout;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,7 +55,11 @@ impl Platform for FakePlatform {
     }
     fn new_space(&self) -> Result<Arc<dyn AddressSpace>> {
         let maps_left = self.maps_left.clone();
-        Ok(Arc::new(FakeSpace { tables: Lock::default(), caps: self.caps, maps_left }))
+        Ok(Arc::new(FakeSpace {
+            tables: Lock::new(Rank::PlatformTables, Tables::default()),
+            caps: self.caps,
+            maps_left,
+        }))
     }
     fn new_context(&self) -> Result<Box<dyn Context>> {
         Err(Errno::ENOSYS)

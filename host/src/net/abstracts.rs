@@ -1,17 +1,22 @@
 //! Abstract socket names (unix(7)): names without a file, one table per mount namespace here.
 
 use crate::abi::{Errno, Result};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Who is bound to which name. What a socket is, `net` knows.
-#[derive(Default)]
 pub struct AbstractNames {
     names: Lock<Names>,
     next: AtomicU32,
+}
+
+impl Default for AbstractNames {
+    fn default() -> Self {
+        AbstractNames { names: Lock::new(Rank::AbstractNames, Names::default()), next: AtomicU32::new(0) }
+    }
 }
 
 /// Sockets of different types (a number of the caller's) do not see each other's names.

@@ -1,7 +1,7 @@
 //! What every socket has.
 
 use super::options::Options;
-use crate::sync::{Lock, WaitQueue};
+use crate::sync::{Lock, Rank, WaitQueue};
 use crate::time::Given;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -63,7 +63,7 @@ impl Core {
             uid,
             ino: NEXT_INO.fetch_add(1, Ordering::Relaxed),
             wait: WaitQueue::new(),
-            options: Lock::new(options),
+            options: Lock::new(Rank::SocketOptions, options),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Socket;
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc};
-use crate::sync::WaitQueue;
+use crate::sync::{Rank, WaitQueue};
 use crate::vfs::{Carrier, File, FileOps, Ioctl, LockSlot, Stat, makedev};
 use linux_raw_sys::general as c;
 use std::any::Any;
@@ -22,7 +22,7 @@ impl SocketFile {
     /// An open file for a socket; of `flags` O_NONBLOCK counts.
     pub fn open(socket: Arc<dyn Socket>, flags: u32) -> Arc<File> {
         File::anon(
-            Arc::new(SocketFile { socket, locks: LockSlot::default() }),
+            Arc::new(SocketFile { socket, locks: LockSlot::new(Rank::FileLockSlot, None) }),
             c::O_RDWR | flags & c::O_NONBLOCK,
         )
     }

@@ -8,7 +8,7 @@ use super::inet::udp::{UdpSocket, Window};
 use super::interfaces::Interfaces;
 use super::outside::Way;
 use crate::random::Random;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -62,11 +62,16 @@ impl Default for Settings {
 
 /// What buffers of all sockets of a network take (tcp_mem): beyond a half of the limit nobody gets more than a little, and
 /// nobody anything beyond the limit.
-#[derive(Default)]
 pub struct Memory {
     used: AtomicUsize,
     /// Large chunks that were used before.
     store: Lock<Vec<Box<[u8]>>>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory { used: AtomicUsize::new(0), store: Lock::new(Rank::SmallBlocks, Vec::new()) }
+    }
 }
 
 impl Memory {
@@ -116,13 +121,13 @@ impl Namespace {
             names: AbstractNames::default(),
             tcp: Arc::default(),
             udp: Arc::default(),
-            netlink: Lock::default(),
+            netlink: Lock::new(Rank::NetlinkPorts, BTreeSet::new()),
             own: OnceLock::new(),
             settings: Settings::default(),
             memory: Memory::default(),
             outside,
-            gates: Lock::default(),
-            windows: Lock::default(),
+            gates: Lock::new(Rank::Gates, Vec::new()),
+            windows: Lock::new(Rank::Windows, Vec::new()),
             random: Random::from_host(),
         });
         network.publish();

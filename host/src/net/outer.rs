@@ -6,7 +6,7 @@ use super::{Core, outside};
 use crate::abi::{Errno, Result};
 use crate::hostfd::HostFd;
 use crate::hostsys::socket as host;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use linux_raw_sys::net as n;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage as Message;
@@ -83,7 +83,11 @@ impl Outer {
     /// That of this thread. A host without netlink(7) has a network all the same.
     pub fn own() -> Outer {
         let netlink = host::socket(n::AF_NETLINK as u16, n::SOCK_RAW, ROUTE).ok();
-        Outer { netlink: Lock::new(netlink), known: OnceLock::new(), published: Lock::default() }
+        Outer {
+            netlink: Lock::new(Rank::Outer, netlink),
+            known: OnceLock::new(),
+            published: Lock::new(Rank::Published, Vec::new()),
+        }
     }
 
     fn known(&self) -> &Known {

@@ -1,3 +1,5 @@
+#[cfg(debug_assertions)]
+use super::{Rank, held};
 use crate::abi::Result;
 use std::sync::{Arc, OnceLock};
 
@@ -33,6 +35,7 @@ impl HostLine {
     /// # Errors
     /// EINTR once the calling program is to end, or those of `call`.
     #[inline]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn call<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
         let _making = self.enter()?;
         call()
@@ -44,14 +47,24 @@ impl HostLine {
     /// # Errors
     /// EINTR once the calling program is to end.
     #[inline]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn enter(&self) -> Result<HostCall<'_>> {
+        #[cfg(debug_assertions)]
+        held::none("a host call that may hang is made", |rank| !rank.waits_for_pages());
         let calls = self.0.get();
         if let Some(calls) = calls {
             calls.begin()?;
         }
+        // No lock is taken inside, as if one were held that comes after them.
+        #[cfg(debug_assertions)]
+        held::taken(NO_LOCK, Rank::HostCall);
         Ok(HostCall(calls.map(|calls| &**calls)))
     }
 }
+
+/// Stands for the host call where locks have their addresses.
+#[cfg(debug_assertions)]
+const NO_LOCK: usize = 0;
 
 /// A host call that may hang is being made.
 #[must_use]
@@ -59,6 +72,8 @@ pub struct HostCall<'a>(Option<&'a dyn HostCalls>);
 
 impl Drop for HostCall<'_> {
     fn drop(&mut self) {
+        #[cfg(debug_assertions)]
+        held::released(NO_LOCK);
         if let Some(calls) = self.0 {
             calls.end();
         }

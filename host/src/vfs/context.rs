@@ -2,7 +2,7 @@
 
 use super::{Namespace, Path};
 use crate::abi::Result;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -23,13 +23,13 @@ impl FsContext {
     /// The context of a first program: at the root of `ns`.
     pub fn new(ns: Arc<Namespace>) -> Arc<FsContext> {
         let root = ns.root().cross();
-        let places = Lock::new(Places { root: root.clone(), cwd: root });
+        let places = Lock::new(Rank::FsPlaces, Places { root: root.clone(), cwd: root });
         Arc::new(FsContext { ns, places, umask: AtomicU32::new(0o022) })
     }
 
     /// The same at other places, of another namespace perhaps.
     pub fn at(&self, ns: Arc<Namespace>, root: Path, cwd: Path) -> Arc<FsContext> {
-        let places = Lock::new(Places { root, cwd });
+        let places = Lock::new(Rank::FsPlaces, Places { root, cwd });
         Arc::new(FsContext { ns, places, umask: AtomicU32::new(self.umask()) })
     }
 
@@ -55,7 +55,7 @@ impl FsContext {
 
     /// A copy that is changed independently (fork).
     pub fn fork(&self) -> Arc<FsContext> {
-        let places = Lock::new(self.places.lock().clone());
+        let places = Lock::new(Rank::FsPlaces, self.places.lock().clone());
         Arc::new(FsContext { ns: self.ns.clone(), places, umask: AtomicU32::new(self.umask()) })
     }
 

@@ -4,7 +4,7 @@ use super::superblock::LEAST;
 use super::{Inode, Kind, Superblock, notify};
 use crate::abi::{Errno, Result};
 use crate::arena::ledger;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -59,8 +59,8 @@ impl Dentry {
         Arc::new(Dentry {
             inode,
             sb: sb.clone(),
-            place: Lock::new(Place { parent, name }),
-            children: Lock::new(BTreeMap::new()),
+            place: Lock::new(Rank::DentryPlace, Place { parent, name }),
+            children: Lock::new(Rank::DentryChildren, BTreeMap::new()),
             flags: AtomicU32::new(if watched { PARENT_WATCHED } else { 0 }),
         })
     }
@@ -246,6 +246,9 @@ impl Dentry {
     /// ENOENT if the name is not `child`'s any more, ENOTEMPTY, or what `check` returned.
     pub fn remove(self: &Arc<Self>, name: &[u8], child: &Arc<Dentry>) -> Result<()> {
         let dir = child.kind() == Kind::Dir;
+        if dir {
+            child.inode.list()?;
+        }
         let _ancestry = dir.then(|| self.sb.rename.lock());
         let mut children = self.children.lock();
         match children.get(name) {
@@ -253,7 +256,7 @@ impl Dentry {
             _ => return Err(Errno::ENOENT),
         }
         if dir {
-            let below = child.children.lock();
+            let below = child.children.lock_nested();
             child.must_be_empty(&below)?;
             child.set_dead();
         }
@@ -286,6 +289,7 @@ impl Dentry {
         }
     }
 
+    /// The inode's list was asked for before any lock was taken: it is known, or costs no host call.
     fn must_be_empty(&self, children: &Children) -> Result<()> {
         if children.values().any(Option::is_some) {
             return Err(Errno::ENOTEMPTY);
@@ -310,6 +314,11 @@ impl Dentry {
         victim: Option<&Arc<Dentry>>,
         exchange: bool,
     ) -> Result<()> {
+        if let Some(victim) = victim
+            && victim.kind() == Kind::Dir
+        {
+            victim.inode.list()?;
+        }
         let _ancestry = self.sb.rename.lock();
         if to.is_inside(child) {
             return Err(Errno::EINVAL);
@@ -335,7 +344,7 @@ impl Dentry {
                 && !exchange
                 && victim.kind() == Kind::Dir
             {
-                let below = victim.children.lock();
+                let below = victim.children.lock_nested();
                 victim.must_be_empty(&below)?;
                 victim.set_dead();
             }
@@ -354,11 +363,11 @@ impl Dentry {
             edit(&mut self.children.lock(), None)?;
         } else if to.is_inside(self) || (!self.is_inside(to) && Arc::as_ptr(self) < Arc::as_ptr(to)) {
             let mut first = self.children.lock();
-            let mut second = to.children.lock();
+            let mut second = to.children.lock_nested();
             edit(&mut first, Some(&mut second))?;
         } else {
             let mut second = to.children.lock();
-            let mut first = self.children.lock();
+            let mut first = self.children.lock_nested();
             edit(&mut first, Some(&mut second))?;
         }
         self.count_dirs(child, to, victim, exchange);

@@ -2,7 +2,7 @@
 
 use super::{Dentry, FileOps, Kind, Path, Whence};
 use crate::abi::{Errno, Result};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub struct DirFile {
 impl DirFile {
     /// Opens the directory `path`.
     pub fn new(path: &Path) -> Arc<Self> {
-        Arc::new(DirFile { path: path.clone(), names: Lock::new(None) })
+        Arc::new(DirFile { path: path.clone(), names: Lock::new(Rank::DirListing, None) })
     }
 
     fn list(&self) -> Result<Arc<Vec<Entry>>> {

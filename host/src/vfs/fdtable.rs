@@ -2,7 +2,7 @@
 
 use super::{File, LockTable};
 use crate::abi::{Errno, Result};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use linux_raw_sys::general as c;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -29,13 +29,22 @@ struct Table {
 }
 
 /// A table of open files; shared between tasks by CLONE_FILES.
-#[derive(Default)]
 pub struct FdTable {
     table: Lock<Table>,
     /// Somebody took a POSIX lock through this table, or something else that goes when a descriptor is closed.
     locked: AtomicBool,
     /// Where it took POSIX locks on files that share an inode.
     shared_locks: OnceLock<Arc<LockTable>>,
+}
+
+impl Default for FdTable {
+    fn default() -> Self {
+        FdTable {
+            table: Lock::new(Rank::FdTable, Table::default()),
+            locked: AtomicBool::new(false),
+            shared_locks: OnceLock::new(),
+        }
+    }
 }
 
 impl Table {
@@ -76,9 +85,9 @@ impl FdTable {
 
     /// A copy that is changed independently (fork).
     pub fn fork(&self) -> Arc<FdTable> {
-        let copy = FdTable::new();
-        copy.table.lock().clone_from(&self.table.lock());
-        copy
+        let mut copy = FdTable::default();
+        copy.table.get_mut().clone_from(&self.table.lock());
+        Arc::new(copy)
     }
 
     /// Bytes of the table and of what is open, roughly: what its end would give back.

@@ -12,9 +12,9 @@ use super::{Dentry, DirEntry, LockTable, Mount, MountFlags, Path, Stat, Superblo
 use super::{SignalDriven, Watchers};
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc, Mappable};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use linux_raw_sys::general as c;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// `st_dev` of files without a file system of their own.
@@ -42,7 +42,9 @@ pub struct File {
     reads_plainly: bool,
     /// Watchers were told that it was opened, and will be told when it is closed.
     pub(super) announced: AtomicBool,
-    pos: Lock<u64>,
+    /// Changed with `moving` held.
+    pos: AtomicU64,
+    moving: Lock<()>,
     path: Option<Path>,
     /// The table in which somebody took a flock or an OFD lock through it.
     locked: OnceLock<Arc<LockTable>>,
@@ -75,7 +77,8 @@ impl File {
             names_writer: ops.names_writer(),
             ops,
             flags: AtomicU32::new(flags & !CREATION_FLAGS),
-            pos: Lock::new(0),
+            pos: AtomicU64::new(0),
+            moving: Lock::new(Rank::FilePosition, ()),
             path,
             locked: OnceLock::new(),
             signals: SignalDriven::default(),
@@ -184,9 +187,10 @@ impl File {
         if !self.readable() {
             return Err(Errno::EBADF);
         }
-        let mut pos = self.pos.lock();
-        let count = self.ops.read(dst, Some(*pos))?;
-        *pos += count as u64;
+        let _moving = self.moving.lock();
+        let pos = self.position();
+        let count = self.ops.read(dst, Some(pos))?;
+        self.put_position(pos + count as u64);
         Ok(count)
     }
 
@@ -205,14 +209,15 @@ impl File {
 
     #[inline(never)]
     fn write_positioned(&self, src: &mut IoSrc<'_>) -> Result<usize> {
-        let mut pos = self.pos.lock();
+        let _moving = self.moving.lock();
         if self.flags() & c::O_APPEND != 0 {
             let (count, end) = self.ops.append(src)?;
-            *pos = end;
+            self.put_position(end);
             return Ok(count);
         }
-        let count = self.ops.write(src, Some(*pos))?;
-        *pos += count as u64;
+        let pos = self.position();
+        let count = self.ops.write(src, Some(pos))?;
+        self.put_position(pos + count as u64);
         Ok(count)
     }
 
@@ -307,9 +312,11 @@ impl File {
     /// # Errors
     /// ENOTDIR.
     pub fn readdir(&self, sink: &mut dyn FnMut(&DirEntry<'_>) -> bool) -> Result<()> {
-        let mut pos = self.pos.lock();
+        let moving = self.moving.lock();
+        let mut pos = self.position();
         let result = self.ops.readdir(&mut pos, sink);
-        drop(pos);
+        self.put_position(pos);
+        drop(moving);
         if result.is_ok() {
             self.tell(c::IN_ACCESS);
         }

@@ -13,7 +13,7 @@
 
 use super::File;
 use crate::abi::{Errno, Result};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -50,7 +50,6 @@ struct Grave {
 }
 
 /// All files on their way.
-#[derive(Default)]
 pub struct Flight {
     state: Lock<State>,
     /// Carriers on their way, readable without the lock.
@@ -58,6 +57,17 @@ pub struct Flight {
     /// What has happened since the last search, to weigh against its cost.
     changes: AtomicUsize,
     grave: Lock<Grave>,
+}
+
+impl Default for Flight {
+    fn default() -> Self {
+        Flight {
+            state: Lock::new(Rank::Flight, State::default()),
+            count: AtomicUsize::new(0),
+            changes: AtomicUsize::new(0),
+            grave: Lock::new(Rank::FlightGrave, Grave::default()),
+        }
+    }
 }
 
 /// Files on their way together.

@@ -4,7 +4,7 @@ use super::busy::Users;
 use super::notify::Marks;
 use super::{Caller, File, FileOps, LockSlot, OpenHow, Path, Stat, Timestamp};
 use crate::abi::{Errno, Result};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use linux_raw_sys::general as c;
 use std::any::Any;
 use std::sync::Arc;
@@ -128,10 +128,10 @@ impl Meta {
             capable: AtomicBool::new(false),
             linkable: AtomicBool::new(false),
             nlink: AtomicU32::new(if kind == Kind::Dir { 2 } else { 1 }),
-            times: Lock::new(Times { access: now, modify: now, change: now, birth: now }),
+            times: Lock::new(Rank::InodeTimes, Times { access: now, modify: now, change: now, birth: now }),
             users: Users::default(),
             marks: Marks::default(),
-            locks: LockSlot::default(),
+            locks: LockSlot::new(Rank::FileLockSlot, None),
         }
     }
 

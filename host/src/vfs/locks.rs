@@ -5,7 +5,7 @@ mod registry;
 pub use registry::FileLocks;
 
 use crate::abi::{Errno, Result};
-use crate::sync::{Lock, WaitQueue};
+use crate::sync::{Lock, Rank, WaitQueue};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -120,7 +120,7 @@ pub struct LockTable {
 impl LockTable {
     /// The locks on the inode of that device and number: none yet.
     pub fn new(place: (u64, u64)) -> Self {
-        LockTable { place, state: Lock::default(), released: WaitQueue::new() }
+        LockTable { place, state: Lock::new(Rank::FileLocks, State::default()), released: WaitQueue::new() }
     }
 
     /// Takes, converts or gives back a whole-file lock of `owner`'s.

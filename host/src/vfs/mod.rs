@@ -8,7 +8,8 @@
 //! File operations never park: they return `EAGAIN` and the system call handler waits on [`FileOps::wait_queue`].
 //!
 //! Lock order (outer first): `Superblock::rename` → `Dentry` children, parent before child → an inode's own locks →
-//! wait queues. A dentry's place (parent and name) is a leaf lock, as is a file's position.
+//! wait queues. A dentry's place (parent and name) is a leaf lock. A file's position comes before all: it is held while the
+//! file is read or written.
 //!
 //! Directory entries of file systems that keep them (everything but /proc) live in the dentry tree: a missing child is
 //! looked up in the inode once (the host directory below, if there is one); `None` in the tree means "known not to

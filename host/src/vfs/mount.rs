@@ -2,7 +2,7 @@
 
 use super::{Dentry, Kind, Stat};
 use crate::abi::{Errno, Result};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use linux_raw_sys::general as c;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,9 +69,9 @@ impl Mount {
             root,
             source: source.to_owned(),
             flags: AtomicU32::new(flags.bits()),
-            place: Lock::new(None),
-            covered: Lock::default(),
-            sharing: Lock::default(),
+            place: Lock::new(Rank::MountPlace, None),
+            covered: Lock::new(Rank::MountCovered, BTreeMap::new()),
+            sharing: Lock::new(Rank::MountSharing, Sharing::default()),
             expiring: AtomicBool::new(false),
             locked: AtomicBool::new(false),
         })

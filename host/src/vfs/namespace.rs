@@ -13,7 +13,7 @@ mod show;
 
 use super::{Dentry, Kind, Mount, MountFlags, Path, Sharing, notify};
 use crate::abi::{Errno, Result};
-use crate::sync::{Lock, WaitQueue};
+use crate::sync::{Lock, Rank, WaitQueue};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -92,11 +92,11 @@ impl Namespace {
     /// A namespace of its own whose root is the root of `mount`.
     pub fn new(mount: Arc<Mount>) -> Arc<Namespace> {
         let forest = Arc::new(Forest {
-            edit: Lock::new(()),
+            edit: Lock::new(Rank::MountEdit, ()),
             next_mount: AtomicU64::new(mount.id + 1),
             next_group: AtomicU64::new(1),
             made: AtomicU64::new(0),
-            namespaces: Lock::default(),
+            namespaces: Lock::new(Rank::MountNamespaces, Vec::new()),
         });
         Self::plant(&forest, mount.clone(), vec![mount], Arc::default())
     }
@@ -111,8 +111,8 @@ impl Namespace {
         let ns = Arc::new(Namespace {
             number,
             forest: forest.clone(),
-            root: Lock::new(root),
-            mounts: Lock::new(mounts),
+            root: Lock::new(Rank::NamespaceRoot, root),
+            mounts: Lock::new(Rank::NamespaceMounts, mounts),
             watchers,
             cookie: AtomicU32::new(0),
             changes: WaitQueue::new(),

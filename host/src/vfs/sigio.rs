@@ -2,7 +2,7 @@
 //!
 //! This is what is kept at the file; the kernel sends them.
 
-use crate::sync::{Lock, WaitQueue, Waiter};
+use crate::sync::{Lock, Rank, WaitQueue, Waiter};
 use std::any::Any;
 use std::sync::{Arc, Weak};
 
@@ -40,8 +40,13 @@ struct State {
 }
 
 /// The signals of one open file. Most have none.
-#[derive(Default)]
 pub struct SignalDriven(Lock<Option<Box<State>>>);
+
+impl Default for SignalDriven {
+    fn default() -> Self {
+        SignalDriven(Lock::new(Rank::SignalDriven, None))
+    }
+}
 
 impl SignalDriven {
     /// The owner.

@@ -3,7 +3,7 @@
 use super::StatFs;
 use super::caches::Miss;
 use crate::arena::ledger;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -44,8 +44,12 @@ impl Superblock {
     }
 
     fn make(dev: u64, fstype: &'static str, magic: u64, volatile: bool) -> Arc<Self> {
-        let (rename, watches) = (Lock::new(()), AtomicU32::new(0));
-        let (missing, read_only, options) = (Lock::default(), AtomicBool::new(false), Lock::default());
+        let (rename, watches) = (Lock::new(Rank::Rename, ()), AtomicU32::new(0));
+        let (missing, read_only, options) = (
+            Lock::new(Rank::Missing, VecDeque::new()),
+            AtomicBool::new(false),
+            Lock::new(Rank::MountOptions, String::new()),
+        );
         Arc::new(Superblock { dev, fstype, magic, volatile, rename, missing, watches, read_only, options })
     }
 

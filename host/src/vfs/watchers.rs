@@ -2,7 +2,7 @@
 //!
 //! Kept at the file, so that a closed one leaves its watchers at once and adding one needs no search for those that left.
 
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -17,8 +17,13 @@ pub trait Watcher: Send + Sync {
 }
 
 /// The watchers of one open file. One may watch it under several descriptors.
-#[derive(Default)]
 pub struct Watchers(Lock<BTreeMap<(usize, i32), Weak<dyn Watcher>>>);
+
+impl Default for Watchers {
+    fn default() -> Self {
+        Watchers(Lock::new(Rank::FileWatchers, BTreeMap::new()))
+    }
+}
 
 impl Watchers {
     /// Adds `watcher` for the descriptor `fd`.

@@ -255,6 +255,24 @@ fn here(tally: &mut Tally) {
         }
         cases
     });
+    in_debug(tally);
+}
+
+/// Every system call in a debug build: it checks the order of locks, and what may not be done with one held.
+fn in_debug(tally: &mut Tally) {
+    let built = guest::build_programs(Arch::HOST).and_then(|programs| {
+        let debug = guest::build_debug(Arch::HOST)?;
+        Ok((programs.to_string_lossy().into_owned(), format!("{}/pillbox", debug.display())))
+    });
+    let (programs, pillbox) = match built {
+        Ok(built) => built,
+        Err(error) => return tally.failed("building with debug assertions", &error.to_string()),
+    };
+    let place = Place { pillbox, platform: "systrap".to_owned(), arch: Arch::HOST, programs };
+    let cases = cases::abi(&place);
+    place.run_here(&cases, tally.deadline, |case, verdict| {
+        tally.case(&format!("here, systrap, debug build: {}", case.name), verdict)
+    });
 }
 
 /// Builds, and runs cases on this machine.

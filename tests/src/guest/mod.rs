@@ -332,15 +332,24 @@ impl Drop for RunDir {
 
 /// Builds binaries of this workspace for `arch` in release mode; returns the directory they are in.
 pub fn build(arch: Arch, what: &[&str]) -> Result<PathBuf, Error> {
+    build_as(arch, "release", what).map(|target| target.join("release"))
+}
+
+/// Builds `pillbox` for `arch` with debug assertions, as `cargo test` does too; returns the directory it is in.
+pub fn build_debug(arch: Arch) -> Result<PathBuf, Error> {
+    build_as(arch, "dev", &["-p", "host", "--bin", "pillbox"]).map(|target| target.join("debug"))
+}
+
+fn build_as(arch: Arch, profile: &str, what: &[&str]) -> Result<PathBuf, Error> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args(["build", "-q", "--release", "--target", arch.target()])
+        .args(["build", "-q", "--profile", profile, "--target", arch.target()])
         .args(what)
         .current_dir(workspace_root())
         // This runs below `cargo run`, whose settings for the program it runs are not meant for a build.
         .env_remove("CARGO_MANIFEST_DIR")
         .stdin(Stdio::null());
-    let shown = format!("cargo build --release --target {} {}", arch.target(), what.join(" "));
+    let shown = format!("cargo build --profile {profile} --target {} {}", arch.target(), what.join(" "));
     // Warnings are the lint layer's business; here they would drown what the guest says.
     let output = cargo.output().map_err(io_error(Path::new("cargo")))?;
     if !output.status.success() {
@@ -349,7 +358,7 @@ pub fn build(arch: Arch, what: &[&str]) -> Result<PathBuf, Error> {
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target = target.unwrap_or_else(|| workspace_root().join("target"));
-    Ok(target.join(arch.target()).join("release"))
+    Ok(target.join(arch.target()))
 }
 
 /// Builds init and our own test programs.

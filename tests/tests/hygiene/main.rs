@@ -146,6 +146,22 @@ fn unsafe_has_an_address() {
 }
 
 #[test]
+fn locks_have_ranks() {
+    holds(
+        rules::locks_have_ranks,
+        &[
+            ("host/src/vfs/path.rs", "\nuse std::sync::{Arc, Mutex};\n", "vfs/path.rs has a Mutex"),
+            ("host/src/vfs/path.rs", "\nstatic A: spin::RwLock<u8> = x();\n", "vfs/path.rs has a RwLock"),
+            (
+                "host/src/vfs/path.rs",
+                "\n#[cfg(test)]\nmod t {}\nfn f() { let _ = std::sync::Condvar::new(); }\n",
+                "vfs/path.rs has a Condvar",
+            ),
+        ],
+    );
+}
+
+#[test]
 fn every_crate_opts_into_the_lints() {
     holds(rules::every_crate_opts_into_the_lints, &[("planted/Cargo.toml", "[package]\n", "planted")]);
 }

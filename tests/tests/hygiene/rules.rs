@@ -319,6 +319,19 @@ pub(crate) fn unsafe_has_an_address(tree: &Tree) -> Vec<String> {
     new.chain(gone).collect()
 }
 
+/// In `host` the locks are `sync`'s, which have ranks and know where they may be held: others would not. (Files of tests may
+/// have others, by which tests take turns.)
+pub(crate) fn locks_have_ranks(tree: &Tree) -> Vec<String> {
+    const OTHERS: [&str; 7] =
+        ["Mutex", "RwLock", "Condvar", "Barrier", "ReentrantLock", "SpinMutex", "parking_lot"];
+    let mut wrong = Vec::new();
+    for (path, words) in tree.host().filter(|(path, _)| !path.ends_with("tests.rs")) {
+        let other = words.iter().map(|word| word.text.as_str()).find(|word| OTHERS.contains(word));
+        wrong.extend(other.map(|word| format!("{path} has a {word}")));
+    }
+    wrong
+}
+
 /// Every crate of the workspace opts into its lints.
 pub(crate) fn every_crate_opts_into_the_lints(tree: &Tree) -> Vec<String> {
     let manifests = tree.texts().filter(|(path, _)| path.ends_with("/Cargo.toml"));

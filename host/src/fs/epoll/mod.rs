@@ -4,8 +4,8 @@
 //! that list and asks their files what holds; level-triggered ones that still hold go back to its end. Epolls that watch
 //! epolls are `nesting`'s.
 //!
-//! Lock order: an epoll's `items` → a file's watchers, or its wait queue → the ready list → queues of this epoll, of which
-//! those who watch it are part. Files are asked (`poll`), upgraded and dropped without any of these held.
+//! Lock order: an epoll's `items` → a file's watchers, or its wait queue → the ready list, or queues of this epoll. Those
+//! who watch an epoll are told without its queue's lock: theirs are of the same kind. Files are asked (`poll`), upgraded and dropped without any of these held.
 
 mod nesting;
 mod ready;
@@ -13,7 +13,7 @@ mod ready;
 pub use ready::Event;
 
 use crate::abi::{Errno, Result};
-use crate::sync::{Lock, WaitQueue, Waiter};
+use crate::sync::{Lock, Rank, WaitQueue, Waiter};
 use crate::vfs::{File, FileOps, Watcher, Whence};
 use linux_raw_sys::general as c;
 use ready::{EPOLLET, EPOLLEXCLUSIVE, EPOLLWAKEUP, FLAGS, Handle, Item, Ready};
@@ -89,7 +89,7 @@ impl Epoll {
             me: me.clone(),
             changing: changing.clone(),
             file: OnceLock::new(),
-            items: Lock::default(),
+            items: Lock::new(Rank::EpollItems, Items::default()),
             ready: Arc::default(),
         });
         let file = File::anon(epoll.clone(), c::O_RDWR);
@@ -159,11 +159,7 @@ impl Epoll {
             listed: AtomicBool::new(false),
         });
         let waiter = Waiter::new(Arc::new(Handle(item.clone())), !0);
-        if events & EPOLLEXCLUSIVE != 0 {
-            queue.register_exclusive(&waiter, events & !FLAGS);
-        } else {
-            queue.register_for(&waiter, events & !FLAGS);
-        }
+        register(queue, &waiter, events, nested);
         let watcher: Arc<dyn Watcher> = me;
         file.watchers.add(&watcher, fd);
         items.nested += usize::from(nested);
@@ -191,7 +187,7 @@ impl Epoll {
         watched.item.events.store(events, Ordering::Release);
         if let Some(queue) = file.ops().wait_queue() {
             queue.unregister(&watched.waiter);
-            queue.register_for(&watched.waiter, events & !FLAGS);
+            register(queue, &watched.waiter, events, watched.nested);
         }
         let item = watched.item.clone();
         drop(items);
@@ -221,6 +217,18 @@ impl Epoll {
             return Vec::new();
         }
         items.all.values().filter(|watched| watched.nested).filter_map(|w| w.item.file.upgrade()).collect()
+    }
+}
+
+/// Has `waiter` told of the wanted ones of `events`.
+fn register(queue: &WaitQueue, waiter: &Arc<Waiter>, events: u32, nested: bool) {
+    if nested {
+        // Its wake goes on to another epoll's queue, which is one of the same kind.
+        queue.register_outside_for(waiter, events & !FLAGS);
+    } else if events & EPOLLEXCLUSIVE != 0 {
+        queue.register_exclusive(waiter, events & !FLAGS);
+    } else {
+        queue.register_for(waiter, events & !FLAGS);
     }
 }
 
@@ -303,7 +311,7 @@ mod tests {
 
     #[test]
     fn level_edge_and_oneshot() {
-        let file = Epoll::open(&Arc::default());
+        let file = Epoll::open(&Arc::new(Lock::new(Rank::EpollNesting, ())));
         let epoll = file.downcast::<Epoll>().unwrap();
         let (r, w) = Pipe::pair(0);
         epoll.add(3, &r, c::POLLIN, 7).unwrap();
@@ -334,7 +342,7 @@ mod tests {
 
     #[test]
     fn closed_files_leave() {
-        let file = Epoll::open(&Arc::default());
+        let file = Epoll::open(&Arc::new(Lock::new(Rank::EpollNesting, ())));
         let epoll = file.downcast::<Epoll>().unwrap();
         let (r, w) = Pipe::pair(0);
         epoll.add(3, &r, c::POLLIN, 1).unwrap();
@@ -345,7 +353,7 @@ mod tests {
 
     #[test]
     fn epolls_nest_without_loops() {
-        let changing = Arc::default();
+        let changing = Arc::new(Lock::new(Rank::EpollNesting, ()));
         let (outer, inner) = (Epoll::open(&changing), Epoll::open(&changing));
         let (r, w) = Pipe::pair(0);
         outer.downcast::<Epoll>().unwrap().add(1, &inner, c::POLLIN, 1).unwrap();

@@ -3,7 +3,7 @@
 //! Items know the list weakly and the list holds nothing but items, so that a notification, which runs with the lock of a
 //! file's queue held, can be the last to let go of it.
 
-use crate::sync::{Lock, WaitQueue, Wake};
+use crate::sync::{Lock, Rank, WaitQueue, Wake};
 use crate::vfs::File;
 use linux_raw_sys::general as c;
 use std::collections::VecDeque;
@@ -63,7 +63,6 @@ pub struct Event {
 }
 
 /// The ready list.
-#[derive(Default)]
 pub(super) struct Ready {
     list: Lock<VecDeque<Arc<Item>>>,
     /// How many of these are not watched any more, at most. Changed under the list's lock.
@@ -72,6 +71,17 @@ pub(super) struct Ready {
     pub(super) sleepers: WaitQueue,
     /// Who polls the epoll itself: poll(2), and epolls that watch it.
     pub(super) pollers: WaitQueue,
+}
+
+impl Default for Ready {
+    fn default() -> Self {
+        Ready {
+            list: Lock::new(Rank::EpollReady, VecDeque::new()),
+            dead: AtomicUsize::new(0),
+            sleepers: WaitQueue::ranked(Rank::EpollQueue),
+            pollers: WaitQueue::ranked(Rank::EpollQueue),
+        }
+    }
 }
 
 impl Ready {

@@ -1,8 +1,9 @@
 //! The bytes of a regular file: pages in memory, above a host file where there is one.
 //!
 //! A page that is in the map is the truth; one that is not is the host file's (up to `lower_end`) or zero. So writing
-//! to a host file copies pages, not files, and mappings, reads and writes see the same frames. Locks are never held
-//! while user memory is touched: a fault there may need this very file.
+//! to a host file copies pages, not files, and mappings, reads and writes see the same frames. The state is
+//! not locked while user memory is touched, since a fault there may need this very file, nor in a host call. Appends are in
+//! turn: theirs is held over all of one.
 
 mod held;
 mod holes;
@@ -14,7 +15,7 @@ use crate::mm::filecache::FileCache;
 use crate::mm::frames::Page;
 use crate::mm::{Forget, IoDst, IoSrc, Mappers};
 use crate::platform::{Capabilities, Frame};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use held::Held;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,7 +79,7 @@ impl Content {
     /// What a host file of `size` bytes holds.
     pub fn of_lower(lower: Arc<Opened>, size: u64, caps: Option<Capabilities>) -> Self {
         let mut content = Self::new(Some(lower), size);
-        content.shared = caps.filter(|caps| caps.maps_host_files).map(FileCache::new);
+        content.shared = caps.filter(|caps| caps.maps_host_files).map(|_| FileCache::default());
         content
     }
 
@@ -92,10 +93,10 @@ impl Content {
             written: false,
         };
         Content {
-            state: Lock::new(state),
+            state: Lock::new(Rank::Content, state),
             lower,
             shared: None,
-            appending: Lock::new(()),
+            appending: Lock::new(Rank::Appending, ()),
             mappers: Mappers::default(),
         }
     }
@@ -331,7 +332,8 @@ impl Content {
             state.handed_out = true;
         }
         let fd = self.lower()?.fd()?;
-        shared.page(&fd, self.state.lock().lower_size, index).map(Some)
+        let size = self.state.lock().lower_size;
+        shared.page(&fd, size, index).map(Some)
     }
 
     /// Pages that are there already.

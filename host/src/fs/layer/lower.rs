@@ -6,7 +6,7 @@
 use crate::abi::{Errno, Result};
 use crate::hostfd::{self, HostFd, Origin};
 use crate::hostsys::file;
-use crate::sync::{HostLine, Lock};
+use crate::sync::{HostLine, Lock, Rank};
 use crate::vfs::{Kind, ListEntry};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -25,7 +25,7 @@ pub struct FdCache {
 impl FdCache {
     /// A cache of at most `limit` descriptors, which are opened by way of `line`.
     pub fn new(limit: usize, line: Arc<HostLine>) -> Arc<Self> {
-        Arc::new(FdCache { limit: limit.max(16), line, open: Lock::new(VecDeque::new()) })
+        Arc::new(FdCache { limit: limit.max(16), line, open: Lock::new(Rank::LowerCache, VecDeque::new()) })
     }
 
     fn add(&self, opened: &Arc<Opened>) {
@@ -88,7 +88,7 @@ impl Opened {
 
     /// A file that is open already, and stays so.
     pub fn given(fd: HostFd, line: Arc<HostLine>) -> Arc<Self> {
-        let (fd, cache) = (Lock::new(Some(fd)), FdCache::new(0, line));
+        let (fd, cache) = (Lock::new(Rank::LowerFd, Some(fd)), FdCache::new(0, line));
         Arc::new(Opened { fd, parent: None, name: Box::default(), flags: 0, cache })
     }
 
@@ -172,11 +172,20 @@ impl LowerDir {
         let dev = device(&raw);
         // Half of what the host allows: the rest is for what programs open.
         let cache = FdCache::new((file::raise_nofile() / 2).min(20_000) as usize, line);
-        let opened =
-            Arc::new(Opened { fd: Lock::new(Some(fd)), parent: None, name: Box::default(), flags: 0, cache });
-        let devices = Arc::new(Devices { root: dev, others: Lock::default(), room: Lock::default() });
+        let opened = Arc::new(Opened {
+            fd: Lock::new(Rank::LowerFd, Some(fd)),
+            parent: None,
+            name: Box::default(),
+            flags: 0,
+            cache,
+        });
+        let devices = Arc::new(Devices {
+            root: dev,
+            others: Lock::new(Rank::LowerDevices, BTreeMap::new()),
+            room: Lock::new(Rank::LowerRoom, None),
+        });
         let stat = HostStat { raw, ino: raw.stx_ino, id: (dev, raw.stx_ino) };
-        Ok((Arc::new(LowerDir { opened, devices, dev, listing: Lock::default() }), stat))
+        Ok((Arc::new(LowerDir { opened, devices, dev, listing: Lock::new(Rank::LowerListing, false) }), stat))
     }
 
     /// Attributes of `name` in it.
@@ -199,7 +208,7 @@ impl LowerDir {
 
     fn below(&self, name: &[u8], flags: i32) -> Arc<Opened> {
         Arc::new(Opened {
-            fd: Lock::new(None),
+            fd: Lock::new(Rank::LowerFd, None),
             parent: Some(self.opened.clone()),
             name: name.into(),
             flags,
@@ -211,7 +220,7 @@ impl LowerDir {
     pub fn dir(&self, name: &[u8], stat: &HostStat) -> Arc<LowerDir> {
         let opened = self.below(name, libc::O_RDONLY | libc::O_DIRECTORY);
         let (devices, dev) = (self.devices.clone(), stat.id.0);
-        Arc::new(LowerDir { opened, devices, dev, listing: Lock::default() })
+        Arc::new(LowerDir { opened, devices, dev, listing: Lock::new(Rank::LowerListing, false) })
     }
 
     /// The regular file `name` in it. O_NONBLOCK: should it have become a FIFO, opening it must not hang.

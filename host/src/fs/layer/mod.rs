@@ -24,7 +24,7 @@ use crate::fs::dev::Devices;
 use crate::fs::pipe::Pipe;
 use crate::hostfd::HostFd;
 use crate::platform::Capabilities;
-use crate::sync::{HostLine, Lock};
+use crate::sync::{HostLine, Lock, Rank};
 use crate::vfs::privileges::CAPABILITIES;
 use crate::vfs::{
     Caller, Dentry, DirFile, FileOps, Inode, Kind, ListEntry, Meta, NewNode, OpenHow, Path, Stat, Superblock,
@@ -96,7 +96,7 @@ impl Layer {
     fn new(devices: &Arc<Devices>, caps: Option<Capabilities>) -> Arc<Layer> {
         Arc::new(Layer {
             next_ino: AtomicU64::new(FIRST_INO),
-            linked: Lock::new(BTreeMap::new()),
+            linked: Lock::new(Rank::LayerLinks, BTreeMap::new()),
             devices: devices.clone(),
             caps,
         })
@@ -175,7 +175,7 @@ impl Layer {
     }
 
     fn dir(&self, lower: Option<Arc<LowerDir>>, size: u64) -> Body {
-        Body::Dir { lower, list: Lock::new(None), size }
+        Body::Dir { lower, list: Lock::new(Rank::LayerListing, None), size }
     }
 
     fn node(self: &Arc<Self>, meta: Meta, body: Body) -> Arc<Node> {
@@ -184,8 +184,8 @@ impl Layer {
             layer: self.clone(),
             body,
             lower_blocks: 0,
-            xattrs: Lock::new(None),
-            shared: Lock::new(None),
+            xattrs: Lock::new(Rank::Xattrs, None),
+            shared: Lock::new(Rank::InodeShared, None),
             seals: Seals::closed(),
         })
     }
@@ -207,8 +207,8 @@ impl Layer {
             layer: self.clone(),
             body,
             lower_blocks: raw.stx_blocks,
-            xattrs: Lock::new(None),
-            shared: Lock::new(None),
+            xattrs: Lock::new(Rank::Xattrs, None),
+            shared: Lock::new(Rank::InodeShared, None),
             seals: Seals::closed(),
         })
     }
@@ -283,9 +283,10 @@ impl Inode for Node {
         let body = match kind {
             Kind::Dir => self.layer.dir(Some(lower.dir(name, &stat)), stat.raw.stx_size),
             Kind::File => Body::File(Content::of_lower(lower.file(name), stat.raw.stx_size, self.layer.caps)),
-            Kind::Symlink => {
-                Body::Symlink(Lock::new(Target::Lower(lower.clone(), name.into(), stat.raw.stx_size)))
-            }
+            Kind::Symlink => Body::Symlink(Lock::new(
+                Rank::SymlinkTarget,
+                Target::Lower(lower.clone(), name.into(), stat.raw.stx_size),
+            )),
             _ => Body::Special,
         };
         let node = self.layer.of_host(&stat, body);
@@ -316,7 +317,7 @@ impl Inode for Node {
         let body = match new.kind {
             Kind::Dir => self.layer.dir(None, 0),
             Kind::File => Body::File(Content::empty()),
-            Kind::Symlink => Body::Symlink(Lock::new(Target::Text(new.target.to_vec()))),
+            Kind::Symlink => Body::Symlink(Lock::new(Rank::SymlinkTarget, Target::Text(new.target.to_vec()))),
             _ => Body::Special,
         };
         Ok(self.layer.node(meta, body))

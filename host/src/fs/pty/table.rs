@@ -7,7 +7,7 @@ use crate::fs::hostterm::HostTerminal;
 use crate::fs::pseudo::next_ino;
 use crate::hostfd::HostFd;
 use crate::kernel::Kernel;
-use crate::sync::{Lock, WaitQueue};
+use crate::sync::{Lock, Rank, WaitQueue};
 use crate::vfs::{
     Dentry, DirFile, FileOps, Inode, Kind, ListEntry, Meta, OpenHow, Path, Superblock, makedev,
 };
@@ -30,10 +30,18 @@ enum Kin {
 type Entry = (Kin, Arc<Node>);
 
 /// All terminals of a sandbox.
-#[derive(Default)]
 pub struct PtyTable {
     all: Lock<BTreeMap<u32, Entry>>,
     kernel: Lock<Weak<Kernel>>,
+}
+
+impl Default for PtyTable {
+    fn default() -> Self {
+        PtyTable {
+            all: Lock::new(Rank::PtyTable, BTreeMap::new()),
+            kernel: Lock::new(Rank::PtyKernel, Weak::new()),
+        }
+    }
 }
 
 impl PtyTable {
@@ -56,15 +64,18 @@ impl PtyTable {
         let index = free(&all)?;
         let pty = Arc::new(Pty {
             index,
-            state: Lock::new(State {
-                line: Discipline::new(),
-                masters: 1,
-                slaves: 0,
-                used: false,
-                locked: true,
-                exclusive: [false; 2],
-                window: [0; 8],
-            }),
+            state: Lock::new(
+                Rank::Pty,
+                State {
+                    line: Discipline::new(),
+                    masters: 1,
+                    slaves: 0,
+                    used: false,
+                    locked: true,
+                    exclusive: [false; 2],
+                    window: [0; 8],
+                },
+            ),
             master: WaitQueue::new(),
             slave: WaitQueue::new(),
             table: Arc::downgrade(self),

@@ -179,7 +179,7 @@ mod tests {
     use super::{Ids, Object, Perm, Wanted, get};
     use crate::abi::Errno;
     use crate::cred::Cred;
-    use crate::sync::Lock;
+    use crate::sync::{Lock, Rank};
 
     struct Thing(Lock<Perm>);
 
@@ -194,12 +194,12 @@ mod tests {
 
     fn make(ids: &Lock<Ids<Thing>>, key: i32, limit: u32) -> Result<i32, Errno> {
         let want = Wanted { key, flags: 0o1600, cred: &Cred::root(), limit };
-        get(ids, &want, |_| Ok(()), |_, perm| Ok(Thing(Lock::new(perm))))
+        get(ids, &want, |_| Ok(()), |_, perm| Ok(Thing(Lock::new(Rank::MsgQueue, perm))))
     }
 
     #[test]
     fn an_id_is_not_soon_used_again() {
-        let ids = Lock::default();
+        let ids = Lock::new(Rank::MsgIds, Ids::default());
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..1000 {
             let id = make(&ids, 0, 10).unwrap();
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_key_finds_one_object_until_it_goes() {
-        let ids = Lock::default();
+        let ids = Lock::new(Rank::MsgIds, Ids::default());
         let id = make(&ids, 7, 2).unwrap();
         assert_eq!(make(&ids, 7, 2), Ok(id));
         assert_ne!(make(&ids, 0, 2), Ok(id));

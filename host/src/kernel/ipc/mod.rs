@@ -12,8 +12,8 @@
 //! nobody: they live until they are removed or their namespace goes.
 //!
 //! # Lock order
-//! An address space's state > a kind's table of ids > an object > wait queues. An object is never locked while user
-//! memory is copied.
+//! A kind's table of ids > an object > wait queues; those of shared memory are taken with an address space's state locked.
+//! An object is never locked while user memory is copied.
 
 pub mod ids;
 pub mod limits;
@@ -25,7 +25,7 @@ pub mod sem;
 pub mod shm;
 pub mod undo;
 
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use ids::Ids;
 use limits::{Budget, Limits};
 use std::sync::Arc;
@@ -45,11 +45,11 @@ impl IpcNamespace {
     /// One without objects, with Linux's limits.
     pub fn new() -> Arc<Self> {
         Arc::new(IpcNamespace {
-            limits: Lock::new(Limits::default()),
+            limits: Lock::new(Rank::IpcLimits, Limits::default()),
             budget: Arc::default(),
             shm: Arc::default(),
-            sem: Lock::default(),
-            msg: Lock::default(),
+            sem: Lock::new(Rank::SemIds, Ids::default()),
+            msg: Lock::new(Rank::MsgIds, Ids::default()),
             mqueues: mqnames::Names::new(),
         })
     }

@@ -5,7 +5,7 @@ use crate::abi::{Errno, Result};
 use crate::cred::{Caps, Cred};
 use crate::kernel::signal::{Fields, SigInfo};
 use crate::kernel::{Current, limits};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use crate::vfs::{Dentry, File, Inode, Mount, MountFlags, Path, Superblock, Want, makedev, may, sticky};
 use linux_raw_sys::general as c;
 use std::collections::BTreeMap;
@@ -94,12 +94,12 @@ impl Names {
         let root = Dentry::root(&sb, Arc::new(Directory(mqueue_root())), b"/");
         let mount = Mount::new(0, root.clone(), "mqueue", MountFlags::empty());
         Arc::new(Names {
-            queues: Lock::default(),
-            counts: Arc::default(),
+            queues: Lock::new(Rank::MqNames, BTreeMap::new()),
+            counts: Arc::new(Lock::new(Rank::MqCounts, BTreeMap::new())),
             root,
             mount,
-            next_ino: Lock::new(2),
-            limits: Lock::default(),
+            next_ino: Lock::new(Rank::MqInodes, 2),
+            limits: Lock::new(Rank::MqLimits, MqLimits::default()),
         })
     }
 

@@ -7,7 +7,7 @@ use super::limits::Charge;
 use super::mqnames::Names;
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, Mm};
-use crate::sync::{Lock, WaitQueue};
+use crate::sync::{Lock, Rank, WaitQueue};
 use crate::vfs::{FileOps, Inode, Kind, Meta, OpenHow, Path, Stat};
 use linux_raw_sys::general as c;
 use std::any::Any;
@@ -48,7 +48,11 @@ pub(super) struct Sleeper {
 
 impl Sleeper {
     pub(super) fn new(mail: Option<Mail>) -> Arc<Self> {
-        Arc::new(Sleeper { mail: Lock::new(mail), served: Lock::new(false), queue: WaitQueue::new() })
+        Arc::new(Sleeper {
+            mail: Lock::new(Rank::MqMail, mail),
+            served: Lock::new(Rank::MqServed, false),
+            queue: WaitQueue::new(),
+        })
     }
 
     fn serve(&self) {
@@ -117,7 +121,7 @@ impl MessageQueue {
             meta,
             max_messages: limits.0,
             max_size: limits.1,
-            state: Lock::default(),
+            state: Lock::new(Rank::MqQueue, State::default()),
             ready: WaitQueue::new(),
             _counted: counted,
             _charge: charge,

@@ -7,7 +7,7 @@ use super::{IpcNamespace, now};
 use crate::abi::{Errno, Result};
 use crate::cred::{Caps, Cred};
 use crate::kernel::Current;
-use crate::sync::{Lock, WaitQueue};
+use crate::sync::{Lock, Rank, WaitQueue};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -246,7 +246,7 @@ impl IpcNamespace {
                     removed: false,
                     _charge: self.budget.charge(size_of::<Queue>())?,
                 };
-                Ok(Queue { state: Lock::new(state), room: WaitQueue::new() })
+                Ok(Queue { state: Lock::new(Rank::MsgQueue, state), room: WaitQueue::new() })
             },
         )
     }
@@ -372,7 +372,7 @@ impl Current {
                     return outcome;
                 }
             }
-            let (outcome, waiting) = (Lock::new(None), WaitQueue::new());
+            let (outcome, waiting) = (Lock::new(Rank::MsgOutcome, None), WaitQueue::new());
             let receiver = Arc::new(Receiver { how, pid, outcome, queue: waiting });
             state.receivers.push(receiver.clone());
             drop(state);

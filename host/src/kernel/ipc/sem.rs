@@ -11,7 +11,7 @@ use super::{IpcNamespace, flags, now};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
 use crate::kernel::Current;
-use crate::sync::{Lock, WaitQueue};
+use crate::sync::{Lock, Rank, WaitQueue};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -252,7 +252,7 @@ impl IpcNamespace {
                 removed: false,
                 _charge: charge,
             };
-            Ok(SemSet { count, state: Lock::new(state) })
+            Ok(SemSet { count, state: Lock::new(Rank::SemSet, state) })
         })
     }
 
@@ -427,8 +427,8 @@ impl Current {
             ops,
             pid,
             undo,
-            at: Lock::new(stuck),
-            outcome: Lock::new(None),
+            at: Lock::new(Rank::SemAt, stuck),
+            outcome: Lock::new(Rank::SemOutcome, None),
             queue: WaitQueue::new(),
         });
         state.waiting.push(blocked.clone());

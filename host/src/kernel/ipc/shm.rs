@@ -10,7 +10,7 @@ use crate::abi::{Errno, Result};
 use crate::cred::{Caps, Cred};
 use crate::mm::{MapInfo, Mappable, Mm, PAGE_SIZE, SharedMemory};
 use crate::platform::Frame;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::sync::{Arc, Weak};
 
 /// In a segment's mode: it goes with its last attachment.
@@ -19,8 +19,13 @@ const DEST: u32 = 0o1000;
 const LOCKED: u32 = 0o2000;
 
 /// All segments of a namespace.
-#[derive(Default)]
 pub struct Segments(Lock<Ids<Segment>>);
+
+impl Default for Segments {
+    fn default() -> Self {
+        Segments(Lock::new(Rank::ShmIds, Ids::default()))
+    }
+}
 
 /// A segment.
 pub struct Segment {
@@ -214,7 +219,7 @@ impl IpcNamespace {
                 size,
                 creator: pid,
                 home: Arc::downgrade(&self.shm),
-                state: Lock::new(state),
+                state: Lock::new(Rank::ShmSegment, state),
             })
         })
     }

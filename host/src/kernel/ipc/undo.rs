@@ -4,7 +4,7 @@
 
 use super::sem::SemSet;
 use crate::kernel::{Kernel, Task};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -14,7 +14,10 @@ pub struct UndoLists(AtomicU64);
 
 impl UndoLists {
     fn add(&self) -> Arc<UndoList> {
-        Arc::new(UndoList { id: 1 + self.0.fetch_add(1, Ordering::Relaxed), sets: Lock::default() })
+        Arc::new(UndoList {
+            id: 1 + self.0.fetch_add(1, Ordering::Relaxed),
+            sets: Lock::new(Rank::UndoSets, Vec::new()),
+        })
     }
 }
 

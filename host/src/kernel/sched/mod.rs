@@ -18,9 +18,11 @@
 //!
 //! Locks: a worker's queue and the timer queue are leaves; nothing is called with either held.
 
+mod in_host;
 mod pause;
 mod slice;
 mod spare;
+mod state;
 mod switch;
 mod ticker;
 mod timers;

@@ -31,13 +31,6 @@ pub(super) const HANGS_TICKS: u32 = 5;
 /// Who waits for a place in the line looks again after this time.
 const LOOK_NS: u64 = 5 * NSEC_PER_MSEC;
 
-/// [`Worker::in_host`]: it is in no host call that may hang.
-const OUT: u32 = 0;
-/// It is in one.
-const IN: u32 = 1;
-/// It is, and its CPU is another's.
-const REPLACED: u32 = 2;
-
 /// Starts the thread of a worker; false if it cannot.
 pub(in crate::kernel) type Begin = Box<dyn Fn(usize) -> bool + Send + Sync>;
 
@@ -88,7 +81,7 @@ impl HostCalls for Scheduler {
         let Some(worker) = self.this() else { return Ok(()) };
         // Nobody else writes it.
         worker.host_calls.store(worker.host_calls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        worker.in_host.store(IN, Ordering::SeqCst);
+        worker.in_host.begin();
         let attention = worker.attention.load(Ordering::SeqCst);
         if attention & (ATTEND_QUEUE | ATTEND_TIMER) != 0 {
             self.leave_to_others(worker, attention);
@@ -98,7 +91,7 @@ impl HostCalls for Scheduler {
 
     fn end(&self) {
         let Some(worker) = self.this() else { return };
-        if worker.in_host.swap(OUT, Ordering::SeqCst) == REPLACED {
+        if worker.in_host.end() {
             worker.cpu.store(NO_CPU, Ordering::SeqCst);
             worker.attention.fetch_or(ATTEND_REST, Ordering::SeqCst);
         }
@@ -166,14 +159,14 @@ impl Scheduler {
 
     /// For the ticker: whether `worker` is in a host call that may hang.
     pub(super) fn is_kept(&self, worker: &Worker) -> bool {
-        worker.in_host.load(Ordering::SeqCst) != OUT
+        worker.in_host.is_kept()
     }
 
     /// For the ticker: `worker` is not going to come back soon.
     pub(super) fn replace(&self, worker: &Worker) {
         let cpu = worker.cpu.load(Ordering::SeqCst);
         let resting = self.spares.resting.load(Ordering::SeqCst);
-        if cpu == NO_CPU || worker.in_host.load(Ordering::SeqCst) != IN {
+        if cpu == NO_CPU || !worker.in_host.is_replaceable() {
             return;
         }
         if resting == 0 {
@@ -182,7 +175,7 @@ impl Scheduler {
         }
         let id = resting.trailing_zeros() as usize;
         let spare = &self.workers[id];
-        if worker.in_host.compare_exchange(IN, REPLACED, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+        if !worker.in_host.replace() {
             return;
         }
         // Only the ticker takes them; they come back by themselves.

@@ -2,33 +2,22 @@
 //!
 //! A task that parks is still running on its stack while it looks for the next one, so it cannot mark itself as parked:
 //! another worker might continue it before its stack pointer is saved. What is on the other side of the switch does
-//! it instead ([`Scheduler::finish`]), and finds out there whether a wake came in between:
-//!
-//! | state | means | a wake makes it |
-//! |---|---|---|
-//! | `RUNNING` | on a worker | `NOTIFIED` |
-//! | `NOTIFIED` | on a worker, its next park returns at once | unchanged |
-//! | `PARKED` | its stack pointer is saved, nobody runs it | `QUEUED`, and queues it |
-//! | `QUEUED` | in one run queue | unchanged |
+//! it instead ([`Scheduler::finish`]), and finds out there whether a wake came in between (see `state`).
 
 use super::Scheduler;
+use super::state::RunState;
 use super::worker::{Left, Worker};
 use crate::arch::{counter, prepare_stack, switch_stacks};
 use crate::arena::stack::KernelStack;
 use crate::kernel::{Current, Task};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank, no_lock_is_held};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::Arc;
-
-const RUNNING: u32 = 0;
-const NOTIFIED: u32 = 1;
-const PARKED: u32 = 2;
-const QUEUED: u32 = 3;
 
 /// What the scheduler keeps in each task.
 pub(in crate::kernel) struct Entity {
-    state: AtomicU32,
+    state: RunState,
     /// Stack pointer while not running.
     sp: AtomicU64,
     stack: Lock<Option<KernelStack>>,
@@ -44,9 +33,9 @@ impl Entity {
     /// Of a task that has not been started.
     pub(in crate::kernel) fn new() -> Self {
         Entity {
-            state: AtomicU32::new(QUEUED),
+            state: RunState::new(),
             sp: AtomicU64::new(0),
-            stack: Lock::new(None),
+            stack: Lock::new(Rank::TaskStack, None),
             cpu_ticks: AtomicU64::new(0),
             running_since: AtomicU64::new(0),
             switches: [AtomicU64::new(0), AtomicU64::new(0)],
@@ -60,27 +49,17 @@ impl Entity {
 
     /// Whether it waits for something (as opposed to running or waiting for a CPU): `S` in /proc/PID/stat.
     pub(in crate::kernel) fn is_parked(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == PARKED
+        self.state.is_parked()
     }
 
     /// Whether a worker runs it, or may have begun to: then it looks at nothing before it comes back from user code.
     pub(in crate::kernel) fn is_on_worker(&self) -> bool {
-        matches!(self.state.load(Ordering::SeqCst), RUNNING | NOTIFIED)
+        self.state.is_on_worker()
     }
 
     /// Notes a wake; true if the caller has to queue the task.
     pub(super) fn notify(&self) -> bool {
-        loop {
-            // Always a read-modify-write: either the task's own next one sees what we changed before, or we see it.
-            let (from, to) = match self.state.load(Ordering::Relaxed) {
-                RUNNING => (RUNNING, NOTIFIED),
-                PARKED => (PARKED, QUEUED),
-                same => (same, same),
-            };
-            if self.state.compare_exchange(from, to, Ordering::SeqCst, Ordering::Relaxed).is_ok() {
-                return from == PARKED;
-            }
-        }
+        self.state.notify()
     }
 }
 
@@ -104,11 +83,8 @@ impl Scheduler {
 
     /// Waits for a wake of the calling task. Returns at once if one has come since the last park.
     pub(in crate::kernel) fn park(&self, task: &Task) {
-        let state = &task.entity.state;
-        // A wake that comes after this look is seen by `finish`.
-        if state.load(Ordering::Relaxed) == NOTIFIED {
-            // Acquires what the waker did.
-            state.swap(RUNNING, Ordering::SeqCst);
+        no_lock_is_held();
+        if task.entity.state.take_wake() {
             return;
         }
         add_own(&task.entity.switches[0], 1);
@@ -133,6 +109,7 @@ impl Scheduler {
 
     /// Switches from `task` to the next one, or to the idle loop; returns when `task` is continued.
     pub(super) fn leave(&self, task: &Task, how: Left) {
+        no_lock_is_held();
         let Some(worker) = self.this() else { return };
         let next = if self.is_to_rest(worker) { None } else { self.next_task(worker) };
         let now = counter::read();
@@ -188,10 +165,7 @@ impl Scheduler {
             how if how == Left::Parked as u32 => {
                 // SAFETY: the task's stack holds a reference to it, and until the exchange below nobody else runs it.
                 let task = unsafe { &*left };
-                let parked =
-                    task.entity.state.compare_exchange(RUNNING, PARKED, Ordering::SeqCst, Ordering::SeqCst);
-                // From a success on, another worker may run, end and free it.
-                if parked.is_err() {
+                if !task.entity.state.park() {
                     self.requeue(worker, task);
                 }
             }
@@ -210,7 +184,7 @@ impl Scheduler {
     }
 
     fn requeue(&self, worker: &Worker, task: &Task) {
-        task.entity.state.store(QUEUED, Ordering::SeqCst);
+        task.entity.state.queue();
         worker.push(NonNull::from(task), false);
     }
 }
@@ -218,9 +192,7 @@ impl Scheduler {
 impl Entity {
     /// Marks it as running and returns where to continue.
     fn begin(&self, now: u64) -> u64 {
-        // Acquires what the worker that ran it last, and whoever woke it, did. A read-modify-write: a wake that came
-        // while it was queued changed nothing, so what its waker did has to be seen from here on (see `notify`).
-        self.state.swap(RUNNING, Ordering::SeqCst);
+        self.state.run();
         self.running_since.store(now, Ordering::Relaxed);
         self.sp.load(Ordering::Relaxed)
     }

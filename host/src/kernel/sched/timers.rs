@@ -1,6 +1,6 @@
 //! One queue of deadlines for everything that waits for time.
 
-use crate::sync::{Lock, Wake};
+use crate::sync::{Lock, Rank, Wake};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,7 +50,10 @@ struct Queue {
 
 impl Timers {
     pub(super) fn new() -> Self {
-        Timers { queue: Lock::new(Queue { armed: BTreeMap::new(), serial: 0 }), next: AtomicU64::new(NEVER) }
+        Timers {
+            queue: Lock::new(Rank::TimerQueue, Queue { armed: BTreeMap::new(), serial: 0 }),
+            next: AtomicU64::new(NEVER),
+        }
     }
 
     /// The earliest deadline, or [`NEVER`].
@@ -118,7 +121,7 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use super::{Action, Expire, GAP_OF_ALL, NEVER, SERVED, Timers};
-    use crate::sync::Lock;
+    use crate::sync::{Lock, Rank};
     use std::sync::Arc;
 
     struct Log(Arc<Lock<Vec<u32>>>, u32);
@@ -132,7 +135,7 @@ mod tests {
     #[test]
     fn fires_in_order_and_cancels() {
         let timers = Timers::new();
-        let log = Arc::new(Lock::new(Vec::new()));
+        let log = Arc::new(Lock::new(Rank::Stacks, Vec::new()));
         let arm = |deadline, tag| timers.add(deadline, Action::Expire(Arc::new(Log(log.clone(), tag))));
         arm(30, 3);
         let second = arm(20, 2);
@@ -165,12 +168,12 @@ mod tests {
     fn however_many_timers_there_are_others_get_their_turn() {
         let timers = Arc::new(Timers::new());
         let restless: Vec<_> = (0..10_000)
-            .map(|_| Arc::new_cyclic(|me| Restless(timers.clone(), Lock::default(), me.clone())))
+            .map(|_| Arc::new_cyclic(|me| Restless(timers.clone(), Lock::new(Rank::Stacks, 0), me.clone())))
             .collect();
         for timer in &restless {
             timers.add(0, Action::Expire(timer.clone()));
         }
-        let log = Arc::new(Lock::new(Vec::new()));
+        let log = Arc::new(Lock::new(Rank::Stacks, Vec::new()));
         timers.add(1_000_000, Action::Expire(Arc::new(Log(log.clone(), 1))));
         let count = || restless.iter().map(|timer| *timer.1.lock()).sum::<u64>();
         timers.fire(0);

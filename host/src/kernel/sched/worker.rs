@@ -8,10 +8,11 @@
 //! *after* it has been taken out, so that whoever reads 0 knows that there is nothing; who reads more may find nothing
 //! and looks again.
 
+use super::in_host::InHost;
 use super::slice::Slice;
 use super::spare::NO_CPU;
 use crate::kernel::Task;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::collections::VecDeque;
@@ -70,7 +71,7 @@ pub struct Worker {
     /// The task that runs; null in the idle loop.
     pub(super) running: AtomicPtr<Task>,
     /// Whether it is in a host call that may hang, and has been replaced ([`super::spare`]). Changed by the ticker, too.
-    pub(super) in_host: AtomicU32,
+    pub(super) in_host: InHost,
     /// How many such calls it has made; the ticker compares them.
     pub(super) host_calls: AtomicU64,
     /// The CPU that it has; or [`NO_CPU`](super::spare::NO_CPU). Given by the ticker, given up by its own thread.
@@ -85,7 +86,7 @@ impl Worker {
             id,
             attention: Arc::default(),
             next: AtomicPtr::new(null_mut()),
-            fifo: Lock::default(),
+            fifo: Lock::new(Rank::RunQueue, VecDeque::new()),
             fifo_len: AtomicUsize::new(0),
             streak: AtomicU32::new(0),
             since: AtomicU64::new(0),
@@ -96,7 +97,7 @@ impl Worker {
             left_how: AtomicU32::new(Left::Nothing as u32),
             switches: AtomicU64::new(0),
             running: AtomicPtr::new(null_mut()),
-            in_host: AtomicU32::new(0),
+            in_host: InHost::new(),
             host_calls: AtomicU64::new(0),
             cpu: AtomicUsize::new(NO_CPU),
             busy: AtomicBool::new(false),

@@ -15,7 +15,7 @@ use crate::abi::{Errno, Result};
 use crate::mm::frames::Page;
 use crate::mm::{MapFlags, MapInfo, MapRequest, Mappable, Mm, PAGE_SIZE, VmFlags};
 use crate::platform::{Frame, Prot};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use crate::time::published;
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ struct Special {
 
 impl Special {
     fn new(name: &'static str, fill: fn(&Page)) -> Arc<Special> {
-        Arc::new(Special { name, fill, page: Lock::default() })
+        Arc::new(Special { name, fill, page: Lock::new(Rank::VdsoPage, None) })
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::abi::{Errno, Result};
 use crate::hostfd::HostFd;
 use crate::mm::filecache::FileCache;
+use crate::mm::frames::Page;
 use crate::mm::testing::FakePlatform;
 use crate::mm::usage::FileUsers;
 use crate::mm::{FaultSignal, Layout, MapRequest, Mappable, Mm, VmFlags, frames};
@@ -11,22 +12,34 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
+/// A file's pages as either platform has them: mapped, or read into frames.
 struct HostFile {
     file: HostFd,
     size: u64,
-    cache: FileCache,
+    mapped: FileCache,
+    read: Option<Vec<Page>>,
 }
 
 impl Mappable for HostFile {
     fn page(&self, index: u64, write: bool) -> Result<Frame> {
         assert!(!write, "the host's file is never written");
-        self.cache.page(&self.file, self.size, index)
+        match &self.read {
+            None => self.mapped.page(&self.file, self.size, index),
+            Some(pages) => pages.get(index as usize).map(Page::share).ok_or(Errno::EFAULT),
+        }
     }
     fn size(&self) -> u64 {
         self.size
     }
     fn ready(&self, first: u64, to: &mut [Option<Frame>]) {
-        self.cache.ready(self.size, first, to);
+        match &self.read {
+            None => self.mapped.ready(self.size, first, to),
+            Some(pages) => {
+                for (to, page) in to.iter_mut().zip(pages.iter().skip(first as usize)) {
+                    *to = Some(page.share());
+                }
+            }
+        }
     }
 }
 
@@ -35,16 +48,17 @@ fn host_file(cheap: bool, pages: u64) -> (Arc<HostFile>, Arc<Mm>) {
     let path = std::env::temp_dir().join(format!("pillbox-mm-{}-{cheap}-{pages}", std::process::id()));
     let mut file = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
-    for page in 0..pages {
-        file.write_all(&[(page as u8).wrapping_add(1); 4096]).unwrap();
-    }
-    file.write_all(&[0xaa; 100]).unwrap();
+    let mut bytes: Vec<u8> = (0..pages).flat_map(|page| [(page as u8).wrapping_add(1); 4096]).collect();
+    bytes.extend([0xaa; 100]);
+    file.write_all(&bytes).unwrap();
     let file = HostFd::given(file.into(), "a test").unwrap();
     let platform = FakePlatform::create(cheap);
-    let cache = FileCache::new(platform.capabilities());
+    let read = (!cheap).then(|| {
+        bytes.chunks(4096).map(|bytes| Page::new().inspect(|page| page.write(0, bytes)).unwrap()).collect()
+    });
     let mm = Mm::new(&platform).unwrap();
     mm.set_layout(Layout { mmap_base: 0x7f00_0000_0000, ..Layout::default() });
-    (Arc::new(HostFile { file, size: pages * 4096 + 100, cache }), mm)
+    (Arc::new(HostFile { file, size: pages * 4096 + 100, mapped: FileCache::default(), read }), mm)
 }
 
 fn request(file: &Arc<HostFile>, len: u64, prot: Prot) -> MapRequest {

@@ -7,7 +7,7 @@
 use crate::abi::{Errno, Result};
 use crate::net::outside::Door;
 use crate::net::{Core, Namespace};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use crate::time::monotonic_ns;
 use linux_raw_sys::net as n;
 use std::collections::{BTreeMap, VecDeque};
@@ -97,7 +97,7 @@ struct Table<S> {
 impl<S> Default for Ports<S> {
     fn default() -> Self {
         let table = Table { holders: BTreeMap::new(), waits: VecDeque::new(), numbers: 0 };
-        Ports { table: Lock::new(table) }
+        Ports { table: Lock::new(Rank::Ports, table) }
     }
 }
 

@@ -20,7 +20,7 @@ use super::options::Options;
 use super::{Core, Family, Kind, Making, Namespace, Pair, Peer, Socket};
 use crate::abi::{Errno, Result};
 use crate::cred::Caps;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use linux_raw_sys::general as c;
 use linux_raw_sys::net as n;
 use request::Dump;
@@ -83,7 +83,7 @@ fn make(making: &Making<'_>) -> Result<Arc<dyn Socket>> {
         network: making.network.clone(),
         protocol: making.protocol,
         admin: cred.has(Caps::NET_ADMIN),
-        state: Lock::default(),
+        state: Lock::new(Rank::Netlink, State::default()),
     }))
 }
 

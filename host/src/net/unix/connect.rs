@@ -91,7 +91,7 @@ impl UnixSocket {
             {
                 // Only now: a socket that is dropped tells the other side, which must not hear of a refusal. Nobody
                 // else knows of this one, so that its lock is free.
-                let mut state = server.state.lock();
+                let mut state = server.state.lock_nested();
                 state.role = Role::Connected { peer: self.me.clone() };
                 state.peer_name = own_name;
                 state.peer_creds = Some(mine);

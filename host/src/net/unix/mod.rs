@@ -12,7 +12,8 @@
 //! | [`charge`] | how much may be on its way |
 //! | `ops` | what an open socket does as a file |
 //!
-//! Lock order: never two sockets at once. Messages are dropped without a lock: they hold files, and tell their sender.
+//! Lock order: never two sockets at once, but for a listener and the socket that it is given, which nobody else knows
+//! of. Messages are dropped without a lock: they hold files, and tell their sender.
 
 mod charge;
 mod connect;
@@ -24,7 +25,7 @@ mod send;
 use crate::abi::{Errno, Result};
 use crate::net::options::{BUFFER, Options};
 use crate::net::{Core, Family, Kind, Making, Namespace, Pair, Peer, Socket};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use crate::vfs::Flight;
 use linux_raw_sys::general as c;
 use linux_raw_sys::net as n;
@@ -142,7 +143,7 @@ impl UnixSocket {
             core: Core::new(kind, DOMAIN, 0, uid, Options::default()),
             flight: flight.clone(),
             network: network.clone(),
-            state: Lock::default(),
+            state: Lock::new(Rank::UnixSocket, State::default()),
             sent: AtomicU32::new(0),
             send_buffer: AtomicU32::new(BUFFER),
             no_space: AtomicBool::new(false),

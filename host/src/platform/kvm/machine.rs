@@ -4,7 +4,7 @@ use super::arch;
 use crate::abi::Errno;
 use crate::hostfd::{HostFd, What};
 use crate::hostsys::last_close;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use ring0::layout::{ARENA_BASE, ARENA_END};
@@ -90,7 +90,7 @@ impl Machine {
             _listed: listed,
             vm,
             _end: end,
-            ready: Lock::new(ready),
+            ready: Lock::new(Rank::VcpusReady, ready),
             features,
             code: [super::image::text_bounds(), super::image::vdso_bounds()],
         })

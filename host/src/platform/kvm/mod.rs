@@ -23,7 +23,7 @@
 
 use super::{AddressSpace, Capabilities, Context, Platform};
 use crate::abi::{Errno, Result};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
@@ -157,7 +157,7 @@ impl Kvm {
                 kernel,
                 pool,
                 workers: (0..workers).map(|_| WorkerState::default()).collect(),
-                graveyard: Lock::new(Vec::new()),
+                graveyard: Lock::new(Rank::Graveyard, Vec::new()),
                 buried: AtomicUsize::new(0),
                 next_space: AtomicU64::new(1),
                 counters: vcpu::Counters::default(),

@@ -4,7 +4,7 @@ use super::super::{AddressSpace, Frame, Prot};
 use super::tables::{UserTables, WINDOWS};
 use super::{Shared, arch};
 use crate::abi::{Errno, Result};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use core::any::Any;
 use pagetables::{Flush, Retired, Rights, UserRange};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Space {
             root: tables.root(),
             generation: AtomicU64::new(1),
             synced: AtomicU64::new(0),
-            tables: Lock::new(Some(tables)),
+            tables: Lock::new(Rank::PlatformTables, Some(tables)),
             shared: shared.clone(),
         })
     }

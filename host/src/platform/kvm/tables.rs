@@ -2,7 +2,7 @@
 
 use super::arch;
 use crate::arena::ledger;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use pagetables::{TableAlloc, Windows};
 use ring0::layout::{ARENA_BASE, ARENA_END, IMAGE_BASE, IMAGE_END, TABLES_BASE, TABLES_END};
 use std::sync::Arc;
@@ -38,7 +38,10 @@ struct Pages {
 
 impl Pool {
     pub(super) fn new() -> Self {
-        Pool(Arc::new(Lock::new(Pages { clean: Vec::new(), dirty: Vec::new(), next: TABLES_BASE })))
+        Pool(Arc::new(Lock::new(
+            Rank::TablePages,
+            Pages { clean: Vec::new(), dirty: Vec::new(), next: TABLES_BASE },
+        )))
     }
 }
 

@@ -176,7 +176,7 @@ impl Context for StubContext {
             }
             // A kick that comes after the worker is entered sets it again.
             reply.store(0, Ordering::SeqCst);
-            if worker.as_ref().is_some_and(|worker| !worker.enter(process.pid, tid, index)) {
+            if worker.as_ref().is_some_and(|worker| !worker.kicks.enter(process.pid, tid, index)) {
                 return Trap::Kick;
             }
             shares.switches.add();
@@ -194,7 +194,7 @@ impl Context for StubContext {
                 left -= 1;
             }
             if turn.load(Ordering::SeqCst) != TURN_KERNEL {
-                let kicked = || worker.as_ref().is_some_and(|worker| worker.is_kicked());
+                let kicked = || worker.as_ref().is_some_and(|worker| worker.kicks.is_kicked());
                 process.await_stop(index, Some(tid), &kicked);
                 if let Some(worker) = settled.filter(|_| spins != 0) {
                     worker.pace.lock().missed();
@@ -205,14 +205,14 @@ impl Context for StubContext {
             }
             settled.inspect(|worker| worker.pace.lock().switched());
             if process.is_dead() {
-                worker.as_ref().inspect(|worker| worker.leave(false));
+                worker.as_ref().inspect(|worker| worker.kicks.leave(false));
                 return Trap::Dead;
             }
             thread.at_call = self.code.is_some() && kind.load(Ordering::SeqCst) == KIND_CALL;
             if thread.at_call {
                 Frames::read_call(&nursery.slots, slot, regs);
                 self.stopped = *regs;
-                worker.as_ref().inspect(|worker| worker.leave(false));
+                worker.as_ref().inspect(|worker| worker.kicks.leave(false));
                 shares.direct.add();
                 return Trap::Syscall;
             }
@@ -223,7 +223,7 @@ impl Context for StubContext {
                 trap = space.after(trap, regs, &Stop { code, from_call, given: &given });
             }
             from_call = false;
-            worker.as_ref().inspect(|worker| worker.leave(trap == Trap::Kick));
+            worker.as_ref().inspect(|worker| worker.kicks.leave(trap == Trap::Kick));
             if let Trap::PageFault { addr, access, .. } = trap {
                 shares.faults.add();
                 patience -= 1;

@@ -2,7 +2,7 @@
 
 use super::layout::{CODE_PAGES, PROCESS_COUNT, SLOT_COUNT};
 use crate::abi::{Errno, Result};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::sync::Arc;
 
 /// Indices that can be had, handed back and had again.
@@ -35,11 +35,14 @@ pub(super) struct Pools {
 impl Pools {
     pub(super) fn new() -> Arc<Lock<Self>> {
         // Index 0 of both is the zygote's.
-        Arc::new(Lock::new(Pools {
-            slots: Pool { free: Vec::new(), next: 1, end: SLOT_COUNT },
-            pages: Pool { free: Vec::new(), next: 1, end: PROCESS_COUNT },
-            code: Pool { free: Vec::new(), next: 0, end: CODE_PAGES },
-        }))
+        Arc::new(Lock::new(
+            Rank::StubPools,
+            Pools {
+                slots: Pool { free: Vec::new(), next: 1, end: SLOT_COUNT },
+                pages: Pool { free: Vec::new(), next: 1, end: PROCESS_COUNT },
+                code: Pool { free: Vec::new(), next: 0, end: CODE_PAGES },
+            },
+        ))
     }
 }
 
@@ -56,7 +59,12 @@ impl Holdings {
     /// A page and a first slot.
     pub(super) fn take(pools: &Arc<Lock<Pools>>) -> Result<(Arc<Self>, u32)> {
         let page = pools.lock().pages.take()?;
-        let holdings = Holdings { pools: pools.clone(), page, slots: Lock::default(), code: Lock::default() };
+        let holdings = Holdings {
+            pools: pools.clone(),
+            page,
+            slots: Lock::new(Rank::StubSlots, Vec::new()),
+            code: Lock::new(Rank::StubCode, Vec::new()),
+        };
         let slot = holdings.add_slot()?;
         Ok((Arc::new(holdings), slot))
     }

@@ -31,6 +31,7 @@ mod context;
 mod filter;
 mod holdings;
 mod image;
+mod kicks;
 mod layout;
 mod outside;
 mod pace;
@@ -62,7 +63,7 @@ use crate::arena::region;
 use crate::hostsys::stub;
 use crate::metrics::Counter;
 use crate::platform::{AddressSpace, Capabilities, Context, Platform};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use process::Nursery;
 use std::sync::Arc;
 use worker::Worker;
@@ -120,7 +121,7 @@ impl Systrap {
         let cpus = stub::cpus(0);
         let current = stub::current_cpu();
         let first_cpu = cpus.iter().position(|cpu| *cpu == current).unwrap_or(0);
-        Ok(Systrap { shares, cpus, first_cpu, workers: Lock::new(Vec::new()) })
+        Ok(Systrap { shares, cpus, first_cpu, workers: Lock::new(Rank::StubWorkers, Vec::new()) })
     }
 
     fn worker(&self, id: usize) -> Arc<Worker> {

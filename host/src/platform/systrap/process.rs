@@ -26,7 +26,7 @@ use super::worker;
 use crate::abi::{Errno, Result};
 use crate::hostfd::HostFd;
 use crate::hostsys::stub;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use core::ffi::CStr;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering};
@@ -134,10 +134,10 @@ impl Nursery {
             orders,
             frames: OnceLock::new(),
             pools: Pools::new(),
-            registry: Lock::new(Registry::default()),
-            zygote: Lock::new(Channel::new(0)),
+            registry: Lock::new(Rank::StubRegistry, Registry::default()),
+            zygote: Lock::new(Rank::Zygote, Channel::new(0)),
             zygote_pid: AtomicI32::new(0),
-            spare: Lock::new(None),
+            spare: Lock::new(Rank::StubSpare, None),
             closed: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             lost: OnceLock::new(),
@@ -371,10 +371,10 @@ impl Nursery {
             pid,
             dead: AtomicBool::new(false),
             cpu: AtomicUsize::new(usize::MAX),
-            channel: Lock::new(channel),
+            channel: Lock::new(Rank::StubChannel, channel),
             holdings: holdings.clone(),
             first_slot: slot,
-            idle: Lock::new(Vec::new()),
+            idle: Lock::new(Rank::StubThreads, Vec::new()),
         });
         {
             let mut registry = self.registry.lock();

@@ -19,7 +19,7 @@ use super::runs::{Run, Runs, coalesce};
 use crate::abi::{Errno, Result};
 use crate::platform::systrap::layout::Order;
 use crate::platform::{Access, AddressSpace, Areas, Frame, Prot};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use core::sync::atomic::AtomicBool;
 use ring0::layout::{FRAMES_BASE, FRAMES_END};
 use std::sync::{Arc, OnceLock, Weak};
@@ -65,7 +65,7 @@ impl Space {
         process.park(thread);
         Ok(Space {
             process,
-            tables: Lock::default(),
+            tables: Lock::new(Rank::PlatformTables, Tables::default()),
             rewritten: AtomicBool::new(false),
             areas: OnceLock::new(),
         })

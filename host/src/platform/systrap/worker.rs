@@ -4,20 +4,20 @@
 //! inter-processor interrupt and often the exit from an idle state, ten times the price. Workers are bound to one CPU
 //! each, stub threads to their worker's, or to another one where neither has to be woken (see `pace`).
 //!
-//! **No kick is lost.** The kicker sets `kicked`, then looks at `running`; the worker publishes `running`, then looks
-//! at `kicked`: one of them sees the other. The signal itself cannot be lost: it is blocked while the stub thread is
+//! Kicks are not lost (`kicks`), and the signal itself cannot be: it is blocked while the stub thread is
 //! in its handler and delivered at the return to the program otherwise; at a rewritten call the handler notes it, and the
 //! thread stops again before it goes on. One that arrives after the thread stopped for
 //! another reason stays pending and makes a later `Trap::Kick` that nobody asked for, which is harmless.
 
+use super::kicks::Kicks;
 use super::layout::Control;
 use super::pace::Pace;
 use super::process::{KICK, Nursery};
 use crate::hostsys::stub;
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use core::cell::Cell;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
 /// One worker.
@@ -25,11 +25,7 @@ pub(super) struct Worker {
     pub(super) cpu: usize,
     /// Another CPU, where stub threads go that hand over by spinning (see `pace`).
     pub(super) other_cpu: Option<usize>,
-    kicked: AtomicBool,
-    /// Process and thread id of the stub thread that runs for this worker; 0 while there is none.
-    running: AtomicU64,
-    /// That thread's slot.
-    slot: AtomicU32,
+    pub(super) kicks: Kicks,
     /// Where stub threads run for this worker. Only its own thread takes the lock.
     pub(super) pace: Lock<Pace>,
     /// Slot of the stub thread that stopped here last and may still look for its turn; [`NOBODY`] if none.
@@ -44,10 +40,8 @@ impl Worker {
         Arc::new(Worker {
             cpu,
             other_cpu,
-            kicked: AtomicBool::new(false),
-            running: AtomicU64::new(0),
-            slot: AtomicU32::new(0),
-            pace: Lock::new(Pace::new()),
+            kicks: Kicks::new(),
+            pace: Lock::new(Rank::WorkerPace, Pace::new()),
             spinner: AtomicU32::new(NOBODY),
         })
     }
@@ -61,41 +55,13 @@ impl Worker {
         }
     }
 
-    /// Before a stub thread is let go. False: a kick is pending (and is now consumed), do not run.
-    pub(super) fn enter(&self, pid: i32, tid: i32, slot: u32) -> bool {
-        self.slot.store(slot, Ordering::SeqCst);
-        self.running.store((pid as u64) << 32 | tid as u64, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        if self.kicked.swap(false, Ordering::SeqCst) {
-            self.running.store(0, Ordering::SeqCst);
-            return false;
-        }
-        true
-    }
-
-    /// The stub thread has stopped; `kick` says that it was by a kick.
-    pub(super) fn leave(&self, kick: bool) {
-        self.running.store(0, Ordering::SeqCst);
-        if kick {
-            self.kicked.store(false, Ordering::SeqCst);
-        }
-    }
-
-    /// Whether a kick waits for its answer.
-    pub(super) fn is_kicked(&self) -> bool {
-        self.kicked.load(Ordering::SeqCst)
-    }
-
     pub(super) fn kick(&self, nursery: &Nursery) {
-        self.kicked.store(true, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        let running = self.running.load(Ordering::SeqCst);
-        if running != 0 {
+        self.kicks.kick(|pid, tid, slot| {
             // Should the thread be gone, so is what was to be interrupted.
-            let _gone = stub::signal_thread((running >> 32) as i32, running as u32 as i32, KICK);
+            let _gone = stub::signal_thread(pid, tid, KICK);
             // A program may have tampered with the words by which its stub thread wakes the worker.
-            nursery.wake_worker(self.slot.load(Ordering::SeqCst));
-        }
+            nursery.wake_worker(slot);
+        });
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::{FileLock, Flock, LockTable, Sort, whole};
 use crate::abi::{Errno, Result};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use crate::vfs::ANON_DEV;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -59,8 +59,8 @@ pub struct FileLocks {
 impl Default for FileLocks {
     fn default() -> Self {
         let anonymous = Arc::new(LockTable::new((ANON_DEV, crate::vfs::file::ANON_INO)));
-        let tables = Lock::new(vec![Arc::downgrade(&anonymous)]);
-        FileLocks { tables, waits: Lock::default(), anonymous }
+        let tables = Lock::new(Rank::LockTables, vec![Arc::downgrade(&anonymous)]);
+        FileLocks { tables, waits: Lock::new(Rank::LockWaits, Waits::default()), anonymous }
     }
 }
 

@@ -4,7 +4,7 @@ use super::queue::{Event, Queue};
 use super::users::{MAX_QUEUED_EVENTS, User, Users};
 use super::{EXCL_UNLINK, ON_CHILD, ONESHOT};
 use crate::abi::{Errno, Result};
-use crate::sync::{Lock, WaitQueue};
+use crate::sync::{Lock, Rank, WaitQueue};
 use crate::vfs::{Dentry, Inode, Kind, Superblock};
 use linux_raw_sys::general as c;
 use std::collections::BTreeMap;
@@ -17,11 +17,16 @@ const KEPT: u32 = c::IN_ALL_EVENTS | EXCL_UNLINK | ONESHOT;
 const READABLE: u32 = c::POLLIN | c::POLLRDNORM;
 
 /// The marks of one inode, part of its `Meta`.
-#[derive(Default)]
 pub struct Marks {
     /// What any of them waits for.
     mask: AtomicU32,
     list: Lock<Vec<Arc<Mark>>>,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Marks { mask: AtomicU32::new(0), list: Lock::new(Rank::InodeMarks, Vec::new()) }
+    }
 }
 
 /// One watch: an instance's interest in an inode.
@@ -133,7 +138,7 @@ impl Group {
     pub fn new(users: &Arc<Users>, uid: u32) -> Result<Arc<Group>> {
         let user = User::with_instance(users, uid)?;
         let state = State { queue: Queue::new(MAX_QUEUED_EVENTS), watches: BTreeMap::new(), last: 0 };
-        Ok(Arc::new(Group { state: Lock::new(state), wait: WaitQueue::new(), user }))
+        Ok(Arc::new(Group { state: Lock::new(Rank::NotifyGroup, state), wait: WaitQueue::new(), user }))
     }
 
     /// Watches what `dentry` names, with a mask as inotify_add_watch(2) takes it, and returns the watch descriptor.

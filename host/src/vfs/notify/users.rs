@@ -1,7 +1,7 @@
 //! How much each user may have, as /proc/sys/fs/inotify says.
 
 use crate::abi::{Errno, Result};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,8 +20,13 @@ struct Has {
 }
 
 /// What all users have.
-#[derive(Default)]
 pub struct Users(Lock<BTreeMap<u32, Has>>);
+
+impl Default for Users {
+    fn default() -> Self {
+        Users(Lock::new(Rank::NotifyUsers, BTreeMap::new()))
+    }
+}
 
 /// The user that an instance, and its watches, are counted for: whoever made it.
 pub(super) struct User {

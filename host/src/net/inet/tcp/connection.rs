@@ -12,7 +12,7 @@ use crate::mm::{IoDst, IoSrc};
 use crate::net::inet::ports::Hold;
 use crate::net::message::{MSG_OOB, MSG_PEEK, MSG_TRUNC};
 use crate::net::{Core, Namespace};
-use crate::sync::{Lock, event};
+use crate::sync::{Lock, Rank, event};
 use linux_raw_sys::general as c;
 use std::sync::Arc;
 
@@ -73,7 +73,11 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(network: &Arc<Namespace>, cores: [Arc<Core>; 2]) -> Arc<Connection> {
-        let connection = Arc::new(Connection { ends: Lock::default(), cores, network: network.clone() });
+        let connection = Arc::new(Connection {
+            ends: Lock::new(Rank::TcpConnection, Default::default()),
+            cores,
+            network: network.clone(),
+        });
         connection.buffers_changed();
         connection
     }

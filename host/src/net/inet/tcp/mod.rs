@@ -29,7 +29,7 @@ use crate::abi::Errno;
 use crate::net::options::Options;
 use crate::net::outside::{Door, Outside};
 use crate::net::{Address, Core, Kind, Making, Namespace};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use connection::{Connection, state};
 pub(in crate::net) use gate::{Gate, Leads};
 use linux_raw_sys::net as n;
@@ -115,7 +115,7 @@ impl TcpSocket {
             core: Arc::new(Core::new(Kind::Stream, domain, super::TCP as u16, uid, options)),
             network: network.clone(),
             v6,
-            state: Lock::new(state),
+            state: Lock::new(Rank::TcpSocket, state),
         })
     }
 

@@ -34,7 +34,7 @@ use crate::cred::Cred;
 use crate::net::options::Options;
 use crate::net::outside::{Outside, reserve};
 use crate::net::{Address, Core, Kind, Making, Namespace};
-use crate::sync::Lock;
+use crate::sync::{Lock, Rank};
 use linux_raw_sys::net as n;
 use receive::{Datagram, Failure};
 use send::Corked;
@@ -89,7 +89,7 @@ impl UdpSocket {
             core: Arc::new(Core::new(Kind::Datagram, domain, super::UDP as u16, uid, Options::default())),
             network: making.network.clone(),
             v6,
-            state: Lock::default(),
+            state: Lock::new(Rank::UdpSocket, State::default()),
         })
     }
 

@@ -7,7 +7,7 @@ use crate::hostfd::HostFd;
 use crate::mm::IoSrc;
 use crate::net::Namespace;
 use crate::net::outside::{Outside, Watch};
-use crate::sync::{Lock, Wake};
+use crate::sync::{Lock, Rank, Wake};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Weak};
@@ -53,7 +53,13 @@ impl Window {
         v6: bool,
     ) -> Result<Arc<Window>> {
         let outside = Outside::unwatched(fd, watch, v6);
-        let window = Arc::new(Window { outside, network, port, v6, heard: Lock::default() });
+        let window = Arc::new(Window {
+            outside,
+            network,
+            port,
+            v6,
+            heard: Lock::new(Rank::WindowHeard, VecDeque::new()),
+        });
         window.ring()?;
         Ok(window)
     }

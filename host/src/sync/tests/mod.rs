@@ -1,0 +1,5 @@
+//! (Apart, because models compile the sources, too.)
+
+#[cfg(debug_assertions)]
+mod lock;
+mod wait;
