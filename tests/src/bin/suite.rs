@@ -319,13 +319,38 @@ fn in_all_places(tally: &mut Tally, cases: impl Fn(&Place) -> Vec<Case>) {
     }
 }
 
-/// Short runs begin at the same place each time: what they find was not there before.
+/// Short runs begin at the same place each time: what they find was not there before. How long they take is given, and two
+/// emulators find two CPUs: both guests run at once.
 fn fuzz(tally: &mut Tally, nightly: bool) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (seconds, seed) = if nightly { (600, now) } else { (60, 1) };
-    in_all_places(tally, |place| {
+    let cases = |place: &Place| {
         let seconds = if place.emulated() && !nightly { seconds / 2 } else { seconds };
         cases::fuzz(place, Fuzz { seconds, seed })
+    };
+    run_here(tally, |_, place| cases(place));
+    let deadline = tally.deadline;
+    let fuzzed = |arch: Arch| {
+        let mut verdicts = Vec::new();
+        let guest = small_guest(arch, Board::Usual).map_err(|error| error.to_string())?;
+        cases::run_in_guest(guest, &cases(&in_guest(arch)), deadline, |case, verdict| {
+            verdicts.push((case.name.clone(), verdict));
+        });
+        Ok::<_, String>(verdicts)
+    };
+    std::thread::scope(|scope| {
+        let runs = [Arch::X86_64, Arch::Aarch64].map(|arch| (arch, scope.spawn(move || fuzzed(arch))));
+        for (arch, run) in runs {
+            let layer = format!("nested {arch}");
+            match run.join().unwrap_or_else(|_| Err("the harness failed".to_owned())) {
+                Ok(verdicts) => {
+                    for (name, verdict) in verdicts {
+                        tally.case(&format!("{layer}: {name}"), verdict);
+                    }
+                }
+                Err(why) => tally.failed(&layer, &why),
+            }
+        }
     });
 }
 
