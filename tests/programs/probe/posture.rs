@@ -178,6 +178,17 @@ fn open(pid: u32) -> Vec<(u32, String, u32)> {
         .collect()
 }
 
+/// Whether a descriptor of that name is a socket of rtnetlink(7), by which a process without capabilities can only ask.
+fn asks_about_the_network(pid: u32, name: &str) -> bool {
+    let inode = name.strip_prefix("socket:[").and_then(|name| name.strip_suffix(']'));
+    let sockets = fs::read_to_string(format!("/proc/{pid}/net/netlink")).unwrap_or_default();
+    // sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode, where Eth is the protocol.
+    sockets.lines().skip(1).any(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        inode.is_some() && words.get(1) == Some(&"0") && words.last().copied() == inode
+    })
+}
+
 /// The kernel's process has its own things open, and the host's files for reading only.
 fn descriptors(findings: &mut Findings, pid: u32, inherited: &Path) {
     let own = ["anon_inode:", "/memfd:pillbox-", "/dev/kvm"];
@@ -187,7 +198,8 @@ fn descriptors(findings: &mut Findings, pid: u32, inherited: &Path) {
         let reads = flags & ACCESS_MODE == 0 || flags & O_PATH != 0;
         // Pipes among the standard streams are there once more, for us not to block on.
         let ours = own.iter().any(|start| name.starts_with(start))
-            || standard.iter().any(|(_, stream, _)| *stream == name);
+            || standard.iter().any(|(_, stream, _)| *stream == name)
+            || asks_about_the_network(pid, &name);
         findings.check(reads || ours, || format!("{fd}: {name} is open for writing"));
     }
 }

@@ -207,6 +207,7 @@ pub(super) unsafe fn leave(cpu: *mut Cpu) {
 
 /// KVM could not reach memory: an external abort tells the guest.
 pub(super) fn inject_memory_fault(worker: &mut Worker) -> Result<()> {
+    deliver::returned(worker);
     let mut events = kvm_vcpu_events::default();
     events.exception.ext_dabt_pending = 1;
     let args = [worker.fd() as u64, KVM_SET_VCPU_EVENTS, &raw const events as u64, 0, 0, 0];
@@ -215,7 +216,8 @@ pub(super) fn inject_memory_fault(worker: &mut Worker) -> Result<()> {
 }
 
 /// Handles exits that do not hand a context over: there are none.
-pub(super) fn handle_exit(_: &mut Worker, _: u32) -> bool {
+pub(super) fn handle_exit(worker: &mut Worker, _: u32) -> bool {
+    deliver::returned(worker);
     false
 }
 

@@ -59,9 +59,7 @@ fn set_line(machine: &Machine, id: usize, level: bool) {
 /// Says whether it was the timer's.
 pub(in crate::platform::kvm) fn interrupted(worker: &mut Worker) -> bool {
     let kicked = vcpu::take_kick(worker);
-    // SAFETY: KVM filled the page; on arm64 the union has this and nothing else.
-    let lines = unsafe { (*worker.run).s.regs.device_irq_level };
-    let risen = lines & u64::from(KVM_ARM_DEV_EL1_VTIMER) != 0;
+    let risen = timer_is_up(worker);
     if kicked {
         count(&vcpu::counters(worker).injected);
     }
@@ -70,4 +68,21 @@ pub(in crate::platform::kvm) fn interrupted(worker: &mut Worker) -> bool {
         set_line(machine, id, true);
     }
     risen
+}
+
+/// KVM_RUN returned for another reason: the virtual timer's line may have risen on the way, which KVM says here and never again
+/// (Documentation/virt/kvm/api.rst, KVM_CAP_ARM_USER_IRQ: it returns when a line *changes*). Without this the slice that was
+/// asked for would never end. Until it does, each return raises the vCPU's line once more, which changes nothing.
+pub(in crate::platform::kvm) fn returned(worker: &Worker) {
+    if timer_is_up(worker) {
+        let (machine, id) = worker.place();
+        set_line(machine, id, true);
+    }
+}
+
+/// Whether KVM has said that the virtual timer's line is up.
+fn timer_is_up(worker: &Worker) -> bool {
+    // SAFETY: KVM filled the page; on arm64 the union has this and nothing else.
+    let lines = unsafe { (*worker.run).s.regs.device_irq_level };
+    lines & u64::from(KVM_ARM_DEV_EL1_VTIMER) != 0
 }
