@@ -127,6 +127,10 @@ impl Mm {
     }
 
     fn long_step_end(&self, state: &State, at: u64, end: u64) -> u64 {
+        // Most spaces are small, however long the range is.
+        if self.resident_pages(state) <= PAGES && state.vmas.len() <= AREAS {
+            return end;
+        }
         let mut to = state.vmas.nth_from(at, AREAS).map_or(end, |vma| vma.start.min(end));
         if let Some((&va, _)) = state.stash.range(at..to).nth(PAGES as usize) {
             to = va;

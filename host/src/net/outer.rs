@@ -83,6 +83,10 @@ impl Outer {
     /// That of this thread. A host without netlink(7) has a network all the same.
     pub fn own() -> Outer {
         let netlink = host::socket(n::AF_NETLINK as u16, n::SOCK_RAW, ROUTE).ok();
+        // struct sockaddr_nl: any port, no groups. The host's list of netlink sockets has those that are bound.
+        let mut any = [0; 12];
+        any[..2].copy_from_slice(&(n::AF_NETLINK as u16).to_ne_bytes());
+        let netlink = netlink.filter(|netlink| host::bind(netlink, &any).is_ok());
         Outer {
             netlink: Lock::new(Rank::Outer, netlink),
             known: OnceLock::new(),
