@@ -1,6 +1,7 @@
 //! Building blocks of /proc and /sys: files whose text is made when they are read, fixed directories, links.
 
 use crate::abi::{Errno, Result};
+use crate::kernel::Kernel;
 use crate::mm::{IoDst, IoSrc};
 use crate::sync::{Lock, Rank};
 use crate::vfs::{Caller, DirFile, FileOps, Inode, Kind, Link, ListEntry, Meta, OpenHow, Path, Stat, Whence};
@@ -168,11 +169,13 @@ pub type Entries = BTreeMap<Vec<u8>, Arc<dyn Inode>>;
 /// a sandbox that starts should not have to make them all.
 pub type LateEntries = LazyLock<Entries, Box<dyn FnOnce() -> Entries + Send>>;
 
-/// What `make` will make.
-pub fn late<N: Into<Vec<u8>>>(
-    make: impl FnOnce() -> Vec<(N, Arc<dyn Inode>)> + Send + 'static,
-) -> LateEntries {
-    LazyLock::new(Box::new(move || named(make())))
+/// Makes entries that show a kernel.
+type MakeEntries<N> = fn(&Arc<Kernel>) -> Vec<(N, Arc<dyn Inode>)>;
+
+/// What `make` will make of `kernel`; nothing once that is no more.
+pub fn late<N: Into<Vec<u8>> + 'static>(kernel: &Arc<Kernel>, make: MakeEntries<N>) -> LateEntries {
+    let kernel = Arc::downgrade(kernel);
+    LazyLock::new(Box::new(move || kernel.upgrade().map_or_else(Entries::new, |kernel| named(make(&kernel)))))
 }
 
 fn named<N: Into<Vec<u8>>>(entries: Vec<(N, Arc<dyn Inode>)>) -> Entries {
@@ -192,11 +195,9 @@ impl Dir {
         Self::with(LazyLock::new(Box::new(move || entries)))
     }
 
-    /// One with the entries that `make` will make.
-    pub fn late<N: Into<Vec<u8>>>(
-        make: impl FnOnce() -> Vec<(N, Arc<dyn Inode>)> + Send + 'static,
-    ) -> Arc<Self> {
-        Self::with(late(make))
+    /// One with entries that are made later: see [`late`].
+    pub fn late<N: Into<Vec<u8>> + 'static>(kernel: &Arc<Kernel>, make: MakeEntries<N>) -> Arc<Self> {
+        Self::with(late(kernel, make))
     }
 
     fn with(entries: LateEntries) -> Arc<Self> {

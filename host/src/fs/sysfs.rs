@@ -61,20 +61,8 @@ fn interfaces(kernel: &Arc<Kernel>) -> Vec<(String, Arc<dyn Inode>)> {
 
 /// The root directory of a new /sys.
 pub fn root(kernel: &Arc<Kernel>) -> Arc<Dentry> {
-    let entries = from(kernel, entries);
-    Dentry::root(&Superblock::volatile(makedev(0, 24), "sysfs", SYSFS_MAGIC), Dir::late(entries), b"/")
-}
-
-/// Entries by their names.
-type Named<N> = Vec<(N, Arc<dyn Inode>)>;
-
-/// Makes entries of a kernel that still is.
-fn from<N: 'static>(
-    kernel: &Arc<Kernel>,
-    make: fn(&Arc<Kernel>) -> Named<N>,
-) -> impl FnOnce() -> Named<N> + Send + 'static {
-    let kernel = Arc::downgrade(kernel);
-    move || kernel.upgrade().map_or_else(Vec::new, |kernel| make(&kernel))
+    let dir = Dir::late(kernel, entries);
+    Dentry::root(&Superblock::volatile(makedev(0, 24), "sysfs", SYSFS_MAGIC), dir, b"/")
 }
 
 fn entries(kernel: &Arc<Kernel>) -> Vec<(&'static str, Arc<dyn Inode>)> {
@@ -108,10 +96,7 @@ fn entries(kernel: &Arc<Kernel>) -> Vec<(&'static str, Arc<dyn Inode>)> {
     vec![
         ("devices", Dir::new(vec![("system", system)])),
         ("fs", Dir::new(vec![("cgroup", Dir::new(Vec::new()))])),
-        (
-            "class",
-            Dir::new(vec![("net", Dir::late(from(kernel, interfaces))), ("block", Dir::new(Vec::new()))]),
-        ),
+        ("class", Dir::new(vec![("net", Dir::late(kernel, interfaces)), ("block", Dir::new(Vec::new()))])),
         ("block", Dir::new(Vec::new())),
         ("bus", Dir::new(Vec::new())),
     ]

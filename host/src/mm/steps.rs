@@ -126,9 +126,14 @@ impl Mm {
         if end - at <= SHORT { end } else { self.long_step_end(state, at, end) }
     }
 
+    /// Whether all that the space has is no more than one step.
+    fn is_one_step(&self, state: &State) -> bool {
+        self.resident_pages(state) <= PAGES && state.vmas.len() <= AREAS
+    }
+
     fn long_step_end(&self, state: &State, at: u64, end: u64) -> u64 {
         // Most spaces are small, however long the range is.
-        if self.resident_pages(state) <= PAGES && state.vmas.len() <= AREAS {
+        if self.is_one_step(state) {
             return end;
         }
         let mut to = state.vmas.nth_from(at, AREAS).map_or(end, |vma| vma.start.min(end));
@@ -189,7 +194,7 @@ impl Mm {
         loop {
             let mut deferred = Deferred::default();
             let mut state = self.state.lock();
-            if self.resident_pages(&state) <= PAGES && state.vmas.len() <= AREAS {
+            if self.is_one_step(&state) {
                 return;
             }
             let to = self.step_end(&state, at, end);

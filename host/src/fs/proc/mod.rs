@@ -27,10 +27,7 @@ pub fn root(kernel: &Arc<Kernel>) -> Arc<Dentry> {
     let root = Root {
         meta: Meta::new(Kind::Dir, next_ino(), 0o555),
         kernel: Arc::downgrade(kernel),
-        fixed: late({
-            let kernel = Arc::downgrade(kernel);
-            move || kernel.upgrade().map_or_else(Vec::new, |kernel| fixed(&kernel))
-        }),
+        fixed: late(kernel, fixed),
     };
     Dentry::root(&Superblock::volatile(makedev(0, 23), "proc", PROC_MAGIC), Arc::new(root), b"/")
 }
