@@ -46,10 +46,14 @@ fn sanitizers(cache: &Cache) {
     }
 }
 
-/// Installs a container engine. Where there is none the suite says what it left out.
+/// Installs container engines. Where there is none the suite says what it left out.
 fn engines(cache: &Cache) {
-    if let Err(error) = packages::install(cache, "podman", &["podman", "crun", "conmon"]) {
-        eprintln!("setup: no podman: {error}");
+    for (name, all) in
+        [("podman", &["podman", "crun", "conmon"][..]), ("docker", &["docker.io", "containerd", "runc"][..])]
+    {
+        if let Err(error) = packages::install(cache, name, all) {
+            eprintln!("setup: no {name}: {error}");
+        }
     }
 }
 

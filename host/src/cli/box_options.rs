@@ -5,18 +5,15 @@ use crate::sandbox::container::{Container, Mount, Source, User};
 use crate::vfs::MountFlags;
 use std::path::PathBuf;
 
-/// Permission bits of the root of a `--tmpfs`: everybody's, as /tmp has them.
-const TMPFS_MODE: u32 = 0o1777;
-
 /// Those options.
 #[derive(clap::Args, Default)]
 pub(super) struct BoxOptions {
     /// Show a directory or file of the host at another place, read-only
     #[arg(long, short, value_name = "HOST:INSIDE:ro", value_parser = volume)]
     volume: Vec<(PathBuf, String)>,
-    /// An empty directory in memory
-    #[arg(long, value_name = "DIR", value_parser = place)]
-    tmpfs: Vec<String>,
+    /// An empty directory in memory, which may hold as much as there is memory or SIZE (bytes; K, M, G)
+    #[arg(long, value_name = "DIR[:SIZE]", value_parser = tmpfs)]
+    tmpfs: Vec<(String, String)>,
     /// Show nothing at PATH
     #[arg(long, value_name = "PATH", value_parser = place)]
     hide: Vec<String>,
@@ -38,7 +35,8 @@ impl BoxOptions {
             mount(place, Source::Host(host), MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV)
         });
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        let tmpfs = self.tmpfs.into_iter().map(|place| mount(place, Source::Tmpfs(TMPFS_MODE), flags));
+        let tmpfs =
+            self.tmpfs.into_iter().map(|(place, options)| mount(place, Source::Tmpfs(options), flags));
         let hidden = self.hide.into_iter().map(|place| mount(place, Source::Mask, MountFlags::RDONLY));
         Container {
             user: self.user.map(|(uid, gid)| User { uid, gid, ..User::default() }),
@@ -51,6 +49,17 @@ impl BoxOptions {
 
 fn place(text: &str) -> Result<String, String> {
     if text.starts_with('/') { Ok(text.to_owned()) } else { Err("expected an absolute path".to_owned()) }
+}
+
+/// A place, and the options of tmpfs(5).
+fn tmpfs(text: &str) -> Result<(String, String), String> {
+    match text.rsplit_once(':') {
+        Some((at, size)) => {
+            let bytes = crate::sandbox::parse_bytes(size)?;
+            Ok((place(at)?, format!("size={bytes}")))
+        }
+        None => Ok((place(text)?, String::new())),
+    }
 }
 
 fn volume(text: &str) -> Result<(PathBuf, String), String> {
@@ -75,13 +84,22 @@ fn user(text: &str) -> Result<(u32, u32), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{user, volume};
+    use super::{tmpfs, user, volume};
 
     #[test]
     fn volumes_are_read_only_and_absolute_inside() {
         assert_eq!(volume("a:/b:ro"), Ok(("a".into(), "/b".to_owned())));
         for wrong in ["a:/b", "a:/b:rw", "a:b:ro", ":/b:ro", "a:ro", ""] {
             assert!(volume(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn file_systems_in_memory_may_have_a_size() {
+        assert_eq!(tmpfs("/t"), Ok(("/t".to_owned(), String::new())));
+        assert_eq!(tmpfs("/t:4K"), Ok(("/t".to_owned(), "size=4096".to_owned())));
+        for wrong in ["t", "t:4K", "/t:", "/t:x"] {
+            assert!(tmpfs(wrong).is_err(), "{wrong}");
         }
     }
 

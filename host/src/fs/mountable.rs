@@ -60,6 +60,7 @@ impl FileSystems for Mountable {
         let perm = given.mode.unwrap_or(if name == "tmpfs" { 0o1777 } else { 0o755 });
         let owner = (given.uid.unwrap_or(0), given.gid.unwrap_or(0));
         let root = Layer::mounted(dev, (name, magic), perm, owner, &self.devices);
+        given.limit(&root)?;
         *root.sb.options.lock() = given.shown();
         Ok(root)
     }
@@ -67,6 +68,7 @@ impl FileSystems for Mountable {
     fn reconfigure(&self, root: &Arc<Dentry>, options: &[u8]) -> Result<()> {
         if root.sb.fstype == "tmpfs" {
             let given = Given::parse(options, true)?;
+            given.limit(root)?;
             if !options.is_empty() {
                 *root.sb.options.lock() = given.shown();
             }
@@ -107,6 +109,18 @@ impl Given {
             }
         }
         Ok(given)
+    }
+
+    /// Sets the limits of a file system.
+    ///
+    /// # Errors
+    /// EINVAL where it holds more already.
+    fn limit(&self, root: &Arc<Dentry>) -> Result<()> {
+        let Some(quota) = &root.sb.quota else { return Ok(()) };
+        if let Some(size) = self.size {
+            quota.blocks.set_limit(size / 4)?;
+        }
+        self.inodes.map_or(Ok(()), |inodes| quota.inodes.set_limit(inodes))
     }
 
     /// As /proc/mounts says it.

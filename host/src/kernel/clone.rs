@@ -3,7 +3,6 @@
 use super::clone_flags::CloneFlags;
 use super::group::{GroupState, Stop};
 use super::namespaces::{Namespaces, OWN};
-use super::seccomp::Confinement;
 use super::signal::{Actions, NSIG, SigSet};
 use super::task::{Resources, SchedPolicy, comm_of, work};
 use super::tree::{INIT, Node, Tie, Tree};
@@ -330,11 +329,8 @@ pub(super) fn spawn_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>> 
         resources,
         SigSet::EMPTY,
         policy,
-        Confinement::default(),
+        init.confinement,
     );
-    if init.no_new_privs {
-        task.set_no_new_privs();
-    }
     let regs = UserRegs::start(init.ip, init.sp);
     let mut current = Current::new(task.clone(), kernel.clone(), regs, Box::new(FpState::initial()), context);
     current.find_restorer();
@@ -356,7 +352,7 @@ pub(super) fn spawn_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>> 
 fn namespaces(kernel: &Kernel, first: Option<&Arc<Task>>) -> Namespaces {
     match first {
         Some(first) => first.namespaces(),
-        None => Namespaces::new(&kernel.uts, crate::net::Namespace::new(kernel.way_out())),
+        None => kernel.first_namespaces(),
     }
 }
 

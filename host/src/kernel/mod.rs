@@ -93,6 +93,7 @@ use crate::vfs::{FdTable, FileLocks, FileSystems, Flight, FsContext, Path};
 use core::sync::atomic::{AtomicU32, Ordering};
 use futex::Futexes;
 use limits::Limits;
+use namespaces::Namespaces;
 use poller::Poller;
 use sched::Scheduler;
 use std::sync::{Arc, OnceLock, Weak};
@@ -175,8 +176,8 @@ pub struct Init {
     pub limits: Limits,
     /// Its file, for `/proc/PID/exe`.
     pub exe: Option<Path>,
-    /// It, and what it executes, gains no privileges (prctl(2), PR_SET_NO_NEW_PRIVS).
-    pub no_new_privs: bool,
+    /// What it, and what it executes, may call and become.
+    pub confinement: seccomp::Confinement,
     /// The number of its controlling terminal. Of process 1: what the kernel was told ([`Kernel::set_host_terminal`]).
     pub tty: Option<u64>,
     /// Told its number, before it runs.
@@ -222,6 +223,7 @@ pub struct Kernel {
     filesystems: OnceLock<Arc<dyn FileSystems>>,
     /// The number of the terminal that the sandbox was started on.
     host_terminal: OnceLock<u64>,
+    namespaces: OnceLock<Namespaces>,
     /// How init ended. 0 = running; set once.
     ended: Lock<Option<WaitStatus>>,
     ended_word: AtomicU32,
@@ -257,6 +259,7 @@ impl Kernel {
             poller: OnceLock::new(),
             filesystems: OnceLock::new(),
             host_terminal: OnceLock::new(),
+            namespaces: OnceLock::new(),
             ended: Lock::new(Rank::Ended, None),
             ended_word: AtomicU32::new(0),
             me: me.clone(),
@@ -345,6 +348,12 @@ impl Kernel {
     /// The interfaces of the network that the first program is in.
     pub fn interfaces(&self) -> Interfaces {
         self.options.outer.as_ref().map_or_else(Interfaces::loopback, |outer| outer.interfaces().clone())
+    }
+
+    /// The namespaces that process 1 begins in.
+    pub fn first_namespaces(&self) -> Namespaces {
+        let first = || Namespaces::new(&self.uts, crate::net::Namespace::new(self.way_out()));
+        self.namespaces.get_or_init(first).clone()
     }
 
     /// What networks reach the outside by.

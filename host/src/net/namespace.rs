@@ -46,6 +46,8 @@ pub struct Settings {
     pub local_ports: (AtomicU32, AtomicU32),
     /// ipv4/ip_unprivileged_port_start.
     pub unprivileged_ports: AtomicU32,
+    /// ipv4/ping_group_range: first and last.
+    pub ping_groups: (AtomicU32, AtomicU32),
     /// core/somaxconn.
     pub backlog_max: AtomicU32,
 }
@@ -55,6 +57,8 @@ impl Default for Settings {
         Settings {
             local_ports: (AtomicU32::new(32_768), AtomicU32::new(60_999)),
             unprivileged_ports: AtomicU32::new(1024),
+            // None.
+            ping_groups: (AtomicU32::new(1), AtomicU32::new(0)),
             backlog_max: AtomicU32::new(4096),
         }
     }

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`args`] | the command line, with the flags that runc has |
 //! | [`spec`] | config.json -> [`crate::sandbox::Spec`], and what of it is not done |
+//! | [`seccomp`] | the part of it that is a filter |
 //! | [`create`], [`boot`] | both ends of a start |
 //! | [`exec`], [`verbs`] | the other commands |
 //! | [`state`], [`cgroup`], [`hooks`], [`terminal`] | what a container has outside |
@@ -24,6 +25,7 @@ mod error;
 mod exec;
 mod hooks;
 mod log;
+mod seccomp;
 mod spec;
 mod state;
 mod terminal;

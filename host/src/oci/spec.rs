@@ -2,12 +2,15 @@
 
 use super::Global;
 use super::error::{Error, Result};
+use super::seccomp;
 use crate::cred::CAP_LAST;
 use crate::sandbox::Spec as Sandbox;
 use crate::sandbox::container::{Container, Mount, Source, User};
-use crate::vfs::MountFlags;
+use crate::sandbox::devices::Device;
+use crate::vfs::{Kind, MountFlags, makedev};
 use oci_spec::runtime::{
-    Capabilities, Linux, LinuxNamespaceType, Mount as Asked, PosixRlimitType, Process, Spec,
+    Capabilities, Linux, LinuxDevice, LinuxDeviceType, LinuxNamespaceType, Mount as Asked, PosixRlimitType,
+    Process, Spec,
 };
 use std::path::{Path, PathBuf};
 
@@ -47,6 +50,12 @@ pub(super) fn translate(global: &Global, spec: &Spec, bundle: &Path) -> Result<P
         hostname: spec.hostname().clone(),
         domainname: spec.domainname().clone(),
         mounts,
+        devices: devices(spec)?,
+        sysctls: sysctls(spec),
+        seccomp: linux(spec)
+            .and_then(|linux| linux.seccomp().as_ref())
+            .map(seccomp::translate)
+            .transpose()?,
         readonly_root: root.readonly().unwrap_or(false),
         kept: Vec::new(),
         control: None,
@@ -242,11 +251,43 @@ fn note_linux(spec: &Spec, warnings: &mut Vec<String>) {
     }
 }
 
-fn not_done(linux: &Linux) -> [(&'static str, bool); 6] {
+fn linux(spec: &Spec) -> Option<&Linux> {
+    spec.linux().as_ref()
+}
+
+/// Settings, in an order that does not depend on chance.
+fn sysctls(spec: &Spec) -> Vec<(String, String)> {
+    let all = linux(spec).and_then(|linux| linux.sysctl().clone()).unwrap_or_default();
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.sort();
+    all
+}
+
+fn devices(spec: &Spec) -> Result<Vec<Device>> {
+    linux(spec).and_then(|linux| linux.devices().as_ref()).into_iter().flatten().map(device).collect()
+}
+
+fn device(asked: &LinuxDevice) -> Result<Device> {
+    let wrong = |what: &str| Error::new(format!("linux.devices: {}: {what}", asked.path().display()));
+    let kind = match asked.typ() {
+        LinuxDeviceType::B => Kind::Block,
+        LinuxDeviceType::C | LinuxDeviceType::U => Kind::Char,
+        LinuxDeviceType::P => Kind::Fifo,
+        LinuxDeviceType::A => return Err(wrong("type a is no type of a node")),
+    };
+    if !asked.path().is_absolute() {
+        return Err(wrong("not an absolute path"));
+    }
+    let part = |number: i64| u32::try_from(number).map_err(|_| wrong("no such number"));
+    let number = if kind == Kind::Fifo { 0 } else { makedev(part(asked.major())?, part(asked.minor())?) };
+    // Engines write the type's bits, too.
+    let perm = asked.file_mode().unwrap_or(0o666) & 0o7777;
+    let owner = (asked.uid().unwrap_or(0), asked.gid().unwrap_or(0));
+    Ok(Device { place: asked.path().as_os_str().as_encoded_bytes().to_vec(), kind, number, perm, owner })
+}
+
+fn not_done(linux: &Linux) -> [(&'static str, bool); 3] {
     [
-        ("seccomp", linux.seccomp().is_some()),
-        ("sysctl", linux.sysctl().as_ref().is_some_and(|all| !all.is_empty())),
-        ("devices", linux.devices().as_ref().is_some_and(|all| !all.is_empty())),
         ("intelRdt", linux.intel_rdt().is_some()),
         ("personality", linux.personality().is_some()),
         ("timeOffsets", linux.time_offsets().is_some()),
@@ -281,7 +322,8 @@ struct Options {
     flags: MountFlags,
     bind: bool,
     copy_up: bool,
-    mode: Option<u32>,
+    /// Those of a file system in memory.
+    tmpfs: Vec<String>,
 }
 
 fn options(asked: &Asked, warnings: &mut Vec<String>) -> Result<Options> {
@@ -309,9 +351,10 @@ fn options(asked: &Asked, warnings: &mut Vec<String>) -> Result<Options> {
             | "relatime" | "noatime" | "strictatime" | "nodiratime" | "defaults" | "newinstance" | "sync"
             | "async" | "norelatime" | "nostrictatime" | "atime" | "diratime" | "copyup" | "notmpcopyup" => {}
             other => match other.split_once('=') {
-                Some(("mode", mode)) => all.mode = u32::from_str_radix(mode, 8).ok(),
-                // All memory of a sandbox has one limit.
-                Some(("size" | "ptmxmode" | "gid" | "uid" | "nr_inodes", _)) => {}
+                Some(("size" | "mode" | "uid" | "gid" | "nr_blocks" | "nr_inodes", _)) => {
+                    all.tmpfs.push(other.to_owned());
+                }
+                Some(("ptmxmode", _)) => {}
                 _ => warnings
                     .push(format!("mount {}: option {other}: not supported", asked.destination().display())),
             },
@@ -346,12 +389,12 @@ fn mount(asked: &Asked, bundle: &Path, warnings: &mut Vec<String>) -> Result<Opt
         "proc" if place == b"/proc" => Ok(None),
         "sysfs" if place == b"/sys" => Ok(None),
         "devpts" if place == b"/dev/pts" => Ok(None),
-        "tmpfs" if place == b"/dev" || place == b"/dev/shm" => Ok(None),
+        "tmpfs" if place == b"/dev" => Ok(None),
         "tmpfs" if options.copy_up => with(Source::Copy),
-        "tmpfs" => with(Source::Tmpfs(options.mode.unwrap_or(0o1777))),
+        "tmpfs" => with(Source::Tmpfs(options.tmpfs.join(","))),
         "mqueue" => {
             warnings.push(format!("mount {shown}: mqueue: an empty directory"));
-            with(Source::Tmpfs(0o1777))
+            with(Source::Tmpfs("mode=1777".to_owned()))
         }
         "cgroup" | "cgroup2" => {
             warnings.push(format!("mount {shown}: cgroup: not shown inside yet"));

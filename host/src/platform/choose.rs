@@ -58,22 +58,30 @@ pub struct Tried {
     pub detail: String,
 }
 
-/// The platform for `--platform=auto`, and a line for the user if a KVM device was there and rejected.
+/// What there is to say of a KVM device that was there and is not used.
+pub struct Rejected {
+    /// The line.
+    pub line: String,
+    /// This user has not been told since the machine was started.
+    pub new: bool,
+}
+
+/// The platform for `--platform=auto`, and what there is to say of a KVM device.
 ///
 /// # Errors
 /// One line that says why neither platform works.
-pub fn auto(device: &Path, workers: usize) -> Result<(Arc<dyn Platform>, Option<String>), String> {
-    let rejected = match verdict(device) {
+pub fn auto(device: &Path, workers: usize) -> Result<(Arc<dyn Platform>, Option<Rejected>), String> {
+    let reason = match verdict(device) {
         Verdict::Usable => match Kvm::new(device, workers) {
             Ok(kvm) => return Ok((Arc::new(kvm), None)),
-            Err(error) => Some(error.to_string()),
+            Err(error) => error.to_string(),
         },
-        Verdict::Absent => None,
-        Verdict::Rejected(reason) => Some(reason),
+        Verdict::Absent => return Ok((systrap()?, None)),
+        Verdict::Rejected(reason) => reason,
     };
-    let line =
-        rejected.map(|reason| format!("{} is not used ({reason}); running on systrap", device.display()));
-    Ok((systrap()?, line))
+    let line = format!("{} is not used ({reason}); running on systrap", device.display());
+    let new = Cache::find(device).is_none_or(|cache| cache.tell(&line));
+    Ok((systrap()?, Some(Rejected { line, new })))
 }
 
 /// The platform for `--platform=kvm`.
@@ -109,7 +117,7 @@ pub fn systrap() -> Result<Arc<dyn Platform>, String> {
 }
 
 /// What is known about the device, from the cache or by trying.
-pub fn verdict(device: &Path) -> Verdict {
+fn verdict(device: &Path) -> Verdict {
     let metadata = match std::fs::metadata(device) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => return Verdict::Absent,
@@ -133,7 +141,7 @@ pub fn examine_now(device: &Path) -> (Verdict, Vec<Tried>) {
 
 fn examine_and_remember(device: &Path, deadline: Duration) -> (Verdict, Vec<Tried>) {
     let (verdict, steps) = examine(device, deadline);
-    if let Some(cache) = std::fs::metadata(device).ok().and_then(|metadata| Cache::open(device, &metadata)) {
+    if let Some(cache) = Cache::find(device) {
         cache.write(&verdict);
     }
     (verdict, steps)
@@ -295,6 +303,10 @@ struct Cache {
 }
 
 impl Cache {
+    fn find(device: &Path) -> Option<Self> {
+        Cache::open(device, &std::fs::metadata(device).ok()?)
+    }
+
     fn open(device: &Path, metadata: &Metadata) -> Option<Self> {
         let boot = crate::hostsys::told::text("/proc/sys/kernel/random/boot_id")?;
         let binary = std::fs::metadata("/proc/self/exe").ok()?;
@@ -337,6 +349,20 @@ impl Cache {
         }
     }
 
+    /// Notes that this line is said; whether it was not said before in this boot. One said too often does no harm.
+    fn tell(&self, line: &str) -> bool {
+        let boot = self.key.split(' ').next().unwrap_or_default();
+        let (file, text) = (self.file.with_extension("said"), format!("{boot} {line}\n"));
+        let mut known = String::new();
+        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&file);
+        let read = opened.and_then(|file| file.take(4096).read_to_string(&mut known));
+        if read.is_ok() && known == text {
+            return false;
+        }
+        self.put(&file, &text);
+        true
+    }
+
     /// Best effort: without a cache, start-up is slower.
     fn write(&self, verdict: &Verdict) {
         let text = match verdict {
@@ -347,12 +373,16 @@ impl Cache {
         if text.contains(NO_PERMISSION) {
             return;
         }
+        self.put(&self.file, &format!("{}\n{text}\n", self.key));
+    }
+
+    /// Replaces a file of it at once.
+    fn put(&self, file: &Path, text: &str) {
         let temporary = self.file.with_extension(std::process::id().to_string());
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
-        let written =
-            options.open(&temporary).and_then(|mut file: File| write!(file, "{}\n{text}\n", self.key));
-        if written.and_then(|()| std::fs::rename(&temporary, &self.file)).is_err() {
+        let written = options.open(&temporary).and_then(|mut new: File| new.write_all(text.as_bytes()));
+        if written.and_then(|()| std::fs::rename(&temporary, file)).is_err() {
             let _none = std::fs::remove_file(&temporary);
         }
     }

@@ -2,6 +2,7 @@
 //! for more later ([`super::control`]).
 
 use super::Error;
+use super::devices::Device;
 use super::jail::Jail;
 use crate::abi::Errno;
 use crate::cred::{Caps, Cred, Ids};
@@ -9,8 +10,9 @@ use crate::fs::layer::Layer;
 use crate::fs::world::World;
 use crate::hostfd::HostFd;
 use crate::hostsys::file;
+use crate::kernel::Kernel;
 use crate::kernel::limits::{Limit, Limits};
-use crate::platform::Capabilities;
+use crate::kernel::seccomp::Filter;
 use crate::vfs::{Kind, MountFlags};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -18,6 +20,8 @@ use std::sync::Arc;
 
 /// Numbers of the anonymous devices that a container's mounts are on, from here on.
 const FIRST_DEV: u32 = 40;
+/// Where every sandbox has a file system in memory.
+const SHM: &[u8] = b"/dev/shm";
 
 /// Who a process is, and what it may do.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -42,8 +46,8 @@ pub struct User {
 /// What is mounted somewhere.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A file system in memory, whose root directory has these permission bits.
-    Tmpfs(u32),
+    /// A file system in memory, made with these options (tmpfs(5)).
+    Tmpfs(String),
     /// A directory or a regular file of the host; changes stay in the sandbox.
     Host(PathBuf),
     /// What is there already, with other flags.
@@ -76,6 +80,12 @@ pub struct Container {
     pub domainname: Option<String>,
     /// In this order, above what every sandbox has.
     pub mounts: Vec<Mount>,
+    /// Device nodes beside those that every sandbox has.
+    pub devices: Vec<Device>,
+    /// Settings below /proc/sys: names with dots, and values.
+    pub sysctls: Vec<(String, String)>,
+    /// What screens the calls of its programs.
+    pub seccomp: Option<Arc<Filter>>,
     /// Nothing on the root's own mount is changed.
     pub readonly_root: bool,
     /// Descriptors that stay open when all others are closed at the start.
@@ -138,12 +148,12 @@ pub(super) fn open(mounts: &[Mount], jail: &mut Jail) -> Result<Vec<Opened>, Err
 pub(super) fn mount(
     all: Vec<Opened>,
     world: &World,
-    caps: &Capabilities,
+    kernel: &Kernel,
     readonly_root: bool,
 ) -> Result<(), Error> {
     for (dev, opened) in (FIRST_DEV..).zip(all) {
         let mount = opened.mount;
-        attach(&mount, opened.host, dev, world, caps).map_err(|source| failed(&mount, source))?;
+        attach(&mount, opened.host, dev, world, kernel).map_err(|source| failed(&mount, source))?;
     }
     if readonly_root {
         world.ns.root().mount.set_flags(MountFlags::RDONLY);
@@ -156,12 +166,15 @@ fn attach(
     host: Option<HostFd>,
     dev: u32,
     world: &World,
-    caps: &Capabilities,
+    kernel: &Kernel,
 ) -> Result<(), Errno> {
     let (place, flags) = (&*mount.place, mount.flags);
     match (&mount.source, host) {
-        (Source::Tmpfs(mode), _) => {
-            world.mount(place, Layer::tmpfs(dev, "tmpfs", *mode, &world.devices), "tmpfs", flags)
+        (Source::Tmpfs(options), _) if place == SHM => {
+            kernel.filesystems()?.reconfigure(&world.directory(SHM)?.dentry, options.as_bytes())
+        }
+        (Source::Tmpfs(options), _) => {
+            world.mount(place, kernel.filesystems()?.make(b"tmpfs", options.as_bytes())?, "tmpfs", flags)
         }
         // What is not there needs no protection.
         (Source::Again, _) => match world.mount_again(place, flags) {
@@ -175,7 +188,7 @@ fn attach(
             other => other,
         },
         (Source::Host(path), Some(fd)) => {
-            let source = path.to_string_lossy();
+            let (source, caps) = (path.to_string_lossy(), &kernel.platform.capabilities());
             let stat = file::statx(fd.raw(), b"", libc::AT_EMPTY_PATH)?;
             match Kind::from_mode(stat.stx_mode.into()) {
                 Some(Kind::Dir) => {

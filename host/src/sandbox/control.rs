@@ -16,6 +16,7 @@ use crate::fs::world;
 use crate::hostfd::{self, HostFd};
 use crate::hostsys::file;
 use crate::kernel::limits::Limits;
+use crate::kernel::seccomp::{Confinement, Filter};
 use crate::kernel::signal::SigInfo;
 use crate::kernel::{Init, Kernel, WaitStatus};
 use crate::vfs::{Caller, FsContext, Kind, Lookup, Resolve};
@@ -101,6 +102,8 @@ pub(super) struct Control {
     pub(super) world: Shared,
     /// What the first process had before its own.
     pub(super) limits: Limits,
+    /// What screens the calls of all programs.
+    pub(super) seccomp: Option<Arc<Filter>>,
 }
 
 impl Control {
@@ -233,7 +236,7 @@ impl Control {
             comm: program.comm,
             exe: Some(exe),
             limits,
-            no_new_privs: exec.user.no_new_privileges,
+            confinement: Confinement::of_container(exec.user.no_new_privileges, self.seccomp.as_ref()),
             tty: streams.tty.map(|(number, _)| number),
             on_exit: Some(Box::new(on_exit)),
             told: Some(Box::new({

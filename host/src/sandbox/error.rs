@@ -32,6 +32,22 @@ pub enum Error {
         /// What the host, or our own kernel, said.
         source: Errno,
     },
+    /// A device node cannot be made.
+    #[error("device {place}: {source}")]
+    Device {
+        /// Where.
+        place: String,
+        /// What our own kernel said.
+        source: Errno,
+    },
+    /// A setting of the kernel cannot be changed.
+    #[error("sysctl {name}: {source}; /proc/sys inside the sandbox shows what there is")]
+    Sysctl {
+        /// Which.
+        name: String,
+        /// What our own kernel said.
+        source: Errno,
+    },
     /// The working directory does not exist in the sandbox.
     #[error("working directory {}: {source} in the sandbox's root; --cwd takes a directory there", path.display())]
     WorkingDirectory {

@@ -28,8 +28,14 @@ fn less_ours(left: u64) -> u64 {
     left.saturating_sub(OURS + left / OURS_PART)
 }
 
-/// A number of bytes, or of KiB, MiB, GiB or TiB by the letter behind it.
+/// The memory of a sandbox, as [`bytes`] reads it.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let bytes = bytes(text)?;
+    if bytes < LEAST { Err(format!("no program runs in less than {}M", LEAST >> 20)) } else { Ok(bytes) }
+}
+
+/// A number of bytes, or of KiB, MiB, GiB or TiB by the letter behind it.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 0,
@@ -40,8 +46,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         other => return Err(format!("{other} is no unit of memory; K, M, G and T are")),
     };
     let number: u64 = digits.parse().map_err(|_| "expected a number like 512M or 2G".to_owned())?;
-    let bytes = number.checked_mul(1 << shift).ok_or("there is no such memory")?;
-    if bytes < LEAST { Err(format!("no program runs in less than {}M", LEAST >> 20)) } else { Ok(bytes) }
+    number.checked_mul(1 << shift).ok_or_else(|| "there is no such memory".to_owned())
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@ use super::container;
 use super::control::Control;
 use super::jail::Jail;
 use super::program::Command;
-use super::{Done, Ended, Error, PlatformChoice, Spec, cpus, memory, network, report, reticence, tasks};
+use super::{
+    Done, Ended, Error, PlatformChoice, Spec, cpus, devices, memory, network, report, reticence, sysctl,
+    tasks,
+};
 use crate::abi::Errno;
 use crate::arena::{self, ledger};
 use crate::cred::Cred;
@@ -14,6 +17,7 @@ use crate::hostfd::{self, HostFd};
 use crate::hostsys::{self, identity};
 use crate::kernel::limits::{self, Limit, Limits};
 use crate::kernel::sched::SPARES;
+use crate::kernel::seccomp::Confinement;
 use crate::kernel::{Init, Kernel, Options, WaitStatus, poller};
 use crate::metrics::{Log, Metrics};
 use crate::mm::MmLimits;
@@ -65,7 +69,7 @@ pub fn prepare(mut spec: Spec) -> Result<Prepared, Error> {
     if spec.container.shows_root {
         jail.show(&spec.root);
     }
-    let platform = platform(&spec, workers + SPARES)?;
+    let platform = platform(&spec, workers + SPARES, &metrics)?;
     let world = Arc::new(root(&spec, &platform, &mut jail)?);
     let opened = container::open(&spec.container.mounts, &mut jail)?;
     let options = options(&spec, workers, max_tasks)?;
@@ -75,7 +79,9 @@ pub fn prepare(mut spec: Spec) -> Result<Prepared, Error> {
     }
     world::mount_proc(&world, &kernel).map_err(|source| Error::Setup { what: "mounting /proc", source })?;
     let readonly = spec.container.readonly_root;
-    container::mount(opened, &world, &platform.capabilities(), readonly)?;
+    devices::make(&spec.container.devices, &world)?;
+    container::mount(opened, &world, &kernel, readonly)?;
+    sysctl::set(&spec.container.sysctls, &world)?;
     let init = first_process(&spec, here, &world, &kernel, inherited)?;
     kernel.set_outside(hostsys::process::has_job_control());
     // Signals to the sandbox are read by the poller: it must be there even if nothing of the host is waited for.
@@ -89,6 +95,7 @@ pub fn prepare(mut spec: Spec) -> Result<Prepared, Error> {
         kernel: kernel.clone(),
         world: world.clone(),
         limits: inherited,
+        seccomp: spec.container.seccomp.clone(),
     });
     core::mem::forget(world);
     Ok(Prepared { kernel, init, control, stats: spec.stats })
@@ -164,7 +171,10 @@ fn first_process(
         comm: program.comm,
         exe: Some(exe),
         limits,
-        no_new_privs: user.is_some_and(|user| user.no_new_privileges),
+        confinement: Confinement::of_container(
+            user.is_some_and(|user| user.no_new_privileges),
+            spec.container.seccomp.as_ref(),
+        ),
         tty: None,
         told: None,
         on_exit: None,
@@ -230,17 +240,21 @@ fn metrics(spec: &Spec) -> Result<Metrics, Error> {
     Ok(Metrics::new(spec.stats, spec.strace, log))
 }
 
-fn platform(spec: &Spec, workers: usize) -> Result<Arc<dyn Platform>, Error> {
+fn platform(spec: &Spec, workers: usize, metrics: &Metrics) -> Result<Arc<dyn Platform>, Error> {
     let device = spec.kvm_device.as_path();
     let failed = |name| move |reason| Error::Platform { name, reason };
     match spec.platform {
         PlatformChoice::Kvm => choose::kvm(device, workers).map_err(failed("kvm")),
         PlatformChoice::Systrap => choose::systrap().map_err(failed("systrap")),
         PlatformChoice::Auto => {
-            let (platform, line) = choose::auto(device, workers).map_err(failed("auto"))?;
-            if let Some(line) = line {
-                // Nobody is left to tell when stderr is gone.
-                let _closed = writeln!(std::io::stderr(), "pillbox: {line}");
+            let (platform, rejected) = choose::auto(device, workers).map_err(failed("auto"))?;
+            if let Some(choose::Rejected { line, new }) = rejected {
+                metrics.debug(&line);
+                // A container's standard error is its program's.
+                if new && spec.container.control.is_none() {
+                    // Nobody is left to tell when stderr is gone.
+                    let _closed = writeln!(std::io::stderr(), "pillbox: {line}");
+                }
             }
             Ok(platform)
         }

@@ -2,6 +2,7 @@
 
 use super::StatFs;
 use super::caches::Miss;
+use super::quota::{Count, Quota};
 use crate::arena::ledger;
 use crate::sync::{Lock, Rank};
 use std::collections::VecDeque;
@@ -30,27 +31,51 @@ pub struct Superblock {
     read_only: AtomicBool,
     /// What it was made with, as /proc/mounts shows it: empty, or with a comma in front.
     pub options: Lock<String>,
+    /// What it may hold, where that is less than all.
+    pub quota: Option<Arc<Quota>>,
 }
 
 impl Superblock {
     /// A file system with entries kept in the dentry tree.
     pub fn new(dev: u64, fstype: &'static str, magic: u64) -> Arc<Self> {
-        Self::make(dev, fstype, magic, false)
+        Self::make(dev, fstype, magic, false, None)
+    }
+
+    /// The same, with limits of its own.
+    pub fn limited(dev: u64, fstype: &'static str, magic: u64, quota: Arc<Quota>) -> Arc<Self> {
+        Self::make(dev, fstype, magic, false, Some(quota))
     }
 
     /// A file system whose directories are asked every time.
     pub fn volatile(dev: u64, fstype: &'static str, magic: u64) -> Arc<Self> {
-        Self::make(dev, fstype, magic, true)
+        Self::make(dev, fstype, magic, true, None)
     }
 
-    fn make(dev: u64, fstype: &'static str, magic: u64, volatile: bool) -> Arc<Self> {
+    fn make(
+        dev: u64,
+        fstype: &'static str,
+        magic: u64,
+        volatile: bool,
+        quota: Option<Arc<Quota>>,
+    ) -> Arc<Self> {
         let (rename, watches) = (Lock::new(Rank::Rename, ()), AtomicU32::new(0));
         let (missing, read_only, options) = (
             Lock::new(Rank::Missing, VecDeque::new()),
             AtomicBool::new(false),
             Lock::new(Rank::MountOptions, String::new()),
         );
-        Arc::new(Superblock { dev, fstype, magic, volatile, rename, missing, watches, read_only, options })
+        Arc::new(Superblock {
+            dev,
+            fstype,
+            magic,
+            volatile,
+            rename,
+            missing,
+            watches,
+            read_only,
+            options,
+            quota,
+        })
     }
 
     /// Whether nothing on it may change, whatever the mount.
@@ -86,6 +111,15 @@ impl Superblock {
             // All of them share what there is. A file of nothing takes about a kilobyte.
             (stat.blocks, stat.bfree) = (ledger::files_limit() / 4096, ledger::files_left() / 4096);
             (stat.files, stat.ffree) = (ledger::files_limit() / LEAST, ledger::files_left() / LEAST);
+        }
+        if let Some(quota) = &self.quota {
+            let own = |count: &Count, of: &mut u64, free: &mut u64| {
+                if let Some((limit, left)) = count.left() {
+                    (*of, *free) = (limit, left.min(*free));
+                }
+            };
+            own(&quota.blocks, &mut stat.blocks, &mut stat.bfree);
+            own(&quota.inodes, &mut stat.files, &mut stat.ffree);
         }
         stat
     }

@@ -44,6 +44,11 @@ pub struct Caller {
     pub tid: i32,
 }
 
+impl Caller {
+    /// Who makes the sandbox, before there is a task: settings that it opens are those of the first namespaces.
+    pub const MAKER: Caller = Caller { pid: -1, tid: -1 };
+}
+
 /// What a resolution needs to know of who asks.
 pub struct Lookup<'a> {
     /// Root, working directory, mounts.

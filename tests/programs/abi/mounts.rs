@@ -1,5 +1,6 @@
 //! Mounts and mount namespaces. Each case works in a namespace of its own, on a file system of its own.
 
+mod limits;
 mod namespaces;
 
 use crate::Case;
@@ -9,6 +10,7 @@ use std::fs;
 pub(crate) const CASES: &[Case] = &[
     ("mounts_new", new),
     ("mounts_flags", flags),
+    ("mounts_limits", limits::limits),
     ("mounts_bind", bind),
     ("mounts_move", relocate),
     ("mounts_unmount", unmount),

@@ -20,26 +20,36 @@ impl Drop for Runtime {
     }
 }
 
-/// Runs a sandbox, and returns its one line and how long it took.
-fn auto(pillbox: &str, device: &str, runtime: &Path) -> Result<(String, Duration), String> {
+/// Runs a sandbox, and returns what its log says of the device and how long it took. The user is told the same line on
+/// standard error, or, if he was `told` before, nothing; none: who knows.
+fn auto(
+    pillbox: &str,
+    device: &str,
+    runtime: &Path,
+    told: Option<bool>,
+) -> Result<(String, Duration), String> {
+    let log = runtime.join("log");
+    let _old = fs::remove_file(&log);
     let start = Instant::now();
     let output = Command::new(pillbox)
-        .args(["do", "--kvm-device", device, "--", "/bin/true"])
+        .args(["do", "--kvm-device", device, "--debug-log"])
+        .arg(&log)
+        .args(["--", "/bin/true"])
         .env("XDG_RUNTIME_DIR", runtime)
         .stdin(Stdio::null())
         .output()
         .map_err(|e| format!("{pillbox}: {e}"))?;
     let took = start.elapsed();
     let said = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
-    let lines = said.lines().count();
-    if !output.status.success()
-        || lines != 1
-        || !said.contains("running on systrap")
-        || !said.contains(device)
-    {
-        return Err(format!("{}, {lines} lines: {said}", output.status));
+    let text = fs::read_to_string(&log).map_err(|e| format!("{}: {e}", log.display()))?;
+    let line = text.lines().find(|line| line.contains(device) && line.contains("running on systrap"));
+    let line = line.ok_or_else(|| format!("{}: not logged: {text}", output.status))?.trim_start();
+    let heard: Vec<&str> = said.lines().map(|line| line.trim_start_matches("pillbox: ")).collect();
+    let right = told.is_none_or(|told| heard.len() == usize::from(!told));
+    if !output.status.success() || !right || !heard.iter().all(|said| line.ends_with(said)) {
+        return Err(format!("{}: the log has {line:?}, the user got {said:?}", output.status));
     }
-    Ok((said, took))
+    Ok((line.to_owned(), took))
 }
 
 /// Checks that a verdict is kept, and that only our own is believed.
@@ -48,8 +58,8 @@ pub(crate) fn check(pillbox: &str) -> Result<(), String> {
     fs::create_dir_all(&runtime.0).map_err(|e| e.to_string())?;
     {
         let device = Hanging::new()?;
-        let (first, slow) = auto(pillbox, &device.path(), &runtime.0)?;
-        let (second, fast) = auto(pillbox, &device.path(), &runtime.0)?;
+        let (first, slow) = auto(pillbox, &device.path(), &runtime.0, Some(false))?;
+        let (second, fast) = auto(pillbox, &device.path(), &runtime.0, Some(true))?;
         println!("a device that hangs: {} ms, then {} ms: {second}", slow.as_millis(), fast.as_millis());
         if first != second {
             return Err(format!("the reason changes: {first}"));
@@ -61,7 +71,7 @@ pub(crate) fn check(pillbox: &str) -> Result<(), String> {
         }
     }
     let device = "/dev/null";
-    auto(pillbox, device, &runtime.0)?;
+    auto(pillbox, device, &runtime.0, Some(false))?;
     let directory = runtime.0.join("pillbox");
     let metadata = fs::metadata(&directory).map_err(|e| e.to_string())?;
     if metadata.permissions().mode() & 0o077 != 0 {
@@ -71,19 +81,19 @@ pub(crate) fn check(pillbox: &str) -> Result<(), String> {
         .map_err(|e| e.to_string())?
         .flatten()
         .map(|entry| entry.path())
-        .find(|path| path.to_string_lossy().ends_with("null"))
+        .find(|path| path.to_string_lossy().ends_with("verdict_dev_null"))
         .ok_or("nothing was kept")?;
     // A verdict of somebody's choice: believed if it is our own, otherwise not.
     let marked = "rejected by a mark";
     let key = fs::read_to_string(&file).map_err(|e| e.to_string())?;
     let key = key.lines().next().unwrap_or_default();
     fs::write(&file, format!("{key}\n{marked}\n")).map_err(|e| e.to_string())?;
-    let (own, _) = auto(pillbox, device, &runtime.0)?;
+    let (own, _) = auto(pillbox, device, &runtime.0, Some(false))?;
     std::os::unix::fs::chown(&directory, Some(STRANGER), Some(STRANGER)).map_err(|e| e.to_string())?;
-    let (strangers, _) = auto(pillbox, device, &runtime.0)?;
+    let (strangers, _) = auto(pillbox, device, &runtime.0, None)?;
     std::os::unix::fs::chown(&directory, Some(metadata.uid()), None).map_err(|e| e.to_string())?;
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).map_err(|e| e.to_string())?;
-    let (open, _) = auto(pillbox, device, &runtime.0)?;
+    let (open, _) = auto(pillbox, device, &runtime.0, None)?;
     println!("ours: {own}\na stranger's: {strangers}\nopen to all: {open}");
     let believed = |line: &str| line.contains("by a mark");
     match (believed(&own), believed(&strangers), believed(&open)) {

@@ -167,6 +167,58 @@ def case_run():
     same((ROOTFS / "in").exists(), False, "it stays inside")
 
 
+def case_settings():
+    """What a specification says of the kernel: a filter of calls, settings, devices, sizes."""
+    place, config = bundle(
+        "settings", "sh", "-c",
+        "cat /proc/sys/kernel/msgmax /proc/sys/net/ipv4/ping_group_range; stat -c '%F %t:%T %a %u' /dev/nil /etc/pipe;"
+        "echo lost > /dev/nil; cat /dev/nil; df -k /t /dev/shm | awk '{ print $2 }'; dd if=/dev/zero of=/t/x bs=64k count=100 2>&1 |"
+        "grep -c space; stat -c %s /t/x; rm /t/x; dd if=/dev/zero of=/t/y bs=64k count=16 2>&1 | grep -c space;"
+        "mkdir /t/d || chmod 0 /t || chmod 700 /t && grep -E '^Seccomp' /proc/self/status; touch /t/1 /t/2 /t/3; ls /t",
+    )
+    config["mounts"] += [
+        {"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m", "mode=755", "nr_inodes=4"]},
+        {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["size=2048k", "mode=1777"]},
+    ]
+    config["linux"].update(
+        sysctl={"kernel.msgmax": "4096", "net.ipv4.ping_group_range": "5 6"},
+        devices=[
+            {"path": "/dev/nil", "type": "c", "major": 1, "minor": 3, "fileMode": 0o20666, "uid": 7, "gid": 0},
+            {"path": "/etc/pipe", "type": "p", "fileMode": 0o600},
+        ],
+        seccomp={
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [
+                {"names": ["mkdir", "mkdirat", "no_such_call"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5},
+                {"names": ["chmod"], "action": "SCMP_ACT_ERRNO",
+                 "args": [{"index": 1, "value": 0o7777, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]},
+                {"names": ["fchmodat"], "action": "SCMP_ACT_ERRNO",
+                 "args": [{"index": 2, "value": 0o7777, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]},
+            ],
+        },
+    )
+    write(place, config)
+    done = pillbox("run", "-b", str(place), "settings", check=0)
+    expected = ("4096\n5\t6\ncharacter special file 1:3 666 7\nfifo 0:0 600 0\n1K-blocks\n1024\n2048\n1\n1048576\n0\n"
+                "Seccomp:\t2\nSeccomp_filters:\t1\n1\n2\ny\n")
+    same(done.stdout, expected, done.stderr)
+    for text in ["/t/d': Input/output error", "/t: Operation not permitted", "/t/3: No space left"]:
+        same(text in done.stderr, True, f"{text} in {done.stderr}")
+    # Those that join it are screened, too.
+    config["process"]["args"] = ["sleep", "1000"]
+    write(place, config)
+    pillbox("run", "-d", "-b", str(place), "settings", check=0, quiet=True)
+    same("Input/output" in pillbox("exec", "settings", "mkdir", "/d", check=1).stderr, True)
+    pillbox("delete", "--force", "settings", check=0)
+    for change, text in [
+        ({"sysctl": {"kernel.nonesuch": "1"}}, "sysctl kernel.nonesuch"), ({"sysctl": {"kernel.msgmax": "x"}}, "EINVAL"),
+        ({"devices": [{"path": "/tmp", "type": "c", "major": 1, "minor": 3}]}, "device /tmp"),
+        ({"seccomp": {"defaultAction": "SCMP_ACT_NOTIFY"}}, "SCMP_ACT_NOTIFY"),
+    ]:
+        write(place, {**config, "linux": {**config["linux"], **change}})
+        same(text in pillbox("create", "-b", str(place), "settings").stderr, True, text)
+
+
 def case_errors():
     """What engines read when something is wrong."""
     log = DIR / "log"
@@ -398,6 +450,145 @@ def case_podman_ten():
         same(podman("exec", f"c{n}", "hostname", check=0).stdout != "", True)
     same(len(podman("ps", "-q", check=0).stdout.split()), 10)
     podman("rm", "-f", "-a", "-t", "0", check=0, timeout=120)
+
+
+class Daemon:
+    """A program of ours that serves on a socket in DIR until the case is over."""
+
+    def __init__(self, *words, ready):
+        log = open(DIR / (words[0] + ".log"), "wb")
+        self.child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        self.ready = ready
+
+    def __enter__(self):
+        wait_for("the daemon answers", lambda: self.ready().returncode == 0, 60)
+        return self
+
+    def __exit__(self, *_):
+        self.child.terminate()
+        self.child.wait(60)
+
+
+def dockerd():
+    """A daemon of its own, which knows no other runtime by name."""
+    socket = f"unix://{DIR}/docker.sock"
+    (DIR / "daemon.json").write_text(json.dumps({
+        "data-root": f"{DIR}/docker", "exec-root": f"{DIR}/exec", "pidfile": f"{DIR}/docker.pid", "hosts": [socket],
+        "storage-driver": "vfs", "iptables": False, "ip6tables": False, "ip-forward": False, "ip-masq": False,
+        "userland-proxy": False, "bridge": "none", "exec-opts": ["native.cgroupdriver=cgroupfs"],
+        "cgroup-parent": f"/{MARK}", "default-runtime": "pillbox",
+        "runtimes": {"pillbox": {"path": PILLBOX, "runtimeArgs": ["--platform", PLATFORM, "--cpu-num-from-quota"]}},
+    }))
+    os.environ["DOCKER_HOST"] = socket
+    os.environ["DOCKER_CONFIG"] = str(DIR / "client")
+    return Daemon("dockerd", "--config-file", str(DIR / "daemon.json"), ready=lambda: docker("version"))
+
+
+def docker(*words, check=None, **more):
+    return run(["docker", *words], check, **more)
+
+
+def docker_image():
+    run(["tar", "-C", str(ROOTFS), "-cf", str(DIR / "image.tar"), "."], 0)
+    docker("import", "--change", 'CMD ["/bin/sh"]', str(DIR / "image.tar"), "bb:1", check=0)
+
+
+def docker_run(*words, check=None, **more):
+    return docker("run", "--rm", "--network", "none", *words, check=check, **more)
+
+
+def case_docker_run():
+    """docker run: statuses and streams, and what the command line says."""
+    with dockerd():
+        docker_image()
+        for words, expected in [(["true"], 0), (["false"], 1), (["/etc"], 126), (["nonesuch"], 127),
+                                (["sh", "-c", "sh -c 'kill -9 $$'; exit $?"], 137),
+                                (["sh", "-c", "sh -c 'kill -15 $$'; exit $?"], 143)]:
+            docker_run("bb:1", *words, check=expected)
+        done = docker_run("-i", "bb:1", "cat", text="piped\n", check=0)
+        same((done.stdout, done.stderr), ("piped\n", ""), "nothing but what the program says")
+        said = docker_run("-u", "5:6", "-w", "/tmp", "-e", "A=b", "--hostname", "h", "--ulimit", "nofile=100:200", "bb:1",
+                          "sh", "-c", "id -u; id -g; pwd; echo $A; hostname; ulimit -n; ulimit -Hn", check=0).stdout
+        same(said, "5\n6\n/tmp\nb\nh\n100\n200\n")
+        done = docker_run("--read-only", "--tmpfs", "/t:size=1m", "--shm-size", "2m", "bb:1", "sh", "-c",
+                          "df -k /t /dev/shm | awk '{ print $2 }'; echo > /y")
+        same((done.stdout, "Read-only" in done.stderr), ("1K-blocks\n1024\n2048\n", True), done)
+        same(docker_run("--init", "bb:1", "sh", "-c", "cat /proc/1/comm", check=0).stdout, "docker-init\n")
+        same(docker_run("--cap-drop", "ALL", "bb:1", "grep", "CapBnd", "/proc/self/status", check=0).stdout.split()[1], "0" * 16)
+        same(docker_run("--device", "/dev/zero:/dev/zz", "bb:1", "sh", "-c", "head -c 3 /dev/zz | wc -c", check=0).stdout, "3\n")
+        same(docker_run("--sysctl", "kernel.msgmax=4096", "bb:1", "cat", "/proc/sys/kernel/msgmax", check=0).stdout, "4096\n")
+        said = docker_run("-m", "64m", "--cpus", "1", "bb:1", "sh", "-c",
+                          "nproc; dd if=/dev/zero of=/tmp/x bs=1M count=200 2>&1 | grep -c space").stdout
+        same(said, "1\n1\n", "one CPU, and no more memory than that")
+        profile = DIR / "profile.json"
+        profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5}]}))
+        done = docker_run("--security-opt", f"seccomp={profile}", "bb:1", "mkdir", "/d", check=1)
+        same("Input/output" in done.stderr, True, done)
+        many = [subprocess.Popen(["docker", "run", "--rm", "--network", "none", "bb:1", "true"], **NO_STREAMS) for _ in range(10)]
+        same([child.wait(60) for child in many], [0] * 10, "ten at once")
+
+
+def case_docker_life():
+    """docker: exec, pause, stop, restart, logs, top, stats, update, rm."""
+    with dockerd():
+        docker_image()
+        docker("run", "-d", "--name", "box", "--network", "none", "bb:1", "sh", "-c",
+               "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done", check=0)
+        wait_for("its log", lambda: docker("logs", "box").stdout == "up\n")
+        same(docker("exec", "-u", "65534", "-w", "/tmp", "-e", "A=b", "box", "sh", "-c", "id -u; pwd; echo $A; exit 5", check=5).stdout,
+             "65534\n/tmp\nb\n")
+        same(docker("exec", "-i", "box", "cat", text="in\n", check=0).stdout, "in\n")
+        docker("exec", "box", "nonesuch", check=126)
+        same(len(docker("top", "box", check=0).stdout.splitlines()), 2)
+        docker("pause", "box", check=0)
+        same(docker("inspect", "-f", "{{.State.Status}}", "box", check=0).stdout, "paused\n")
+        docker("unpause", "box", check=0)
+        same(docker("stats", "--no-stream", "--format", "{{.Name}}", "box", check=0).stdout, "box\n")
+        docker("update", "-m", "128m", "--memory-swap", "256m", "box", check=0)
+        total = docker("exec", "box", "grep", "MemTotal", "/proc/meminfo", check=0).stdout.split()[1]
+        same(64 << 10 < int(total) <= 128 << 10, True, total)
+        docker("stop", "-t", "10", "box", check=0)
+        same(docker("inspect", "-f", "{{.State.ExitCode}}", "box", check=0).stdout, "3\n", "a handler's status")
+        docker("start", "box", check=0)
+        docker("restart", "-t", "5", "box", check=0)
+        docker("kill", "box", check=0)
+        same(docker("wait", "box", check=0).stdout, "137\n")
+        docker("rm", "box", check=0)
+        # Nobody handles SIGTERM there.
+        docker("run", "-d", "--name", "deaf", "--network", "none", "bb:1", "sleep", "1000", check=0)
+        docker("stop", "-t", "1", "deaf", check=0)
+        same(docker("inspect", "-f", "{{.State.ExitCode}}", "deaf", check=0).stdout, "137\n")
+        docker("rm", "deaf", check=0)
+
+
+def case_containerd():
+    """ctr: run, exec, kill, rm."""
+    (DIR / "containerd.toml").write_text(f"""
+version = 2
+root = "{DIR}/containerd"
+state = "{DIR}/containerd-state"
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+[grpc]
+address = "{DIR}/containerd.sock"
+""")
+
+    def ctr(*words, check=None, **more):
+        return run(["ctr", "-a", f"{DIR}/containerd.sock", *words], check, **more)
+
+    with Daemon("containerd", "-c", str(DIR / "containerd.toml"), ready=lambda: ctr("version")):
+        runs = ["run", "--runc-binary", PILLBOX, "--cgroup", f"/{MARK}/c", "--rootfs"]
+        same(ctr(*runs, "--rm", str(ROOTFS), "one", "sh", "-c", "echo hi; exit 4", check=4).stdout, "hi\n")
+        ctr(*runs, "-d", str(ROOTFS), "two", "sleep", "1000", check=0)
+        same(ctr("task", "exec", "--exec-id", "e", "two", "sh", "-c", "echo in; exit 5", check=5).stdout, "in\n")
+        same("RUNNING" in ctr("task", "ls", check=0).stdout, True)
+        ctr("task", "pause", "two", check=0)
+        same("PAUSED" in ctr("task", "ls", check=0).stdout, True)
+        ctr("task", "resume", "two", check=0)
+        ctr("task", "kill", "-s", "KILL", "-a", "two", check=0)
+        wait_for("it ends", lambda: "STOPPED" in ctr("task", "ls", check=0).stdout)
+        ctr("task", "rm", "two")
+        ctr("container", "rm", "two", check=0)
 
 
 def left():

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 const BUNDLES: &[(&str, &str)] = &[
     ("life", "a container is created, started, paused, killed and deleted"),
     ("run", "a program has what its specification says"),
+    ("settings", "a filter, settings, devices and sizes are what its specification says"),
     ("errors", "engines are told what is wrong"),
     ("exec", "processes join a container that runs"),
     ("descriptors", "the list of host descriptors is what the host says"),
@@ -22,6 +23,13 @@ const PODMAN: &[(&str, &str)] = &[
     ("podman_run", "podman runs containers, and has their statuses and streams"),
     ("podman_life", "podman execs, pauses, stops and restarts"),
     ("podman_ten", "podman has ten of them at once"),
+];
+
+/// By docker and containerd.
+const DOCKER: &[(&str, &str)] = &[
+    ("docker_run", "docker runs containers, and has their statuses and streams"),
+    ("docker_life", "docker execs, pauses, updates, stops and restarts"),
+    ("containerd", "containerd's own client runs containers"),
 ];
 
 /// The cases, and what is missing for others.
@@ -43,9 +51,12 @@ pub fn containers(place: &Place) -> Result<(Vec<Case>, Option<String>), String> 
     let (busybox, script) =
         (busybox.to_string_lossy(), workspace_root().join("tests/src/cases/containers.py"));
     let script = script.to_string_lossy();
-    let missing = there("podman").and_then(|()| there("conmon")).err();
-    let engines = if missing.is_none() { PODMAN } else { &[] };
-    let cases = BUNDLES.iter().chain(engines).map(|(name, what)| {
+    let podman = there("podman").and_then(|()| there("conmon"));
+    let docker = there("dockerd").and_then(|()| there("docker")).and_then(|()| there("ctr"));
+    let (with_podman, with_docker) =
+        (if podman.is_ok() { PODMAN } else { &[] }, if docker.is_ok() { DOCKER } else { &[] });
+    let missing = podman.err().or(docker.err());
+    let cases = BUNDLES.iter().chain(with_podman).chain(with_docker).map(|(name, what)| {
         let words = ["python3", &script, &place.pillbox, &place.platform, &busybox, name];
         case(&format!("containers: {what}"), Step::new(words).timeout(TIMEOUT), succeeds)
     });

@@ -65,10 +65,6 @@ pub fn without_kvm(place: &Place) -> Vec<Case> {
             succeeds(got)?;
             if got.stderr.is_empty() { Ok(()) } else { Err("it says something".to_owned()) }
         }),
-        case("auto says in one line that a device was rejected", run("auto", "/dev/null"), |got| {
-            succeeds(got)?;
-            one_line(got, &["/dev/null is not used", "running on systrap"])
-        }),
     ];
     for (what, device, reason) in [
         ("a device that is no KVM", "/dev/null", "self-test"),

@@ -16,6 +16,7 @@ use crate::mm::frames::Page;
 use crate::mm::{Forget, IoDst, IoSrc, Mappers};
 use crate::platform::{Capabilities, Frame};
 use crate::sync::{Lock, Rank};
+use crate::vfs::Quota;
 use held::Held;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,6 +56,8 @@ pub struct Content {
     appending: Lock<()>,
     /// Who maps it.
     mappers: Mappers,
+    /// What counts the pages, in a file system that may hold less than all; there is no host file then.
+    quota: Option<Arc<Quota>>,
 }
 
 /// Where the next bytes of a read come from.
@@ -72,18 +75,18 @@ impl Content {
     }
 
     /// An empty file.
-    pub fn empty() -> Self {
-        Self::new(None, 0)
+    pub fn empty(quota: Option<Arc<Quota>>) -> Self {
+        Self::new(None, 0, quota)
     }
 
     /// What a host file of `size` bytes holds.
     pub fn of_lower(lower: Arc<Opened>, size: u64, caps: Option<Capabilities>) -> Self {
-        let mut content = Self::new(Some(lower), size);
+        let mut content = Self::new(Some(lower), size, None);
         content.shared = caps.filter(|caps| caps.maps_host_files).map(|_| FileCache::default());
         content
     }
 
-    fn new(lower: Option<Arc<Opened>>, size: u64) -> Self {
+    fn new(lower: Option<Arc<Opened>>, size: u64, quota: Option<Arc<Quota>>) -> Self {
         let state = State {
             size,
             lower_end: size,
@@ -98,6 +101,7 @@ impl Content {
             shared: None,
             appending: Lock::new(Rank::Appending, ()),
             mappers: Mappers::default(),
+            quota,
         }
     }
 
@@ -267,7 +271,7 @@ impl Content {
                     return Ok(Page::from_frame(held.page().share()));
                 }
                 if index * PAGE >= state.lower_end {
-                    let held = Held::new()?;
+                    let held = self.new_page()?;
                     let shared = Page::from_frame(held.page().share());
                     state.pages.insert(index, held);
                     return Ok(shared);
@@ -428,6 +432,7 @@ impl Content {
             state.lower_end = state.lower_end.min(len);
             state.size = len;
         }
+        self.gone(gone.len());
         drop(gone);
         if shrunk {
             self.mappers.forget(self.identity(), len.div_ceil(PAGE), u64::MAX, Forget::Everything);
@@ -479,6 +484,7 @@ impl Content {
         let found: Vec<u64> = state.pages.range(first..end).map(|(index, _)| *index).take(DROPPED).collect();
         let gone: Vec<_> = found.iter().filter_map(|index| state.pages.remove(index)).collect();
         drop(state);
+        self.gone(gone.len());
         drop(gone);
         match found.last() {
             Some(last) if found.len() == DROPPED => last + 1,

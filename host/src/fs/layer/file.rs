@@ -107,7 +107,10 @@ impl FileOps for NodeFile {
         let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
         let keep = mode & c::FALLOC_FL_KEEP_SIZE != 0;
         match mode & !c::FALLOC_FL_KEEP_SIZE {
-            0 => self.node.may_resize(end.max(content.size()))?,
+            0 => {
+                self.node.may_resize(end.max(content.size()))?;
+                content.reserve(offset, len)?;
+            }
             c::FALLOC_FL_PUNCH_HOLE if keep => {
                 self.node.may_punch()?;
                 content.punch(offset, len)?;

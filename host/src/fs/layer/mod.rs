@@ -27,8 +27,8 @@ use crate::platform::Capabilities;
 use crate::sync::{HostLine, Lock, Rank};
 use crate::vfs::privileges::CAPABILITIES;
 use crate::vfs::{
-    Caller, Dentry, DirFile, FileOps, Inode, Kind, ListEntry, Meta, NewNode, OpenHow, Path, Stat, Superblock,
-    Timestamp, Writing, makedev,
+    Caller, Dentry, DirFile, FileOps, Inode, Kind, ListEntry, Meta, NewNode, OpenHow, Path, Quota, Stat,
+    Superblock, Timestamp, Writing, makedev,
 };
 use content::Content;
 use file::NodeFile;
@@ -57,6 +57,8 @@ pub struct Layer {
     devices: Arc<Devices>,
     /// The platform's, where host files lie below.
     caps: Option<Capabilities>,
+    /// What it may hold, where that is less than all.
+    quota: Option<Arc<Quota>>,
 }
 
 enum Body {
@@ -93,12 +95,13 @@ pub struct Node {
 }
 
 impl Layer {
-    fn new(devices: &Arc<Devices>, caps: Option<Capabilities>) -> Arc<Layer> {
+    fn new(devices: &Arc<Devices>, caps: Option<Capabilities>, quota: Option<Arc<Quota>>) -> Arc<Layer> {
         Arc::new(Layer {
             next_ino: AtomicU64::new(FIRST_INO),
             linked: Lock::new(Rank::LayerLinks, BTreeMap::new()),
             devices: devices.clone(),
             caps,
+            quota,
         })
     }
 
@@ -115,10 +118,13 @@ impl Layer {
         (uid, gid): (u32, u32),
         devices: &Arc<Devices>,
     ) -> Arc<Dentry> {
-        let layer = Layer::new(devices, None);
+        let quota: Arc<Quota> = Arc::default();
+        let layer = Layer::new(devices, None, Some(quota.clone()));
         let meta = Meta::new(Kind::Dir, layer.new_ino(), perm).owned(uid, gid);
+        // No limit yet.
+        let _counted = quota.inodes.take();
         let root = layer.node(meta, layer.dir(None, 0));
-        Dentry::root(&Superblock::new(makedev(0, dev), fstype, magic), root, b"/")
+        Dentry::root(&Superblock::limited(makedev(0, dev), fstype, magic, quota), root, b"/")
     }
 
     /// A layer above the host directory `root`, of which it asks by way of `line`.
@@ -132,7 +138,7 @@ impl Layer {
         devices: &Arc<Devices>,
         line: &Arc<HostLine>,
     ) -> Result<Arc<Dentry>> {
-        let layer = Layer::new(devices, Some(*caps));
+        let layer = Layer::new(devices, Some(*caps), None);
         let (dir, stat) = LowerDir::root(root, line.clone())?;
         let root = layer.of_host(&stat, layer.dir(Some(dir), stat.raw.stx_size));
         let sb = Superblock::new(makedev(0, dev), "overlay", OVERLAY_MAGIC);
@@ -150,7 +156,7 @@ impl Layer {
         devices: &Arc<Devices>,
         line: &Arc<HostLine>,
     ) -> Result<Arc<Dentry>> {
-        let layer = Layer::new(devices, Some(*caps));
+        let layer = Layer::new(devices, Some(*caps), None);
         let stat = lower::stat_of(&fd)?;
         if Kind::from_mode(stat.raw.stx_mode.into()) != Some(Kind::File) {
             return Err(Errno::EINVAL);
@@ -163,10 +169,10 @@ impl Layer {
 
     /// A regular file without a name, in a file system of its own (memfd, shared memory).
     pub fn nameless(devices: &Arc<Devices>, name: &[u8], perm: u32) -> Arc<Dentry> {
-        let layer = Layer::new(devices, None);
+        let layer = Layer::new(devices, None, None);
         let meta = Meta::new(Kind::File, layer.new_ino(), perm);
         meta.nlink.store(0, Ordering::Relaxed);
-        let node = layer.node(meta, Body::File(Content::empty()));
+        let node = layer.node(meta, Body::File(Content::empty(None)));
         Dentry::root(&Superblock::new(makedev(0, 1), "tmpfs", TMPFS_MAGIC), node, name)
     }
 
@@ -211,6 +217,14 @@ impl Layer {
             shared: Lock::new(Rank::InodeShared, None),
             seals: Seals::closed(),
         })
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(quota) = &self.layer.quota {
+            quota.inodes.give(1);
+        }
     }
 }
 
@@ -312,11 +326,14 @@ impl Inode for Node {
     }
 
     fn create(&self, _name: &[u8], new: &NewNode<'_>) -> Result<Arc<dyn Inode>> {
+        if let Some(quota) = &self.layer.quota {
+            quota.inodes.take()?;
+        }
         let mut meta = Meta::new(new.kind, self.layer.new_ino(), new.perm).owned(new.uid, new.gid);
         meta.rdev = new.rdev;
         let body = match new.kind {
             Kind::Dir => self.layer.dir(None, 0),
-            Kind::File => Body::File(Content::empty()),
+            Kind::File => Body::File(Content::empty(self.layer.quota.clone())),
             Kind::Symlink => Body::Symlink(Lock::new(Rank::SymlinkTarget, Target::Text(new.target.to_vec()))),
             _ => Body::Special,
         };

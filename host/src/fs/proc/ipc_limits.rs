@@ -1,5 +1,6 @@
 //! /proc/sys/kernel/{shm*,sem,msg*} and /proc/sys/fs/mqueue: the limits of the IPC namespace of whoever opens them. Its root may change them.
 
+use super::opener::Opener;
 use crate::abi::{Errno, Result};
 use crate::cred::Caps;
 use crate::fs::pseudo::{Dir, Opened, Text, next_ino};
@@ -13,10 +14,9 @@ use std::sync::{Arc, Weak};
 
 /// The IPC namespace of whoever opens a file, and whether he may change its limits.
 pub(super) fn ipc(kernel: &Weak<Kernel>, caller: Caller) -> Result<(Arc<IpcNamespace>, bool)> {
-    let kernel = kernel.upgrade().ok_or(Errno::EIO)?;
-    let task = kernel.task(caller.tid).ok_or(Errno::ESRCH)?;
-    let cred = task.cred();
-    Ok((task.ipc(), cred.uid.effective == 0 || cred.has(Caps::SYS_RESOURCE)))
+    let opener = Opener::find(kernel, caller)?;
+    let may_change = opener.cred.uid.effective == 0 || opener.has(Caps::SYS_RESOURCE);
+    Ok((opener.namespaces.ipc.of, may_change))
 }
 
 /// One file: how its numbers are read, and written back if they are allowed.

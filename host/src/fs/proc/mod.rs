@@ -3,6 +3,7 @@
 //! Entries are looked up every time (the superblock is volatile): processes come and go. Texts follow proc(5).
 
 mod ipc_limits;
+mod opener;
 mod sysctl;
 mod sysctl_net;
 mod system;

@@ -2,6 +2,7 @@
 //! parts that there are none of (disks, swap, core dumps) are missing.
 
 use super::ipc_limits;
+use super::opener::Opener;
 use crate::abi::{Errno, Result};
 use crate::cred::{CAP_LAST, Caps};
 use crate::fs::pipe::MAX_CAPACITY;
@@ -44,9 +45,10 @@ fn uuid() -> String {
 fn name(kernel: &Arc<Kernel>, of: fn(&mut Uts) -> &mut Vec<u8>) -> Arc<dyn Inode> {
     let kernel: Weak<Kernel> = Arc::downgrade(kernel);
     Text::writable(next_ino(), move |caller| {
-        let opener = kernel.upgrade().and_then(|kernel| kernel.task(caller.tid)).ok_or(Errno::EIO)?;
-        let privileged = opener.cred().has(Caps::SYS_ADMIN);
-        let (reader, writer) = (opener.uts(), opener.uts());
+        let opener = Opener::find(&kernel, caller)?;
+        let privileged = opener.has(Caps::SYS_ADMIN);
+        let reader = opener.namespaces.uts.of;
+        let writer = reader.clone();
         let read = move || {
             let mut name = of(&mut reader.lock()).clone();
             name.push(b'\n');

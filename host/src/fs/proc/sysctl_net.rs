@@ -1,5 +1,6 @@
 //! /proc/sys/net: settings of the network that whoever opens a file is in.
 
+use super::opener::Opener;
 use crate::abi::{Errno, Result};
 use crate::cred::Caps;
 use crate::fs::pseudo::{Dir, Opened, Text, next_ino};
@@ -9,11 +10,13 @@ use crate::net::namespace::Settings;
 use crate::net::options::BUFFER;
 use crate::vfs::Inode;
 use std::fmt::Display;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Ports have smaller numbers.
 const PORTS: u32 = 65_536;
+/// The largest group id of a range (`GID_T_MAX` of Linux's net/ipv4).
+const MOST_GROUP: u32 = i32::MAX as u32;
 
 fn fixed(value: impl Display) -> Arc<dyn Inode> {
     Text::fixed(format!("{value}\n"))
@@ -27,10 +30,9 @@ fn setting(
 ) -> Arc<dyn Inode> {
     let kernel: Weak<Kernel> = Arc::downgrade(kernel);
     Text::writable(next_ino(), move |caller| {
-        let kernel = kernel.upgrade().ok_or(Errno::EIO)?;
-        let task = kernel.task(caller.tid).ok_or(Errno::EIO)?;
-        let privileged = task.cred().has(Caps::NET_ADMIN);
-        let network: Arc<Namespace> = task.network();
+        let opener = Opener::find(&kernel, caller)?;
+        let privileged = opener.has(Caps::NET_ADMIN);
+        let network: Arc<Namespace> = opener.namespaces.network.of;
         let shown = network.clone();
         let read = move || {
             let words: Vec<_> = show(&shown.settings).iter().map(u32::to_string).collect();
@@ -54,8 +56,24 @@ fn one(numbers: &[u32], most: u32) -> Result<u32> {
     }
 }
 
-fn ports(settings: &Settings) -> Vec<u32> {
-    [&settings.local_ports.0, &settings.local_ports.1].map(|port| port.load(Ordering::Relaxed)).to_vec()
+fn both((first, last): &(AtomicU32, AtomicU32)) -> Vec<u32> {
+    [first, last].map(|number| number.load(Ordering::Relaxed)).to_vec()
+}
+
+fn set_both((first, last): &(AtomicU32, AtomicU32), to: [u32; 2]) {
+    first.store(to[0], Ordering::Relaxed);
+    last.store(to[1], Ordering::Relaxed);
+}
+
+/// Groups whose members may make ping sockets (icmp(7)); an empty range is always shown as the same one. There are no such
+/// sockets yet.
+fn set_groups(settings: &Settings, numbers: &[u32]) -> Result<()> {
+    let [first, last] = numbers else { return Err(Errno::EINVAL) };
+    if *last > MOST_GROUP {
+        return Err(Errno::EINVAL);
+    }
+    set_both(&settings.ping_groups, if first > last { [1, 0] } else { [*first, *last] });
+    Ok(())
 }
 
 fn set_ports(settings: &Settings, numbers: &[u32]) -> Result<()> {
@@ -63,8 +81,7 @@ fn set_ports(settings: &Settings, numbers: &[u32]) -> Result<()> {
     if *first == 0 || first > last || *last >= PORTS {
         return Err(Errno::EINVAL);
     }
-    settings.local_ports.0.store(*first, Ordering::Relaxed);
-    settings.local_ports.1.store(*last, Ordering::Relaxed);
+    set_both(&settings.local_ports, [*first, *last]);
     Ok(())
 }
 
@@ -94,7 +111,8 @@ pub(super) fn directory(kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
         ("wmem_max", fixed(BUFFER)),
     ]);
     let ipv4 = Dir::new(vec![
-        ("ip_local_port_range", setting(kernel, ports, set_ports)),
+        ("ip_local_port_range", setting(kernel, |settings| both(&settings.local_ports), set_ports)),
+        ("ping_group_range", setting(kernel, |settings| both(&settings.ping_groups), set_groups)),
         ("ip_unprivileged_port_start", low),
         ("ip_default_ttl", fixed(64)),
         // Nothing is passed on.

@@ -11,6 +11,7 @@
 //! the time stamp counter off in strict mode.
 
 mod bpf;
+pub mod profile;
 
 pub use bpf::{MAX_INSNS, Program, RawInsn};
 
@@ -22,6 +23,7 @@ use crate::cred::Caps;
 use bpf::DATA_WORDS;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general::{__NR_exit, __NR_read, __NR_rt_sigreturn, __NR_write};
+use profile::Profile;
 use std::sync::Arc;
 
 /// Most instructions in a chain, as Linux counts them.
@@ -77,12 +79,45 @@ pub struct Confinement {
     /// How its calls are screened.
     pub mode: Mode,
     /// Oldest first.
-    filters: Option<Arc<[Arc<Program>]>>,
+    filters: Option<Arc<[Arc<Filter>]>>,
+}
+
+/// One filter.
+#[derive(Debug)]
+pub enum Filter {
+    /// A program's.
+    Program(Program),
+    /// A container's.
+    Profile(Profile),
+}
+
+impl Filter {
+    /// What it returns.
+    fn run(&self, call: &Call<'_>) -> u32 {
+        match self {
+            Filter::Program(program) => program.run(&call.data),
+            Filter::Profile(profile) => profile.result(call.data[0], call.args),
+        }
+    }
+
+    /// How long it counts as in a chain.
+    fn len(&self) -> usize {
+        match self {
+            Filter::Program(program) => program.translated_len(),
+            Filter::Profile(profile) => profile.len(),
+        }
+    }
 }
 
 impl Confinement {
+    /// Of a program that somebody outside has asked for.
+    pub fn of_container(no_new_privs: bool, filter: Option<&Arc<Filter>>) -> Self {
+        let mode = if filter.is_some() { Mode::Filter } else { Mode::Off };
+        Confinement { no_new_privs, mode, filters: filter.map(|filter| Arc::new([filter.clone()]) as _) }
+    }
+
     /// Its filters, oldest first.
-    pub fn filters(&self) -> &[Arc<Program>] {
+    pub fn filters(&self) -> &[Arc<Filter>] {
         self.filters.as_deref().unwrap_or_default()
     }
 
@@ -153,7 +188,7 @@ impl Current {
         let state = self.task.group.state.lock();
         let mut own = self.task.confinement();
         own.may_become(Mode::Filter)?;
-        let chain: usize = own.filters().iter().map(|filter| filter.translated_len() + CHAIN_PENALTY).sum();
+        let chain: usize = own.filters().iter().map(|filter| filter.len() + CHAIN_PENALTY).sum();
         if chain + program.translated_len() > MAX_CHAIN {
             return Err(Errno::ENOMEM);
         }
@@ -164,7 +199,8 @@ impl Current {
                 return Ok(other.tid());
             }
         }
-        let filters: Arc<[_]> = own.filters().iter().cloned().chain([Arc::new(program)]).collect();
+        let filters: Arc<[_]> =
+            own.filters().iter().cloned().chain([Arc::new(Filter::Program(program))]).collect();
         own.mode = Mode::Filter;
         own.filters = Some(filters);
         for other in others() {
@@ -184,8 +220,8 @@ impl Current {
             (Mode::Strict, _) if STRICT_CALLS.contains(&number) => Verdict::Pass,
             (Mode::Strict, _) => self.end_by(SIGKILL),
             (Mode::Filter, filters) => {
-                let data = words(number, self.regs.ip(), args);
-                let result = verdict(filters.as_deref().unwrap_or_default(), &data);
+                let call = Call { data: words(number, self.regs.ip(), args), args };
+                let result = verdict(filters.as_deref().unwrap_or_default(), &call);
                 self.obey(result, number)
             }
         }
@@ -230,6 +266,12 @@ impl Current {
     }
 }
 
+/// A call that filters look at.
+struct Call<'a> {
+    data: [u32; DATA_WORDS],
+    args: &'a [u64; 6],
+}
+
 /// `struct seccomp_data`: number, architecture, address behind the call, arguments.
 fn words(number: u32, ip: u64, args: &[u64; 6]) -> [u32; DATA_WORDS] {
     let mut words = [0; DATA_WORDS];
@@ -241,27 +283,28 @@ fn words(number: u32, ip: u64, args: &[u64; 6]) -> [u32; DATA_WORDS] {
 }
 
 /// What a chain returns: all run, the newest first, and the first of those with the strictest action counts.
-fn verdict(filters: &[Arc<Program>], data: &[u32; DATA_WORDS]) -> u32 {
+fn verdict(filters: &[Arc<Filter>], call: &Call<'_>) -> u32 {
     // As signed numbers actions are in the order of precedence.
     let action = |result: u32| (result & !0xffff) as i32;
-    filters.iter().rev().map(|filter| filter.run(data)).fold(action::ALLOW, |strictest, result| {
+    filters.iter().rev().map(|filter| filter.run(call)).fold(action::ALLOW, |strictest, result| {
         if action(result) < action(strictest) { result } else { strictest }
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Confinement, Mode, Program, RawInsn, action, verdict, words};
+    use super::{Call, Confinement, Filter, Mode, Program, RawInsn, action, verdict, words};
     use std::sync::Arc;
 
-    fn returning(value: u32) -> Arc<Program> {
-        Arc::new(Program::check(&[RawInsn { code: 6, jt: 0, jf: 0, k: value }]).unwrap())
+    fn returning(value: u32) -> Arc<Filter> {
+        Arc::new(Filter::Program(Program::check(&[RawInsn { code: 6, jt: 0, jf: 0, k: value }]).unwrap()))
     }
 
     #[test]
     fn the_strictest_action_counts_and_of_equals_the_newest() {
         let of = |values: &[u32]| {
-            verdict(&values.iter().map(|value| returning(*value)).collect::<Vec<_>>(), &[0; 16])
+            let call = Call { data: [0; 16], args: &[0; 6] };
+            verdict(&values.iter().map(|value| returning(*value)).collect::<Vec<_>>(), &call)
         };
         assert_eq!(of(&[action::ERRNO | 1, action::ALLOW]), action::ERRNO | 1);
         assert_eq!(of(&[action::ERRNO | 1, action::ERRNO | 2]), action::ERRNO | 2);
@@ -281,7 +324,7 @@ mod tests {
     #[test]
     fn ancestors_share_filters() {
         let (a, b) = (returning(action::ALLOW), returning(action::ALLOW));
-        let chain = |filters: &[&Arc<Program>]| Confinement {
+        let chain = |filters: &[&Arc<Filter>]| Confinement {
             mode: Mode::Filter,
             filters: Some(filters.iter().map(|filter| Arc::clone(filter)).collect()),
             no_new_privs: false,

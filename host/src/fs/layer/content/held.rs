@@ -1,7 +1,7 @@
 //! Pages of a file, and whether they are more than a copy of what the host has.
 
 use super::{Content, DROPPED};
-use crate::abi::Result;
+use crate::abi::{Errno, Result};
 use crate::arena::ledger;
 use crate::mm::Forget;
 use crate::mm::frames::{self, Page};
@@ -67,6 +67,37 @@ impl Drop for Held {
 }
 
 impl Content {
+    /// A page that is nowhere else.
+    pub(super) fn new_page(&self) -> Result<Held> {
+        let Some(quota) = &self.quota else { return Held::new() };
+        quota.blocks.take()?;
+        Held::new().inspect_err(|_| quota.blocks.give(1))
+    }
+
+    /// Makes the pages of a range, of which some may be there, in a file system that has a limit of its own: without one
+    /// nobody but the sandbox's limit is in the way of a later write.
+    ///
+    /// # Errors
+    /// ENOSPC; ENOMEM.
+    pub fn reserve(&self, offset: u64, len: u64) -> Result<()> {
+        let Some((_, left)) = self.quota.as_ref().and_then(|quota| quota.blocks.left()) else {
+            return Ok(());
+        };
+        let (first, end) = (offset / PAGE, offset.saturating_add(len).div_ceil(PAGE));
+        let there = self.state.lock().pages.range(first..end).count() as u64;
+        if end - first - there > left {
+            return Err(Errno::ENOSPC);
+        }
+        (first..end).try_for_each(|index| self.page_for(index, true).map(drop))
+    }
+
+    /// Pages are no more.
+    pub(super) fn gone(&self, count: usize) {
+        if let Some(quota) = &self.quota {
+            quota.blocks.give(count as u64);
+        }
+    }
+
     /// Drops pages that are only copies of the host's. Shared mappings get them again when they are touched; what private
     /// ones have stays.
     pub fn drop_cache(&self) {
@@ -87,5 +118,12 @@ impl Content {
         if more {
             self.drop_spare();
         }
+    }
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        let count = self.state.lock().pages.len();
+        self.gone(count);
     }
 }
