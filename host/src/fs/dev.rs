@@ -3,6 +3,7 @@
 use crate::abi::{Errno, Result};
 use crate::hostsys;
 use crate::mm::{IoDst, IoSrc, Mappable, SharedMemory};
+use crate::sync::HostLines;
 use crate::vfs::{Dentry, File, FileOps, Kind, NewNode, OpenHow, Path, Whence, major, makedev, minor};
 use linux_raw_sys::general as c;
 use std::any::Any;
@@ -16,6 +17,8 @@ use super::pty::{PtyTable, SLAVE_MAJOR};
 pub struct Devices {
     /// Pseudo-terminals.
     pub ptys: Arc<PtyTable>,
+    /// The ways to make host calls that may hang.
+    pub lines: Arc<HostLines>,
 }
 
 impl Devices {

@@ -15,7 +15,7 @@ use crate::abi::{Errno, Result};
 use crate::hostfd::{self, HostFd, What};
 use crate::hostsys::file;
 use crate::mm::{IoDst, IoSrc};
-use crate::sync::{HostLine, Rank, WaitQueue};
+use crate::sync::{HostLines, Rank, WaitQueue};
 use crate::vfs::{File, FileOps, Ioctl, Kind, LockSlot, OpenHow, Stat, Timestamp, Whence, makedev};
 use linux_raw_sys::general as c;
 use linux_raw_sys::ioctl as i;
@@ -65,8 +65,8 @@ pub struct HostFile {
     sort: Sort,
     queue: Arc<WaitQueue>,
     watch: Watch,
-    /// The way to make host calls that may hang all the same.
-    line: Arc<HostLine>,
+    /// The ways to make host calls that may hang all the same.
+    lines: Arc<HostLines>,
     /// A pipe once more, which does not block.
     twin: Option<HostFd>,
     /// The host can refuse to block by itself (RWF_NOWAIT).
@@ -78,18 +78,18 @@ pub struct HostFile {
 }
 
 impl HostFile {
-    /// Passes `fd` through; `line` is told of host calls.
+    /// Passes `fd` through; `lines` are told of host calls.
     ///
     /// # Errors
     /// EBADF if it is not open.
-    pub fn new(fd: i32, watch: Watch, line: Arc<HostLine>) -> Result<Arc<HostFile>> {
+    pub fn new(fd: i32, watch: Watch, lines: Arc<HostLines>) -> Result<Arc<HostFile>> {
         let stat = file::statx(fd, b"", libc::AT_EMPTY_PATH)?;
         let fd = HostFd::lent(fd, What::Given("the caller"))?;
         Ok(Arc::new(HostFile {
             sort: sort_of(&stat),
             queue: Arc::default(),
             watch,
-            line,
+            lines,
             twin: (Kind::from_mode(stat.stx_mode.into()) == Some(Kind::Fifo)).then(|| twin(&fd)).flatten(),
             nowait: AtomicBool::new(true),
             locks: LockSlot::new(Rank::FileLockSlot, None),
@@ -103,7 +103,7 @@ impl HostFile {
     ///
     /// # Errors
     /// EBADF if it is not open.
-    pub fn received(own: HostFd, watch: Watch, line: Arc<HostLine>) -> Result<Arc<HostFile>> {
+    pub fn received(own: HostFd, watch: Watch, lines: Arc<HostLines>) -> Result<Arc<HostFile>> {
         let stat = file::statx(own.raw(), b"", libc::AT_EMPTY_PATH)?;
         let name = match Kind::from_mode(stat.stx_mode.into()) {
             Some(Kind::Fifo) => format!("pipe:[{}]", stat.stx_ino),
@@ -115,7 +115,7 @@ impl HostFile {
             sort: sort_of(&stat),
             queue: Arc::default(),
             watch,
-            line,
+            lines,
             twin: None,
             nowait: AtomicBool::new(true),
             locks: LockSlot::new(Rank::FileLockSlot, None),
@@ -131,7 +131,7 @@ impl HostFile {
     }
 
     fn at(&self, fd: i32) -> hostio::At<'_> {
-        hostio::At { fd, line: &self.line }
+        hostio::At { fd, line: &self.lines.given }
     }
 
     /// Whether it was opened for appending.
@@ -232,7 +232,7 @@ impl FileOps for HostFile {
     }
 
     fn stat(&self) -> Option<Stat> {
-        let raw = self.line.call(|| file::statx(self.fd.raw(), b"", libc::AT_EMPTY_PATH)).ok()?;
+        let raw = self.lines.given.call(|| file::statx(self.fd.raw(), b"", libc::AT_EMPTY_PATH)).ok()?;
         let time = |t: libc::statx_timestamp| Timestamp { sec: t.tv_sec, nsec: t.tv_nsec };
         Some(Stat {
             dev: makedev(raw.stx_dev_major, raw.stx_dev_minor),
@@ -261,7 +261,7 @@ impl FileOps for HostFile {
             Whence::Data => libc::SEEK_DATA,
             Whence::Hole => libc::SEEK_HOLE,
         };
-        self.line.call(|| file::lseek(self.fd.raw(), offset, whence))
+        self.lines.given.call(|| file::lseek(self.fd.raw(), offset, whence))
     }
 
     fn ioctl(&self, call: &Ioctl<'_>) -> Result<u64> {
@@ -278,11 +278,11 @@ impl FileOps for HostFile {
         if self.appends() {
             return Err(Errno::EPERM);
         }
-        self.line.call(|| file::ftruncate(self.fd.raw(), len))
+        self.lines.given.call(|| file::ftruncate(self.fd.raw(), len))
     }
 
     fn sync(&self) -> Result<()> {
-        self.line.call(|| file::fsync(self.fd.raw()))
+        self.lines.given.call(|| file::fsync(self.fd.raw()))
     }
 
     fn reopen(self: Arc<Self>, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
@@ -298,7 +298,7 @@ impl FileOps for HostFile {
             return Err(Errno::EPERM);
         }
         if how.flags & c::O_TRUNC != 0 && self.sort == Sort::Regular {
-            self.line.call(|| file::ftruncate(self.fd.raw(), 0))?;
+            self.lines.given.call(|| file::ftruncate(self.fd.raw(), 0))?;
         }
         Ok(self)
     }

@@ -273,6 +273,15 @@ impl PipeEnd {
 
     #[inline]
     fn take(&self, dst: &mut IoDst<'_>, consume: bool) -> Result<usize> {
+        if consume {
+            dst.streamed(|dst| self.take_some(dst, true))
+        } else {
+            dst.held(|dst| self.take_some(dst, false))
+        }
+    }
+
+    #[inline]
+    fn take_some(&self, dst: &mut IoDst<'_>, consume: bool) -> Result<usize> {
         if dst.remaining() == 0 {
             return Ok(0);
         }
@@ -290,18 +299,9 @@ impl PipeEnd {
     }
 }
 
-impl FileOps for PipeEnd {
-    fn read(&self, dst: &mut IoDst<'_>, offset: Option<u64>) -> Result<usize> {
-        if offset.is_some() {
-            return Err(Errno::ESPIPE);
-        }
-        self.take(dst, true)
-    }
-
-    fn write(&self, src: &mut IoSrc<'_>, offset: Option<u64>) -> Result<usize> {
-        if offset.is_some() {
-            return Err(Errno::ESPIPE);
-        }
+impl PipeEnd {
+    #[inline]
+    fn put(&self, src: &mut IoSrc<'_>) -> Result<usize> {
         let want = src.remaining();
         if want == 0 {
             return Ok(0);
@@ -319,6 +319,22 @@ impl FileOps for PipeEnd {
         drop(guard);
         self.pipe.queue.notify(IN);
         Ok(count)
+    }
+}
+
+impl FileOps for PipeEnd {
+    fn read(&self, dst: &mut IoDst<'_>, offset: Option<u64>) -> Result<usize> {
+        if offset.is_some() {
+            return Err(Errno::ESPIPE);
+        }
+        self.take(dst, true)
+    }
+
+    fn write(&self, src: &mut IoSrc<'_>, offset: Option<u64>) -> Result<usize> {
+        if offset.is_some() {
+            return Err(Errno::ESPIPE);
+        }
+        src.streamed(|src| self.put(src))
     }
 
     fn poll(&self) -> u32 {

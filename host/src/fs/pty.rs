@@ -100,10 +100,8 @@ impl Master {
     pub fn index(&self) -> u32 {
         self.0.index
     }
-}
 
-impl FileOps for Master {
-    fn read(&self, dst: &mut IoDst<'_>, _offset: Option<u64>) -> Result<usize> {
+    fn take(&self, dst: &mut IoDst<'_>) -> Result<usize> {
         let pty = &self.0;
         let mut state = pty.state.lock();
         let count = state.line.take_output(dst)?;
@@ -113,6 +111,12 @@ impl FileOps for Master {
         drop(state);
         pty.slave.notify(OUT);
         Ok(count)
+    }
+}
+
+impl FileOps for Master {
+    fn read(&self, dst: &mut IoDst<'_>, _offset: Option<u64>) -> Result<usize> {
+        dst.held(|dst| self.take(dst))
     }
 
     fn write(&self, src: &mut IoSrc<'_>, _offset: Option<u64>) -> Result<usize> {
@@ -209,20 +213,8 @@ impl Slave {
     }
 }
 
-impl FileOps for Slave {
-    fn read(&self, dst: &mut IoDst<'_>, _offset: Option<u64>) -> Result<usize> {
-        if dst.remaining() == 0 { Ok(0) } else { self.take(dst) }
-    }
-
-    fn reads_itself(&self) -> bool {
-        false
-    }
-
-    fn names_writer(&self) -> bool {
-        true
-    }
-
-    fn write(&self, src: &mut IoSrc<'_>, _offset: Option<u64>) -> Result<usize> {
+impl Slave {
+    fn print(&self, src: &mut IoSrc<'_>) -> Result<usize> {
         let pty = &self.0;
         let mut state = pty.state.lock();
         if state.masters == 0 {
@@ -238,6 +230,24 @@ impl FileOps for Slave {
         drop(state);
         pty.master.notify(IN);
         Ok(count)
+    }
+}
+
+impl FileOps for Slave {
+    fn read(&self, dst: &mut IoDst<'_>, _offset: Option<u64>) -> Result<usize> {
+        if dst.remaining() == 0 { Ok(0) } else { self.take(dst) }
+    }
+
+    fn reads_itself(&self) -> bool {
+        false
+    }
+
+    fn names_writer(&self) -> bool {
+        true
+    }
+
+    fn write(&self, src: &mut IoSrc<'_>, _offset: Option<u64>) -> Result<usize> {
+        src.held(|src| self.print(src))
     }
 
     fn poll(&self) -> u32 {
@@ -275,10 +285,11 @@ impl Terminal for Slave {
 
     fn take(&self, dst: &mut IoDst<'_>) -> Result<usize> {
         let pty = &self.0;
-        let mut state = pty.state.lock();
-        let taken = state.line.take(dst)?;
-        let (gone, signals) = (state.masters == 0, state.line.take_signals());
-        drop(state);
+        let (taken, gone, signals) = dst.held(|dst| {
+            let mut state = pty.state.lock();
+            let taken = state.line.take(dst)?;
+            Ok((taken, state.masters == 0, state.line.take_signals()))
+        })?;
         let Some(count) = taken else { return if gone { Ok(0) } else { Err(Errno::EAGAIN) } };
         pty.master.notify(IN | OUT);
         pty.signal(&signals);

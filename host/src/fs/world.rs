@@ -14,7 +14,7 @@ use crate::hostfd::{self, HostFd};
 use crate::hostsys::file;
 use crate::kernel::Kernel;
 use crate::platform::Capabilities;
-use crate::sync::HostLine;
+use crate::sync::{HostCalls, HostLines};
 use crate::vfs::{
     Caller, Dentry, Extra, FdTable, File, FsContext, Kind, Lookup, Mount, MountFlags, Namespace, OpenHow,
     Path, Resolve, makedev,
@@ -33,8 +33,8 @@ pub struct World {
     pub ns: Arc<Namespace>,
     /// What device nodes lead to.
     pub devices: Arc<Devices>,
-    /// The way to make host calls that may hang.
-    pub line: Arc<HostLine>,
+    /// The ways to make host calls that may hang.
+    pub lines: Arc<HostLines>,
 }
 
 /// Opens the host directory that is to be the root.
@@ -50,11 +50,11 @@ pub fn open_root(path: &std::path::Path) -> Result<HostFd> {
 /// # Errors
 /// The host's for reading `root`, ENOTDIR.
 pub fn build(root: HostFd, caps: &Capabilities) -> Result<World> {
-    let devices: Arc<Devices> = Arc::default();
-    let line: Arc<HostLine> = Arc::default();
-    let root = Layer::above(root, ROOT_DEV, caps, &devices, &line)?;
+    let lines: Arc<HostLines> = Arc::default();
+    let devices = Arc::new(Devices { lines: lines.clone(), ..Devices::default() });
+    let root = Layer::above(root, ROOT_DEV, caps, &devices, &lines)?;
     let ns = Namespace::new(Mount::new(1, root, "none", MountFlags::empty()));
-    let world = World { ns, devices, line };
+    let world = World { ns, devices, lines };
     world.mount(b"/dev", dev::tree(DEV_DEV, &world.devices)?, "devtmpfs", MountFlags::NOSUID)?;
     let shm = Layer::tmpfs(SHM_DEV, "tmpfs", 0o1777, &world.devices);
     world.mount(b"/dev/shm", shm, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV)?;
@@ -68,7 +68,8 @@ pub fn build(root: HostFd, caps: &Capabilities) -> Result<World> {
 pub fn mount_proc(world: &World, kernel: &Arc<Kernel>) -> Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     world.devices.ptys.set_kernel(kernel);
-    world.line.connect(kernel.sched.clone());
+    let calls: Arc<dyn HostCalls> = kernel.sched.clone();
+    world.lines.connect(&calls);
     let dev = world.directory(b"/dev")?.dentry;
     let all = Mountable::new(&world.devices, dev, kernel);
     world.mount(b"/dev/pts", all.root(b"devpts")?, "devpts", MountFlags::NOSUID | MountFlags::NOEXEC)?;
@@ -129,7 +130,7 @@ fn terminal(
 }
 
 fn passed_through(world: &World, kernel: &Arc<Kernel>, fd: i32) -> Result<Arc<File>> {
-    HostFile::new(fd, watch_by(kernel), world.line.clone()).map(|host| host.open())
+    HostFile::new(fd, watch_by(kernel), world.lines.clone()).map(|host| host.open())
 }
 
 fn watch_by(kernel: &Arc<Kernel>) -> Watch {
@@ -164,7 +165,7 @@ pub fn received_stdio(
     let fds = FdTable::new();
     if !terminal {
         for (number, fd) in received.into_iter().enumerate() {
-            let file = HostFile::received(fd, watch_by(kernel), world.line.clone())?.open();
+            let file = HostFile::received(fd, watch_by(kernel), world.lines.clone())?.open();
             fds.install_at(number as i32, file, false, 3)?;
         }
         return Ok(Streams { fds, tty: None });

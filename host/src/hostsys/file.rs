@@ -47,6 +47,18 @@ fn open_raw(dir: i32, name: &[u8], flags: i32) -> Result<u64> {
     })
 }
 
+/// The type of the file system that something open is on (fstatfs(2)).
+///
+/// # Errors
+/// The host's.
+pub fn statfs_type(fd: i32) -> Result<u64> {
+    let mut out = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: the buffer is a whole `statfs`.
+    unsafe { syscall(libc::SYS_fstatfs, [fd as u64, out.as_mut_ptr() as u64, 0, 0, 0, 0]) }?;
+    // SAFETY: filled in, and all zeroes is a value, too.
+    Ok(unsafe { out.assume_init() }.f_type as u64)
+}
+
 /// statx(2) with everything that the basic mask offers, and the birth time.
 ///
 /// # Errors

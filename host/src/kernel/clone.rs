@@ -122,6 +122,9 @@ impl Current {
         let mut current = self.current_of(&child, regs, context, args);
         let vfork = flags.contains(CloneFlags::VFORK).then(Arc::<VforkDone>::default);
         current.vfork_done = vfork.clone();
+        if let Some(done) = &vfork {
+            let _first = child.vfork_done.set(done.clone());
+        }
         self.link(&mut tree, parent_state, &child, &child_group, args);
         drop(tree);
         if !flags.contains(CloneFlags::THREAD) {

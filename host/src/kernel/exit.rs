@@ -3,7 +3,7 @@
 use super::group::{Stop, ThreadGroup, WaitStatus};
 use super::signal::{Fields, SIG_IGN, SIGCHLD, SIGCONT, SIGHUP, SigInfo, code, sa};
 use super::tree::{INIT, Node, Zombie};
-use super::{Current, Kernel, Tree};
+use super::{Current, Kernel, Task, Tree};
 use crate::sync::Wake;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -29,7 +29,8 @@ impl Current {
         if self.task.group.state.lock().threads.len() == 1 {
             crate::arena::trim_if_grown();
         }
-        self.leave_group(status);
+        let task = self.task.clone();
+        self.kernel.clone().leave_group(&task, status);
     }
 
     /// Whether this is the last thread of the first process.
@@ -37,18 +38,23 @@ impl Current {
         let group = &self.task.group;
         group.tgid == INIT && group.state.lock().threads.len() == 1
     }
+}
 
-    fn leave_group(&mut self, status: WaitStatus) {
-        let (kernel, task) = (self.kernel.clone(), self.task.clone());
-        let group = task.group.clone();
-        let mut tree = kernel.tree.lock();
+impl Kernel {
+    /// Takes a task out of its process, which ends with the last one: what others see of its end. Once.
+    pub(super) fn leave_group(&self, task: &Arc<Task>, status: WaitStatus) {
+        if task.has_left.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let group = &task.group;
+        let mut tree = self.tree.lock();
         let mut stopped = None;
         let ended = {
             let mut state = group.state.lock();
-            state.threads.retain(|other| !Arc::ptr_eq(other, &task));
+            state.threads.retain(|other| !Arc::ptr_eq(other, task));
             let mut dead = group.dead_usage.lock();
             let usage = task.usage();
-            kernel.totals.ended(usage.cpu_ns);
+            self.totals.ended(usage.cpu_ns);
             *dead = dead.plus(usage);
             drop(dead);
             if let Some(execing) = &state.execing {
@@ -72,32 +78,24 @@ impl Current {
             drop(tree);
             group.exit_wait.notify(!0);
             if let Some(signo) = stopped {
-                kernel.notify_stopped(&group, signo);
+                self.notify_stopped(group, signo);
             }
             return;
         };
         group.set_dead();
-        self.delete_all_timers();
-        kernel.process_ended(&mut tree, &group, status, &task);
+        group.delete_all_timers();
+        self.process_ended(&mut tree, group, status, task);
         drop(tree);
         group.exit_wait.notify(!0);
         if let Some(tell) = group.on_exit.get() {
             tell(status);
         }
         if group.tgid == INIT {
-            kernel.end(status);
+            self.end(status);
         }
     }
-}
 
-impl Kernel {
-    fn process_ended(
-        &self,
-        tree: &mut Tree,
-        group: &Arc<ThreadGroup>,
-        status: WaitStatus,
-        last: &super::Task,
-    ) {
+    fn process_ended(&self, tree: &mut Tree, group: &Arc<ThreadGroup>, status: WaitStatus, last: &Task) {
         let id = group.tgid;
         self.dissociate(tree, id, &[SIGHUP]);
         let Some(node) = tree.node_mut(id) else { return };

@@ -1,7 +1,7 @@
 //! futex(2): waiting on words of user memory.
 //!
 //! A bucket's lock orders "load the word, queue" against "change the word, wake": the word is loaded with the lock held,
-//! which may fault it in (no park). Waiters are told apart by reference; requeueing moves them between buckets, so
+//! which is let go of where its page has to be had from a host file first. Waiters are told apart by reference; requeueing moves them between buckets, so
 //! that a waiter that gives up looks where it is now.
 
 use super::pi::{OWNER_DIED, PiFutexes, TID_MASK, WAITERS};
@@ -87,12 +87,13 @@ impl Futexes {
     ) -> Result<u64> {
         let (from_key, to_key) = (mm.futex_key(from, from_shared)?, mm.futex_key(to, to_shared)?);
         let (from_index, to_index) = (Self::index(&from_key), Self::index(&to_key));
-        let (mut source, mut target) = self.lock_two(from_index, to_index);
-        if let Some(expected) = expected
-            && mm.load_u32(from)? != expected
-        {
-            return Err(Errno::EAGAIN);
-        }
+        let (mut source, mut target) = mm.with_words(|words| {
+            let locked = self.lock_two(from_index, to_index);
+            match expected {
+                Some(expected) if words.load(from)? != expected => Err(Errno::EAGAIN),
+                _ => Ok(locked),
+            }
+        })?;
         let woken = wake_in(&mut source, &from_key, wake, ANY);
         let mut moved = 0;
         let mut at = 0;
@@ -133,8 +134,11 @@ impl Futexes {
     ) -> Result<u64> {
         let (first_key, second_key) = (mm.futex_key(first, shared)?, mm.futex_key(second, shared)?);
         let op = WakeOp::decode(encoded)?;
-        let (mut one, mut two) = self.lock_two(Self::index(&first_key), Self::index(&second_key));
-        let old = mm.update_u32(second, |old| op.apply(old))?;
+        let (mut one, mut two, old) = mm.with_words(|words| {
+            let (one, two) = self.lock_two(Self::index(&first_key), Self::index(&second_key));
+            let old = words.update(second, |old| op.apply(old))?;
+            Ok((one, two, old))
+        })?;
         let mut woken = wake_in(&mut one, &first_key, counts[0], ANY);
         if op.compare(old) {
             let bucket = two.as_mut().unwrap_or(&mut one);
@@ -215,15 +219,16 @@ impl Current {
         });
         let Some(waiter) = &self.futex_waiter else { unreachable!("it was made above") };
         let futexes = &self.kernel.futexes;
-        {
+        self.mm().with_words(|words| {
             let mut bucket = futexes.buckets[index].lock();
-            if self.mm().load_u32(addr)? != expected {
+            if words.load(addr)? != expected {
                 return Err(Errno::EAGAIN);
             }
             waiter.woken.store(false, Ordering::Relaxed);
             waiter.bucket.store(index, Ordering::Relaxed);
             bucket.push(Entry { key, bitset, waiter: waiter.clone() });
-        }
+            Ok(())
+        })?;
         loop {
             if waiter.woken.load(Ordering::SeqCst) {
                 return Ok(0);

@@ -51,11 +51,14 @@ impl Current {
         let index = Futexes::index(&key);
         let (woken, bucket) = (AtomicBool::new(false), AtomicUsize::new(index));
         let waiter = Arc::new(Waiting { task: self.task.clone(), woken, bucket });
-        let mut bucket = self.kernel.futexes.buckets[index].lock();
-        if self.mm().load_u32(word.addr)? != word.expected {
-            return Err(Errno::EAGAIN);
-        }
-        bucket.push(Entry { key, bitset: ANY, waiter: waiter.clone() });
+        self.mm().with_words(|words| {
+            let mut bucket = self.kernel.futexes.buckets[index].lock();
+            if words.load(word.addr)? != word.expected {
+                return Err(Errno::EAGAIN);
+            }
+            bucket.push(Entry { key, bitset: ANY, waiter: waiter.clone() });
+            Ok(())
+        })?;
         Ok(waiter)
     }
 

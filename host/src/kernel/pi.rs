@@ -13,7 +13,7 @@
 
 use super::{Current, Task};
 use crate::abi::{Errno, Result};
-use crate::mm::{FutexKey, Mm};
+use crate::mm::{FutexKey, Words};
 use crate::sync::{Lock, Rank, Wake};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::collections::{BTreeMap, VecDeque};
@@ -114,7 +114,7 @@ impl Current {
     ) -> Result<u64> {
         let key = self.mm().futex_key(addr, shared)?;
         loop {
-            match self.attempt(&key, addr, only_try)? {
+            match self.mm().with_words(|words| self.attempt(words, &key, addr, only_try))? {
                 Attempt::Locked => return Ok(0),
                 Attempt::Queued(waiter) => return self.wait_for_ownership(&key, &waiter, deadline),
                 // Whoever changes the word for ever must not keep a worker.
@@ -124,9 +124,8 @@ impl Current {
         }
     }
 
-    fn attempt(&mut self, key: &FutexKey, addr: u64, only_try: bool) -> Result<Attempt> {
-        let mm = self.mm();
-        let (word, own) = (mm.load_u32(addr)?, self.task.tid() as u32);
+    fn attempt(&self, mm: &Words<'_>, key: &FutexKey, addr: u64, only_try: bool) -> Result<Attempt> {
+        let (word, own) = (mm.load(addr)?, self.task.tid() as u32);
         let tid = word & TID_MASK;
         if tid == own {
             return Err(Errno::EDEADLK);
@@ -145,13 +144,13 @@ impl Current {
             (Some(owner), Some(named)) if Arc::ptr_eq(owner, &named) => named,
             (known, _) => {
                 let errno = if known.is_some() { Errno::EINVAL } else { Errno::ESRCH };
-                return if mm.load_u32(addr)? == word { Err(errno) } else { Ok(Attempt::Again) };
+                return if mm.load(addr)? == word { Err(errno) } else { Ok(Attempt::Again) };
             }
         };
         // Still so? From here on it is: what says that somebody waits is changed under the lock only.
         let unchanged = match word & WAITERS {
             0 => exchanged(mm, addr, word, word | WAITERS)?.is_some(),
-            _ => mm.load_u32(addr)? == word,
+            _ => mm.load(addr)? == word,
         };
         if !unchanged {
             return Ok(Attempt::Again);
@@ -160,7 +159,7 @@ impl Current {
         // hands over whatever it has been marked as.
         pi.count.store(locks.len() + 1, Ordering::SeqCst);
         let refused = if !locks.contains_key(key) && owner.pi_dead.load(Ordering::SeqCst) {
-            let now = mm.load_u32(addr)?;
+            let now = mm.load(addr)?;
             Some(if now & !WAITERS == word & !WAITERS { Err(Errno::ESRCH) } else { Ok(Attempt::Again) })
         } else if only_try {
             Some(Err(Errno::EAGAIN))
@@ -224,14 +223,18 @@ impl Current {
             return Err(Errno::EPERM);
         }
         let key = mm.futex_key(addr, shared)?;
+        mm.with_words(|words| self.unlock_pi(words, &key, addr))
+    }
+
+    fn unlock_pi(&self, mm: &Words<'_>, key: &FutexKey, addr: u64) -> Result<u64> {
         loop {
             let pi = &self.kernel.futexes.pi;
             let mut locks = pi.locks.lock();
-            let word = mm.load_u32(addr)?;
+            let word = mm.load(addr)?;
             if word & TID_MASK != self.task.tid() as u32 {
                 return Err(Errno::EPERM);
             }
-            let lock = locks.get_mut(&key);
+            let lock = locks.get_mut(key);
             if lock.as_ref().is_some_and(|lock| !Arc::ptr_eq(&lock.owner, &self.task)) {
                 return Err(Errno::EINVAL);
             }
@@ -241,7 +244,7 @@ impl Current {
                 if let Some(lock) = lock {
                     lock.hand_over();
                     if lock.waiters.is_empty() {
-                        locks.remove(&key);
+                        locks.remove(key);
                         pi.count.store(locks.len(), Ordering::SeqCst);
                     }
                 }
@@ -269,7 +272,7 @@ impl Current {
                 {
                     // A waiter that has unmapped the word meanwhile owns the lock all the same.
                     let new = WAITERS | OWNER_DIED | next.task.tid() as u32;
-                    let _ = mm.store_u32(next.addr, new);
+                    let _ = mm.at_once(|words| words.store(next.addr, new));
                 }
                 lock.hand_over();
             }
@@ -280,6 +283,6 @@ impl Current {
 }
 
 /// Replaces the word at `addr`, if it is still `old`.
-fn exchanged(mm: &Mm, addr: u64, old: u32, new: u32) -> Result<Option<()>> {
-    Ok((mm.cmpxchg_u32(addr, old, new)? == old).then_some(()))
+fn exchanged(mm: &Words<'_>, addr: u64, old: u32, new: u32) -> Result<Option<()>> {
+    Ok((mm.compare_exchange(addr, old, new)? == old).then_some(()))
 }

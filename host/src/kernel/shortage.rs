@@ -78,6 +78,12 @@ impl Kernel {
                 kernel.relieve(task);
             }
         }));
+        let kernel = Arc::downgrade(self);
+        self.sched.when_outlived(Box::new(move |task| {
+            if let Some(kernel) = kernel.upgrade() {
+                kernel.outlive(task);
+            }
+        }));
         let (sched, growing) = (self.sched.clone(), self.sched.clone());
         let note = |bytes| move |task: &Task| _ = task.group.heap_grown.fetch_add(bytes, Ordering::Relaxed);
         ledger::watch(ledger::Watch {

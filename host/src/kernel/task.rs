@@ -1,6 +1,7 @@
 //! A task: one thread of a program, as others see it.
 
 use super::Uts;
+use super::clone::VforkDone;
 use super::group::ThreadGroup;
 use super::ipc::{IpcNamespace, undo::UndoList};
 use super::namespaces::Namespaces;
@@ -13,7 +14,7 @@ use crate::net::Namespace as Network;
 use crate::sync::{Lock, Rank, Wake};
 use crate::vfs::{FdTable, FsContext, Path};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// Reasons for a task to look around before it enters user code, and to stop waiting.
 pub(super) mod work {
@@ -124,6 +125,10 @@ pub struct Task {
     pub(super) pi_dead: AtomicBool,
     /// Its calls take the longer path: they are screened, counted or printed. Set once and for all.
     pub(crate) watched: AtomicBool,
+    /// It has been taken out of its process: it has ended for all others.
+    pub(super) has_left: AtomicBool,
+    /// Whom it tells that it uses its parent's memory no more.
+    pub(super) vfork_done: OnceLock<Arc<VforkDone>>,
     /// Semaphores that its end adjusts. Order: after `group.state`.
     pub(super) undo: Lock<Option<Arc<UndoList>>>,
     /// Order: after `group.state`.
@@ -161,6 +166,8 @@ impl Task {
             robust_list: AtomicU64::new(0),
             pi_dead: AtomicBool::new(false),
             watched: AtomicBool::new(confinement.mode != Mode::Off),
+            has_left: AtomicBool::new(false),
+            vfork_done: OnceLock::new(),
             undo: Lock::new(Rank::TaskUndo, None),
             confinement: Lock::new(Rank::Confinement, confinement),
         })
@@ -217,6 +224,9 @@ impl Task {
         let worker = self.worker.load(Ordering::SeqCst);
         if worker != 0 && self.entity.is_on_worker() && !self.sched.is_current(worker - 1) {
             self.sched.kick_out_of_user(worker - 1);
+        }
+        if bits & work::KILL != 0 {
+            self.sched.outlive(self);
         }
     }
 

@@ -419,17 +419,23 @@ impl Current {
     }
 
     /// What execve does: POSIX timers go, interval timers stay.
-    pub(super) fn delete_posix_timers(&mut self) {
-        let timers = core::mem::take(&mut self.task.group.timers.lock().posix);
+    pub(super) fn delete_posix_timers(&self) {
+        self.task.group.delete_posix_timers();
+    }
+}
+
+impl ThreadGroup {
+    fn delete_posix_timers(&self) {
+        let timers = core::mem::take(&mut self.timers.lock().posix);
         for timer in timers.values() {
             timer.set(When::Never, 0);
         }
     }
 
     /// At the end of the process.
-    pub(super) fn delete_all_timers(&mut self) {
+    pub(super) fn delete_all_timers(&self) {
         self.delete_posix_timers();
-        let timers = core::mem::take(&mut *self.task.group.timers.lock());
+        let timers = core::mem::take(&mut *self.timers.lock());
         for timer in timers.interval.iter().chain([&timers.cpu_limit]).flatten() {
             timer.set(When::Never, 0);
         }

@@ -46,6 +46,21 @@ impl FaultSignal {
     }
 }
 
+/// Why an access is not possible at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It never is.
+    Signal(FaultSignal),
+    /// A page has to be had from a host file, or others of the space have to be waited for.
+    Waits,
+}
+
+impl From<FaultSignal> for Refused {
+    fn from(signal: FaultSignal) -> Self {
+        Refused::Signal(signal)
+    }
+}
+
 /// A page got from an object without the lock.
 struct Fetched {
     object: Arc<dyn Mappable>,
@@ -86,20 +101,40 @@ struct Area {
 }
 
 impl Mm {
-    /// Makes an access possible, or says which signal the program gets for it.
+    /// Makes an access possible, or says which signal the program gets for it. Called without a lock held: it may wait for
+    /// the host, and for others of the space.
     ///
     /// # Errors
     /// The signal.
     pub fn handle_fault(&self, addr: u64, access: Access) -> Result<(), FaultSignal> {
+        self.resolve(addr, access, true).map_err(|refused| match refused {
+            Refused::Signal(signal) => signal,
+            // It is not refused who may wait.
+            Refused::Waits => FaultSignal::BEYOND_END,
+        })
+    }
+
+    /// The same without waiting for anybody.
+    ///
+    /// # Errors
+    /// The signal, or that it would have to wait.
+    pub(super) fn handle_fault_at_once(&self, addr: u64, access: Access) -> Result<(), Refused> {
+        self.resolve(addr, access, false)
+    }
+
+    fn resolve(&self, addr: u64, access: Access, may_wait: bool) -> Result<(), Refused> {
         let page = page_down(addr);
         if !self.is_user_page(page) {
-            return Err(FaultSignal::UNMAPPED);
+            return Err(FaultSignal::UNMAPPED.into());
         }
         let mut fetched = None;
         loop {
             let (step, forgotten) = {
                 let mut state = self.state.lock();
                 if state.turn == Turn::Fork {
+                    if !may_wait {
+                        return Err(Refused::Waits);
+                    }
                     state = self.await_turn(state, |turn| turn != Turn::Fork);
                 }
                 if fetched.as_ref().is_some_and(|f: &Fetched| f.forgotten != state.forgotten) {
@@ -122,6 +157,9 @@ impl Mm {
                     return Ok(());
                 }
                 Step::Again => {}
+                Step::Fetch { object, .. } if !may_wait && !object.is_memory() => {
+                    return Err(Refused::Waits);
+                }
                 Step::Fetch { object, index, write } => {
                     let frame = object.page(index, write).map_err(FaultSignal::from_errno)?;
                     fetched = Some(Fetched { object, index, write, forgotten, frame });

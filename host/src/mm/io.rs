@@ -2,10 +2,17 @@
 //!
 //! Reads return short counts as Linux does: bytes moved before a bad address count, and EFAULT is only for a first
 //! byte that cannot be moved.
+//!
+//! Who copies with a lock held calls `held` (or `streamed`) around it: no copy in there waits for a page of a host file.
 
-use super::{Mm, PAGE_SIZE, frames};
+mod held;
+mod pinned;
+
+pub use pinned::Pinned;
+
+use super::usermem::{Missed, Missing};
+use super::{Mm, PAGE_SIZE};
 use crate::abi::{Errno, Result};
-use crate::hostfd::HostFd;
 use crate::platform::{Access, Frame};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -49,6 +56,9 @@ impl Mm {
     }
 }
 
+/// Moves bytes of one buffer, quickly if told so: its address, how many were moved before, how many to move.
+type Move<'m> = dyn FnMut(&Mm, Option<&Missed>, u64, usize, usize) -> Result<usize> + 'm;
+
 /// A position in a list of user buffers.
 #[derive(Clone, Copy)]
 struct UserIo<'a> {
@@ -56,12 +66,15 @@ struct UserIo<'a> {
     first: Iovec,
     rest: &'a [Iovec],
     remaining: u64,
+    /// Nothing is waited for: what has to be is noted in `missing`.
+    quick: bool,
+    missing: Option<Missing>,
 }
 
 impl<'a> UserIo<'a> {
     fn new(mm: &'a Mm, first: Iovec, rest: &'a [Iovec]) -> Self {
         let remaining = rest.iter().fold(first.len, |sum, iovec| sum.saturating_add(iovec.len));
-        UserIo { mm, first, rest, remaining: remaining.min(MAX_RW) }
+        UserIo { mm, first, rest, remaining: remaining.min(MAX_RW), quick: false, missing: None }
     }
 
     /// The current buffer, not empty, capped at what remains; `None` at the end.
@@ -103,11 +116,16 @@ impl<'a> UserIo<'a> {
     fn run(
         &mut self,
         len: usize,
-        mut step: impl FnMut(&Mm, u64, usize, usize) -> Result<usize>,
+        mut step: impl FnMut(&Mm, Option<&Missed>, u64, usize, usize) -> Result<usize>,
     ) -> Result<usize> {
         // One buffer, as a rule, and all of it in one step.
         if len as u64 == self.first.len && self.first.len == self.remaining && len != 0 {
-            let moved = step(self.mm, self.first.base, 0, len)?;
+            let missed = Missed::default();
+            let result = step(self.mm, self.quick.then_some(&missed), self.first.base, 0, len);
+            if result != Ok(len) {
+                self.missing = missed.take();
+            }
+            let moved = result?;
             self.first.base += moved as u64;
             self.first.len -= moved as u64;
             self.remaining -= moved as u64;
@@ -117,17 +135,19 @@ impl<'a> UserIo<'a> {
     }
 
     #[inline(never)]
-    fn run_slow(
-        &mut self,
-        len: usize,
-        step: &mut dyn FnMut(&Mm, u64, usize, usize) -> Result<usize>,
-    ) -> Result<usize> {
+    fn run_slow(&mut self, len: usize, step: &mut Move<'_>) -> Result<usize> {
         let mut done = 0;
+        let missed = Missed::default();
+        let quick = self.quick.then_some(&missed);
         while done < len
             && let Some((base, room)) = self.current()
         {
             let part = room.min(len - done);
-            match step(self.mm, base, done, part) {
+            let result = step(self.mm, quick, base, done, part);
+            if result != Ok(part) {
+                self.missing = missed.take();
+            }
+            match result {
                 Ok(moved) => {
                     self.advance(moved as u64);
                     done += moved;
@@ -146,6 +166,8 @@ impl<'a> UserIo<'a> {
         let mut pinned = Pinned::default();
         let (mut first, mut rest) = (self.first, self.rest);
         let mut left = (max as u64).min(self.remaining);
+        let missed = Missed::default();
+        let quick = self.quick.then_some(&missed);
         while left != 0 && pinned.pieces.len() < MAX_IOVECS {
             if first.len == 0 {
                 let Some((next, others)) = rest.split_first() else { break };
@@ -153,90 +175,22 @@ impl<'a> UserIo<'a> {
                 continue;
             }
             let len = left.min(first.len).min(PAGE_SIZE - first.base % PAGE_SIZE);
-            match self.mm.pin_page(first.base, access) {
+            match self.mm.pin_page(first.base, access, quick) {
                 Ok(Some(frame)) => pinned.push(frame, first.base % PAGE_SIZE, len),
-                Err(errno) if pinned.len == 0 => return Err(errno),
-                Ok(None) | Err(_) => break,
+                Ok(None) => break,
+                Err(errno) => {
+                    self.missing = missed.take();
+                    if pinned.len == 0 || self.missing.is_some() {
+                        return Err(errno);
+                    }
+                    break;
+                }
             }
             first.base += len;
             first.len -= len;
             left -= len;
         }
         Ok(pinned)
-    }
-}
-
-/// User pages held in place while the host reads or writes them directly.
-#[derive(Default)]
-pub struct Pinned {
-    pieces: Vec<(u64, usize)>,
-    frames: Vec<Frame>,
-    len: usize,
-}
-
-impl Pinned {
-    /// Arena address and length of each piece, in order: what a host `preadv` or `pwritev` takes. Empty if nothing
-    /// could be held (a page of a host file): copy instead.
-    pub fn pieces(&self) -> &[(u64, usize)] {
-        &self.pieces
-    }
-
-    /// Bytes in all pieces.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether nothing is held.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Lets the host read from `file` into the pieces, at `offset` or at the descriptor's own position.
-    ///
-    /// # Errors
-    /// What the host returned.
-    pub fn read_from(&self, file: &HostFd, offset: Option<u64>) -> Result<usize> {
-        super::raw::preadv(file.raw(), &self.pieces, offset)
-    }
-
-    /// Lets the host write the pieces to `file`, at `offset` or at the descriptor's own position.
-    ///
-    /// # Errors
-    /// What the host returned.
-    pub fn write_to(&self, file: &HostFd, offset: Option<u64>) -> Result<usize> {
-        super::raw::pwritev(file.raw(), &self.pieces, offset)
-    }
-
-    /// Lets the host send the pieces through a socket, to `name` if that is not empty.
-    ///
-    /// # Errors
-    /// What the host returned.
-    pub fn send_to(&self, socket: &HostFd, name: &[u8], flags: u32) -> Result<usize> {
-        super::raw::send(socket, &self.pieces, name, flags)
-    }
-
-    /// Lets the host receive into the pieces from a socket.
-    ///
-    /// # Errors
-    /// What the host returned.
-    pub fn receive_from(&self, socket: &HostFd, flags: u32) -> Result<usize> {
-        super::raw::receive(socket, &self.pieces, flags)
-    }
-
-    fn push(&mut self, frame: Frame, offset: u64, len: u64) {
-        let at = frame.0 + offset;
-        self.frames.push(frame);
-        self.len += len as usize;
-        match self.pieces.last_mut() {
-            Some((start, size)) if *start + *size as u64 == at => *size += len as usize,
-            _ => self.pieces.push((at, len as usize)),
-        }
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        frames::put_many(&self.frames);
     }
 }
 
@@ -292,9 +246,9 @@ impl<'a> IoDst<'a> {
     #[inline]
     pub fn write_bytes(&mut self, from: &[u8]) -> Result<usize> {
         match &mut self.0 {
-            Sink::User(io) => {
-                io.run(from.len(), |mm, base, done, len| mm.write_some(base, &from[done..done + len]))
-            }
+            Sink::User(io) => io.run(from.len(), |mm, quick, base, done, len| {
+                mm.write_by(base, &from[done..done + len], quick)
+            }),
             Sink::Kernel { buffer, done } => {
                 let len = from.len().min(buffer.len() - *done);
                 buffer[*done..*done + len].copy_from_slice(&from[..len]);
@@ -311,7 +265,7 @@ impl<'a> IoDst<'a> {
     #[inline]
     pub fn write_zeroes(&mut self, len: usize) -> Result<usize> {
         match &mut self.0 {
-            Sink::User(io) => io.run(len, |mm, base, _, len| mm.zero_some(base, len)),
+            Sink::User(io) => io.run(len, |mm, quick, base, _, len| mm.zero_by(base, len, quick)),
             Sink::Kernel { buffer, done } => {
                 let len = len.min(buffer.len() - *done);
                 buffer[*done..*done + len].fill(0);
@@ -331,9 +285,9 @@ impl<'a> IoDst<'a> {
     pub fn write_frame(&mut self, frame: Frame, offset: usize, len: usize) -> Result<usize> {
         assert!(offset + len <= PAGE_SIZE as usize, "range leaves the frame");
         match &mut self.0 {
-            Sink::User(io) => {
-                io.run(len, |mm, base, done, len| mm.copy_frame(base, frame, offset + done, len, true))
-            }
+            Sink::User(io) => io.run(len, |mm, quick, base, done, len| {
+                mm.copy_frame(base, frame, offset + done, len, true, quick)
+            }),
             Sink::Kernel { buffer, done } => {
                 let len = len.min(buffer.len() - *done);
                 super::raw::read(frame.0 + offset as u64, &mut buffer[*done..*done + len])
@@ -433,9 +387,9 @@ impl<'a> IoSrc<'a> {
     #[inline]
     pub fn read_bytes(&mut self, to: &mut [u8]) -> Result<usize> {
         match &mut self.0 {
-            Source::User(io) => {
-                io.run(to.len(), |mm, base, done, len| mm.read_some(base, &mut to[done..done + len]))
-            }
+            Source::User(io) => io.run(to.len(), |mm, quick, base, done, len| {
+                mm.read_by(base, &mut to[done..done + len], quick)
+            }),
             Source::Kernel(bytes) => {
                 let len = to.len().min(bytes.len());
                 let (now, rest) = bytes.split_at(len);
@@ -456,9 +410,9 @@ impl<'a> IoSrc<'a> {
     pub fn read_frame(&mut self, frame: Frame, offset: usize, len: usize) -> Result<usize> {
         assert!(offset + len <= PAGE_SIZE as usize, "range leaves the frame");
         match &mut self.0 {
-            Source::User(io) => {
-                io.run(len, |mm, base, done, len| mm.copy_frame(base, frame, offset + done, len, false))
-            }
+            Source::User(io) => io.run(len, |mm, quick, base, done, len| {
+                mm.copy_frame(base, frame, offset + done, len, false, quick)
+            }),
             Source::Kernel(bytes) => {
                 let len = len.min(bytes.len());
                 let (now, rest) = bytes.split_at(len);

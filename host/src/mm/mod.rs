@@ -74,7 +74,7 @@ pub use map::{MAX_AREAS, MapFlags, MapRequest};
 pub use mappable::{MapInfo, Mappable, SharedMemory};
 pub use mappers::{Forget, Mappers};
 pub use raw::fixup;
-pub use usermem::Pod;
+pub use usermem::{Pod, Words};
 pub use vma::{Backing, VmFlags, Vma};
 
 use crate::abi::Result;

@@ -192,11 +192,11 @@ fn attach(
             let stat = file::statx(fd.raw(), b"", libc::AT_EMPTY_PATH)?;
             match Kind::from_mode(stat.stx_mode.into()) {
                 Some(Kind::Dir) => {
-                    let root = Layer::above(fd, dev, caps, &world.devices, &world.line)?;
+                    let root = Layer::above(fd, dev, caps, &world.devices, &world.lines)?;
                     world.mount(place, root, &source, flags)
                 }
                 Some(Kind::File) => {
-                    let root = Layer::above_file(fd, dev, caps, &world.devices, &world.line)?;
+                    let root = Layer::above_file(fd, dev, caps, &world.devices, &world.lines)?;
                     world.mount_file(place, root, &source, flags)
                 }
                 _ => Err(Errno::EOPNOTSUPP),

@@ -9,8 +9,6 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Rank {
-    /// An open file's position.
-    FilePosition,
     /// Which tasks, groups and sessions there are (`kernel`).
     Tree,
     /// Epolls that watch epolls.
@@ -111,8 +109,6 @@ pub enum Rank {
     FileLocks,
     /// Who waits for file locks.
     LockWaits,
-    /// Appends to a file.
-    Appending,
     /// Names in a directory.
     DentryChildren,
     /// A name, and the directory that it is in.
@@ -133,6 +129,8 @@ pub enum Rank {
     InodeShared,
     /// How much room a host file system has.
     LowerRoom,
+    /// Which host file systems are far.
+    LowerReaches,
     /// Which host files have a descriptor.
     LowerCache,
     /// Who watches an inode.
@@ -283,28 +281,4 @@ pub enum Rank {
     Heap,
     /// The heap's memory.
     Granules,
-}
-
-#[cfg(debug_assertions)]
-impl Rank {
-    /// Whether it is held while bytes of a program are copied, or a file is read at its position: a page may have to be had
-    /// from a file of the host then, and who wants the same lock waits for the host, too.
-    pub(super) const fn waits_for_pages(self) -> bool {
-        matches!(
-            self,
-            Rank::FilePosition
-                | Rank::Appending
-                | Rank::FutexBucket
-                | Rank::PiFutexes
-                | Rank::Pipe
-                | Rank::Pty
-                | Rank::EventFd
-                | Rank::TimerFd
-                | Rank::NotifyGroup
-                | Rank::UnixSocket
-                | Rank::Netlink
-                | Rank::TcpConnection
-                | Rank::UdpSocket
-        )
-    }
 }

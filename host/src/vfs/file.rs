@@ -12,7 +12,7 @@ use super::{Dentry, DirEntry, LockTable, Mount, MountFlags, Path, Stat, Superblo
 use super::{SignalDriven, Watchers};
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc, Mappable};
-use crate::sync::{Lock, Rank};
+use crate::sync::LongLock;
 use linux_raw_sys::general as c;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -42,9 +42,9 @@ pub struct File {
     reads_plainly: bool,
     /// Watchers were told that it was opened, and will be told when it is closed.
     pub(super) announced: AtomicBool,
-    /// Changed with `moving` held.
+    /// Changed by who has the turn.
     pos: AtomicU64,
-    moving: Lock<()>,
+    moving: LongLock,
     path: Option<Path>,
     /// The table in which somebody took a flock or an OFD lock through it.
     locked: OnceLock<Arc<LockTable>>,
@@ -78,7 +78,7 @@ impl File {
             ops,
             flags: AtomicU32::new(flags & !CREATION_FLAGS),
             pos: AtomicU64::new(0),
-            moving: Lock::new(Rank::FilePosition, ()),
+            moving: LongLock::default(),
             path,
             locked: OnceLock::new(),
             signals: SignalDriven::default(),
@@ -187,7 +187,7 @@ impl File {
         if !self.readable() {
             return Err(Errno::EBADF);
         }
-        let _moving = self.moving.lock();
+        let _turn = self.turn()?;
         let pos = self.position();
         let count = self.ops.read(dst, Some(pos))?;
         self.put_position(pos + count as u64);
@@ -209,7 +209,7 @@ impl File {
 
     #[inline(never)]
     fn write_positioned(&self, src: &mut IoSrc<'_>) -> Result<usize> {
-        let _moving = self.moving.lock();
+        let _turn = self.turn()?;
         if self.flags() & c::O_APPEND != 0 {
             let (count, end) = self.ops.append(src)?;
             self.put_position(end);
@@ -312,11 +312,11 @@ impl File {
     /// # Errors
     /// ENOTDIR.
     pub fn readdir(&self, sink: &mut dyn FnMut(&DirEntry<'_>) -> bool) -> Result<()> {
-        let moving = self.moving.lock();
+        let turn = self.turn()?;
         let mut pos = self.position();
         let result = self.ops.readdir(&mut pos, sink);
         self.put_position(pos);
-        drop(moving);
+        drop(turn);
         if result.is_ok() {
             self.tell(c::IN_ACCESS);
         }

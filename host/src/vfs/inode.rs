@@ -4,7 +4,7 @@ use super::busy::Users;
 use super::notify::Marks;
 use super::{Caller, File, FileOps, LockSlot, OpenHow, Path, Stat, Timestamp};
 use crate::abi::{Errno, Result};
-use crate::sync::{Lock, Rank};
+use crate::sync::{HostLine, Lock, Rank};
 use linux_raw_sys::general as c;
 use std::any::Any;
 use std::sync::Arc;
@@ -222,6 +222,12 @@ pub struct ListEntry {
 pub trait Inode: Send + Sync {
     /// Common attributes.
     fn meta(&self) -> &Meta;
+
+    /// The way to the host calls that its open files make, if they make any: they are read and written in turn then, and
+    /// who waits for that may have to wait long.
+    fn host_line(&self) -> Option<&HostLine> {
+        None
+    }
 
     /// What stat(2) shows (device and mount are filled in by the caller).
     fn stat(&self) -> Stat {

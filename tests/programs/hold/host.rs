@@ -3,6 +3,7 @@
 //! An event counter near its end is writable for poll(2), knows no RWF_NOWAIT, and keeps whoever adds more to it than it has
 //! room for, until somebody reads it.
 
+use crate::{fuse, silence};
 use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,4 +63,15 @@ pub(crate) fn kept() -> i32 {
             return 1;
         }
     }
+}
+
+/// Runs a command that finds the path of a file in its environment that its host does not answer for.
+///
+/// # Errors
+/// There is no such file to be had, or the command failed.
+pub(crate) fn silent(command: &[&str]) -> Result<(), String> {
+    let silent = fuse::Silent::mount()?;
+    let status = Command::new(command[0]).args(&command[1..]).env(silence::PATH, silent.file()).status();
+    let status = status.map_err(|e| format!("{}: {e}", command[0]))?;
+    if status.success() { Ok(()) } else { Err(status.to_string()) }
 }

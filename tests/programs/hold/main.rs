@@ -11,6 +11,7 @@
 //! | `hold misses` | inside: looks for names that are not there |
 //! | `hold decoy MIB CMD...` | outside: holds memory while CMD runs beside it |
 //! | `hold stubborn CMD...` | outside: CMD's standard input keeps whoever writes to it, most of the time |
+//! | `hold silent CMD...` | outside: CMD sees a file that nobody can read, for its host does not answer |
 //! | `hold log` | inside: tries to undo what is in the file that standard output appends to |
 //! | `hold storms` | the attacks there are |
 //!
@@ -24,17 +25,19 @@ mod bounds;
 mod cage;
 #[expect(unsafe_code, reason = "a frame is loaded and code jumped to that are nobody's")]
 mod forge;
+mod fuse;
 mod host;
 mod length;
 #[expect(unsafe_code, reason = "memory by its address")]
 mod memory;
+mod silence;
 mod spaces;
 mod storm;
 mod times;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: hold cage SECONDS MIB TASKS CMD... | decoy MIB CMD... | stubborn CMD... | storm NAME COUNT SLOWER | core \
+const USAGE: &str = "usage: hold cage SECONDS MIB TASKS CMD... | decoy MIB CMD... | stubborn CMD... | silent CMD... | storm NAME COUNT SLOWER | core \
     | forks [N] | memory | fill WHAT | misses | log | storms";
 
 fn main() -> ExitCode {
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         ["misses"] => bounds::misses(),
         ["decoy", mib, command @ ..] if !command.is_empty() => bounds::decoy(mib, command),
         ["stubborn", command @ ..] if !command.is_empty() => host::stubborn(command),
+        ["silent", command @ ..] if !command.is_empty() => host::silent(command),
         ["forks"] => bounds::forks(None),
         ["forks", least] => bounds::forks(Some(least)),
         ["log"] => log(),

@@ -8,6 +8,12 @@ pub(crate) fn touch(at: u64) {
     unsafe { std::ptr::write_volatile(at as *mut u8, 1) };
 }
 
+/// Reads a byte of memory that was mapped for that.
+pub(crate) fn look(at: u64) {
+    // SAFETY: as above.
+    std::hint::black_box(unsafe { std::ptr::read_volatile(at as *const u8) });
+}
+
 /// A word that this process and those it forks share; `at` keeps where it is.
 pub(crate) fn shared_word(at: &AtomicU64) -> &'static AtomicU64 {
     if at.load(Ordering::Relaxed) == 0 {

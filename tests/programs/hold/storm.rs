@@ -3,7 +3,7 @@
 //! On a busy machine any beat may be late. So a storm is tried a few times, and what matters is that one of them did no harm:
 //! an attack that works does so each time.
 
-use crate::{forge, host, length, memory, spaces, sys, times};
+use crate::{forge, host, length, memory, silence, spaces, sys, times};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,16 @@ pub(crate) struct Attack {
     late: Duration,
     /// How long after SIGKILL it may live.
     lives: Duration,
+    /// Makes what they share, before there are any.
+    prepare: fn(),
+    /// What others do to them between two beats.
+    look_on: fn(&[i32]),
     /// How many [`round`]s the attackers make at least before they are ended, if there is time for them.
     rounds: u64,
 }
 
 const fn attack(name: &'static str, run: fn() -> i32) -> Attack {
-    Attack { name, run, late: LATE, lives: LATE, rounds: 0 }
+    Attack { name, run, late: LATE, lives: LATE, prepare: || (), look_on: |_| (), rounds: 0 }
 }
 
 /// An attack by processes that have much memory, and take a while to give it back.
@@ -59,6 +63,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     much("inherit", 4, spaces::inherit),
     attack("flood", length::flood),
     Attack { lives: KEPT, ..attack("kept", host::kept) },
+    Attack { prepare: silence::prepare, look_on: silence::look_on, ..attack("silence", silence::wait) },
 ];
 
 /// How late a beat may be, and how long after SIGKILL the attackers may live, unless there is a reason.
@@ -102,6 +107,14 @@ pub(crate) fn run(name: &str, count: &str, slower: &str) -> Result<(), String> {
 /// Where attackers count their rounds: memory that all processes share.
 static ROUNDS: AtomicU64 = AtomicU64::new(0);
 
+/// Which attacker this is.
+static INDEX: AtomicU64 = AtomicU64::new(0);
+
+/// Which attacker this is, of all there are.
+pub(crate) fn index() -> usize {
+    INDEX.load(Ordering::Relaxed) as usize
+}
+
 fn rounds() -> &'static AtomicU64 {
     memory::shared_word(&ROUNDS)
 }
@@ -115,13 +128,16 @@ pub(crate) fn round() {
 fn storm(attack: &Attack, count: usize) -> Result<(Duration, Duration), String> {
     let mut attackers = Vec::new();
     rounds().store(0, Ordering::Relaxed);
-    for _ in 0..count {
+    (attack.prepare)();
+    for index in 0..count {
+        INDEX.store(index as u64, Ordering::Relaxed);
         attackers.push(sys::fork(attack.run)?);
     }
     let mut late = Duration::ZERO;
     let (begun, mut beats) = (Instant::now(), 0);
     while beats < BEATS || rounds().load(Ordering::Relaxed) < attack.rounds && begun.elapsed() < AT_LAST {
         let start = Instant::now();
+        (attack.look_on)(&attackers);
         std::thread::sleep(BEAT);
         late = late.max(start.elapsed() - BEAT);
         beats += 1;

@@ -48,6 +48,12 @@ pub fn hold(place: &Place) -> Vec<Case> {
         let name = format!("hold: a host that does not come back keeps nobody else {}", options.join(" "));
         cases.push(case(&name, stubborn(place, options), harmless));
     }
+    if !place.emulated() && has_silence() {
+        for options in [&[][..], &["--cpus", "1"], &["--cpus", "40"]] {
+            let name = format!("hold: a file whose host is silent keeps nobody else {}", options.join(" "));
+            cases.push(case(&name, silent(place, options), harmless));
+        }
+    }
     cases.push(case("hold: no core file is left behind", core(place), |got| {
         let said = String::from_utf8_lossy(&got.stdout);
         if said == CORE { succeeds(got) } else { Err(format!("it says {said:?}")) }
@@ -137,11 +143,26 @@ fn flood(place: &Place) -> Step {
 
 /// A sandbox over a descriptor that keeps whoever writes to it: more programs do than there are workers and spare ones.
 fn stubborn(place: &Place, options: &[&str]) -> Step {
+    beside(place, "stubborn", options, &["storm", "kept", "6", slower(place)])
+}
+
+/// A sandbox with a file that nobody can read, and a program for each way to wait for it: all at once where there are as many
+/// CPUs, some and those that wait for a place elsewhere.
+fn silent(place: &Place, options: &[&str]) -> Step {
+    beside(place, "silent", options, &["storm", "silence", "20", slower(place)])
+}
+
+/// Whether this user can make such a file here.
+fn has_silence() -> bool {
+    rustix::process::geteuid().is_root() && std::fs::File::open("/dev/fuse").is_ok()
+}
+
+/// The `hold` program in a sandbox with options, beside another one outside that does something.
+fn beside(place: &Place, what: &str, options: &[&str], words: &[&str]) -> Step {
     let hold = place.program("hold");
-    let outside = [&hold, "cage", SECONDS, MIB, TASKS, &hold, "stubborn", &place.pillbox, "do"];
+    let outside = [&hold, "cage", SECONDS, MIB, TASKS, &hold, what, &place.pillbox, "do"];
     let sandbox = ["--platform", &place.platform];
-    let inside = ["--", &hold, "storm", "kept", "6", slower(place)];
-    let words = [&outside[..], &sandbox, options, &inside].concat();
+    let words = [&outside[..], &sandbox, options, &["--", &hold], words].concat();
     Step::new(words.into_iter().map(str::to_owned)).timeout(TIMEOUT)
 }
 

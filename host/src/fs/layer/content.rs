@@ -3,7 +3,7 @@
 //! A page that is in the map is the truth; one that is not is the host file's (up to `lower_end`) or zero. So writing
 //! to a host file copies pages, not files, and mappings, reads and writes see the same frames. The state is
 //! not locked while user memory is touched, since a fault there may need this very file, nor in a host call. Appends are in
-//! turn: theirs is held over all of one.
+//! turn: theirs is held over all of one, and who waits for it parks.
 
 mod held;
 mod holes;
@@ -15,7 +15,7 @@ use crate::mm::filecache::FileCache;
 use crate::mm::frames::Page;
 use crate::mm::{Forget, IoDst, IoSrc, Mappers};
 use crate::platform::{Capabilities, Frame};
-use crate::sync::{Lock, Rank};
+use crate::sync::{HostLine, Lock, LongLock, Rank};
 use crate::vfs::Quota;
 use held::Held;
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ pub struct Content {
     /// Pages of the host file that need no copy (kvm).
     shared: Option<FileCache>,
     /// Serialises appends.
-    appending: Lock<()>,
+    appending: LongLock,
     /// Who maps it.
     mappers: Mappers,
     /// What counts the pages, in a file system that may hold less than all; there is no host file then.
@@ -81,8 +81,10 @@ impl Content {
 
     /// What a host file of `size` bytes holds.
     pub fn of_lower(lower: Arc<Opened>, size: u64, caps: Option<Capabilities>) -> Self {
+        // A page that is mapped is had by whoever touches it, with any lock held: only where that takes no other's answer.
+        let maps = lower.is_near() && caps.is_some_and(|caps| caps.maps_host_files);
         let mut content = Self::new(Some(lower), size, None);
-        content.shared = caps.filter(|caps| caps.maps_host_files).map(|_| FileCache::default());
+        content.shared = maps.then(FileCache::default);
         content
     }
 
@@ -99,7 +101,7 @@ impl Content {
             state: Lock::new(Rank::Content, state),
             lower,
             shared: None,
-            appending: Lock::new(Rank::Appending, ()),
+            appending: LongLock::default(),
             mappers: Mappers::default(),
             quota,
         }
@@ -397,8 +399,8 @@ impl Content {
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    pub fn append(&self, src: &mut IoSrc<'_>) -> Result<(usize, u64)> {
-        let _alone = self.appending.lock();
+    pub fn append(&self, src: &mut IoSrc<'_>, line: &HostLine) -> Result<(usize, u64)> {
+        let _alone = self.appending.lock(line)?;
         let end = self.size();
         let count = self.write(src, end)?;
         Ok((count, end + count as u64))

@@ -57,7 +57,7 @@ impl FileOps for NodeFile {
 
     fn append(&self, src: &mut IoSrc<'_>) -> Result<(usize, u64)> {
         src.limit(self.node.may_write(self.content()?.size(), src.remaining())?);
-        let done = self.content()?.append(src)?;
+        let done = self.content()?.append(src, self.node.line())?;
         self.node.meta().touch();
         Ok(done)
     }

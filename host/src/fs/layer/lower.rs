@@ -6,9 +6,11 @@
 use crate::abi::{Errno, Result};
 use crate::hostfd::{self, HostFd, Origin};
 use crate::hostsys::file;
-use crate::sync::{HostLine, Lock, Rank};
+use crate::sync::{HostLine, HostLines, Lock, Rank, Reach};
 use crate::vfs::{Kind, ListEntry};
+use linux_raw_sys::general as c;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Bytes of directory entries that are read at a time.
@@ -17,15 +19,38 @@ const ROOM: usize = 32 * 1024;
 /// Keeps the number of host descriptors in bounds: the oldest are closed, and opened again when needed.
 pub struct FdCache {
     limit: usize,
-    /// The way to make host calls that may hang.
-    line: Arc<HostLine>,
+    /// The ways to make host calls that may hang.
+    lines: Arc<HostLines>,
     open: Lock<VecDeque<Weak<Opened>>>,
+    /// By device, as far as it is known: whose file system is far.
+    reaches: Lock<BTreeMap<u64, Reach>>,
 }
 
 impl FdCache {
-    /// A cache of at most `limit` descriptors, which are opened by way of `line`.
-    pub fn new(limit: usize, line: Arc<HostLine>) -> Arc<Self> {
-        Arc::new(FdCache { limit: limit.max(16), line, open: Lock::new(Rank::LowerCache, VecDeque::new()) })
+    /// A cache of at most `limit` descriptors, which are opened by way of `lines`.
+    pub fn new(limit: usize, lines: Arc<HostLines>) -> Arc<Self> {
+        let (open, reaches) = (VecDeque::new(), BTreeMap::new());
+        Arc::new(FdCache {
+            limit: limit.max(16),
+            lines,
+            open: Lock::new(Rank::LowerCache, open),
+            reaches: Lock::new(Rank::LowerReaches, reaches),
+        })
+    }
+
+    /// Finds out where device `dev` is, of something that is open there.
+    fn learn(&self, dev: u64, fd: &HostFd) -> Result<()> {
+        let known = self.reaches.lock().contains_key(&dev);
+        if !known {
+            let reach = self.lines.far.call(|| file::statfs_type(fd.raw())).map(reach_of)?;
+            self.reaches.lock().insert(dev, reach);
+        }
+        Ok(())
+    }
+
+    /// Whether device `dev` is known to be near.
+    fn is_near(&self, dev: u64) -> bool {
+        self.reaches.lock().get(&dev) == Some(&Reach::Near)
     }
 
     fn add(&self, opened: &Arc<Opened>) {
@@ -37,9 +62,28 @@ impl FdCache {
         }
         drop(open);
         if let Some(oldest) = closed {
-            oldest.fd.lock().take();
+            let gone = oldest.fd.lock().take();
+            drop(gone);
         }
     }
+}
+
+/// Where a file system of this type is (`f_type` of statfs(2)). Of those that a process serves one cannot tell whether it is
+/// on this machine.
+fn reach_of(kind: u64) -> Reach {
+    const FAR: [u32; 10] = [
+        c::FUSE_SUPER_MAGIC,
+        c::NFS_SUPER_MAGIC,
+        c::SMB_SUPER_MAGIC,
+        c::SMB2_SUPER_MAGIC,
+        c::CIFS_SUPER_MAGIC,
+        c::V9FS_MAGIC,
+        c::CEPH_SUPER_MAGIC,
+        c::AFS_SUPER_MAGIC,
+        c::AFS_FS_MAGIC,
+        c::CODA_SUPER_MAGIC,
+    ];
+    if FAR.contains(&(kind as u32)) { Reach::Far } else { Reach::Near }
 }
 
 /// Something in the host that is opened when first used.
@@ -48,6 +92,10 @@ pub struct Opened {
     parent: Option<Arc<Opened>>,
     name: Box<[u8]>,
     flags: i32,
+    /// The host device it is on.
+    dev: u64,
+    /// That is known to be near.
+    near: AtomicBool,
     cache: Arc<FdCache>,
 }
 
@@ -83,13 +131,26 @@ pub struct LowerDir {
 impl Opened {
     /// The way to make host calls about it.
     pub fn line(&self) -> &HostLine {
-        &self.cache.line
+        if self.is_near() { &self.cache.lines.near } else { &self.cache.lines.far }
+    }
+
+    /// Whether it is known that nobody but the host's kernel is asked for it.
+    pub fn is_near(&self) -> bool {
+        if self.near.load(Ordering::Relaxed) {
+            return true;
+        }
+        let near = self.cache.is_near(self.dev);
+        self.near.store(near, Ordering::Relaxed);
+        near
     }
 
     /// A file that is open already, and stays so.
-    pub fn given(fd: HostFd, line: Arc<HostLine>) -> Arc<Self> {
-        let (fd, cache) = (Lock::new(Rank::LowerFd, Some(fd)), FdCache::new(0, line));
-        Arc::new(Opened { fd, parent: None, name: Box::default(), flags: 0, cache })
+    pub fn given(fd: HostFd, dev: u64, lines: Arc<HostLines>) -> Arc<Self> {
+        let cache = FdCache::new(0, lines);
+        // It is far if the host does not say.
+        let _unknown = cache.learn(dev, &fd);
+        let (fd, near) = (Lock::new(Rank::LowerFd, Some(fd)), AtomicBool::new(false));
+        Arc::new(Opened { fd, parent: None, name: Box::default(), flags: 0, dev, near, cache })
     }
 
     /// The descriptor, opened now if it is not.
@@ -97,12 +158,32 @@ impl Opened {
     /// # Errors
     /// The host's.
     pub fn fd(self: &Arc<Self>) -> Result<HostFd> {
-        if let Some(fd) = &*self.fd.lock() {
-            return Ok(fd.clone());
+        if let Some(fd) = self.open_already() {
+            return Ok(fd);
         }
-        let Some(parent) = &self.parent else { return Err(Errno::EBADF) };
-        let parent = parent.fd()?;
-        let open = |flags| self.open_in(&parent, &self.name, flags);
+        // From the first directory above that is open downwards.
+        let mut closed = vec![self];
+        let mut dir = loop {
+            let Some(parent) = closed.last().and_then(|last| last.parent.as_ref()) else {
+                return Err(Errno::EBADF);
+            };
+            match parent.open_already() {
+                Some(fd) => break fd,
+                None => closed.push(parent),
+            }
+        };
+        while let Some(next) = closed.pop() {
+            dir = next.open_now(&dir)?;
+        }
+        Ok(dir)
+    }
+
+    fn open_already(&self) -> Option<HostFd> {
+        self.fd.lock().clone()
+    }
+
+    fn open_now(self: &Arc<Self>, parent: &HostFd) -> Result<HostFd> {
+        let open = |flags| self.open_in(parent, &self.name, flags);
         let fd = match open(self.flags) {
             // What may not be listed may still be passed through.
             Err(Errno::EACCES) if self.flags & libc::O_DIRECTORY != 0 => {
@@ -110,6 +191,7 @@ impl Opened {
             }
             other => other?,
         };
+        self.cache.learn(self.dev, &fd)?;
         *self.fd.lock() = Some(fd.clone());
         self.cache.add(self);
         Ok(fd)
@@ -117,7 +199,17 @@ impl Opened {
 
     fn open_in(self: &Arc<Self>, dir: &HostFd, name: &[u8], flags: i32) -> Result<HostFd> {
         let origin: Weak<Self> = Arc::downgrade(self);
-        self.cache.line.call(|| hostfd::files().open_below(dir, name, flags, origin))
+        self.line().call(|| hostfd::files().open_below(dir, name, flags, origin))
+    }
+}
+
+impl Drop for Opened {
+    /// One after another: the host's directories may be nested deeply.
+    fn drop(&mut self) {
+        let mut above = self.parent.take();
+        while let Some(parent) = above {
+            above = Arc::into_inner(parent).and_then(|mut last| last.parent.take());
+        }
     }
 }
 
@@ -160,23 +252,26 @@ pub fn stat_of(fd: &HostFd) -> Result<HostStat> {
 }
 
 impl LowerDir {
-    /// The directory behind an open descriptor. Host calls about it, and about what is below, are made by way of `line`.
+    /// The directory behind an open descriptor. Host calls about it, and about what is below, are made by way of `lines`.
     ///
     /// # Errors
     /// The host's, or ENOTDIR.
-    pub fn root(fd: HostFd, line: Arc<HostLine>) -> Result<(Arc<Self>, HostStat)> {
+    pub fn root(fd: HostFd, lines: Arc<HostLines>) -> Result<(Arc<Self>, HostStat)> {
         let raw = file::statx(fd.raw(), b"", libc::AT_EMPTY_PATH)?;
         if Kind::from_mode(raw.stx_mode.into()) != Some(Kind::Dir) {
             return Err(Errno::ENOTDIR);
         }
         let dev = device(&raw);
         // Half of what the host allows: the rest is for what programs open.
-        let cache = FdCache::new((file::raise_nofile() / 2).min(20_000) as usize, line);
+        let cache = FdCache::new((file::raise_nofile() / 2).min(20_000) as usize, lines);
+        cache.learn(dev, &fd)?;
         let opened = Arc::new(Opened {
             fd: Lock::new(Rank::LowerFd, Some(fd)),
             parent: None,
             name: Box::default(),
             flags: 0,
+            dev,
+            near: AtomicBool::new(false),
             cache,
         });
         let devices = Arc::new(Devices {
@@ -206,26 +301,28 @@ impl LowerDir {
         }
     }
 
-    fn below(&self, name: &[u8], flags: i32) -> Arc<Opened> {
+    fn below(&self, name: &[u8], stat: &HostStat, flags: i32) -> Arc<Opened> {
         Arc::new(Opened {
             fd: Lock::new(Rank::LowerFd, None),
             parent: Some(self.opened.clone()),
             name: name.into(),
             flags,
+            dev: stat.id.0,
+            near: AtomicBool::new(false),
             cache: self.opened.cache.clone(),
         })
     }
 
     /// The directory `name` in it. Opened for reading at once, as most directories that are looked into are listed.
     pub fn dir(&self, name: &[u8], stat: &HostStat) -> Arc<LowerDir> {
-        let opened = self.below(name, libc::O_RDONLY | libc::O_DIRECTORY);
+        let opened = self.below(name, stat, libc::O_RDONLY | libc::O_DIRECTORY);
         let (devices, dev) = (self.devices.clone(), stat.id.0);
         Arc::new(LowerDir { opened, devices, dev, listing: Lock::new(Rank::LowerListing, false) })
     }
 
     /// The regular file `name` in it. O_NONBLOCK: should it have become a FIFO, opening it must not hang.
-    pub fn file(&self, name: &[u8]) -> Arc<Opened> {
-        self.below(name, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY)
+    pub fn file(&self, name: &[u8], stat: &HostStat) -> Arc<Opened> {
+        self.below(name, stat, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY)
     }
 
     /// The target of the symbolic link `name` in it.

@@ -24,7 +24,7 @@ use crate::fs::dev::Devices;
 use crate::fs::pipe::Pipe;
 use crate::hostfd::HostFd;
 use crate::platform::Capabilities;
-use crate::sync::{HostLine, Lock, Rank};
+use crate::sync::{HostLine, HostLines, Lock, Rank};
 use crate::vfs::privileges::CAPABILITIES;
 use crate::vfs::{
     Caller, Dentry, DirFile, FileOps, Inode, Kind, ListEntry, Meta, NewNode, OpenHow, Path, Quota, Stat,
@@ -127,7 +127,7 @@ impl Layer {
         Dentry::root(&Superblock::limited(makedev(0, dev), fstype, magic, quota), root, b"/")
     }
 
-    /// A layer above the host directory `root`, of which it asks by way of `line`.
+    /// A layer above the host directory `root`, of which it asks by way of `lines`.
     ///
     /// # Errors
     /// The host's, or ENOTDIR.
@@ -136,10 +136,10 @@ impl Layer {
         dev: u32,
         caps: &Capabilities,
         devices: &Arc<Devices>,
-        line: &Arc<HostLine>,
+        lines: &Arc<HostLines>,
     ) -> Result<Arc<Dentry>> {
         let layer = Layer::new(devices, Some(*caps), None);
-        let (dir, stat) = LowerDir::root(root, line.clone())?;
+        let (dir, stat) = LowerDir::root(root, lines.clone())?;
         let root = layer.of_host(&stat, layer.dir(Some(dir), stat.raw.stx_size));
         let sb = Superblock::new(makedev(0, dev), "overlay", OVERLAY_MAGIC);
         Ok(Dentry::root(&sb, root, b"/"))
@@ -154,15 +154,18 @@ impl Layer {
         dev: u32,
         caps: &Capabilities,
         devices: &Arc<Devices>,
-        line: &Arc<HostLine>,
+        lines: &Arc<HostLines>,
     ) -> Result<Arc<Dentry>> {
         let layer = Layer::new(devices, Some(*caps), None);
         let stat = lower::stat_of(&fd)?;
         if Kind::from_mode(stat.raw.stx_mode.into()) != Some(Kind::File) {
             return Err(Errno::EINVAL);
         }
-        let content =
-            Content::of_lower(lower::Opened::given(fd, line.clone()), stat.raw.stx_size, layer.caps);
+        let content = Content::of_lower(
+            lower::Opened::given(fd, stat.id.0, lines.clone()),
+            stat.raw.stx_size,
+            layer.caps,
+        );
         let root = layer.of_host(&stat, Body::File(content));
         Ok(Dentry::root(&Superblock::new(makedev(0, dev), "overlay", OVERLAY_MAGIC), root, b"/"))
     }
@@ -246,6 +249,11 @@ impl Node {
         self.layer.caps.is_none()
     }
 
+    /// The way to the host calls that may be made for it.
+    fn line(&self) -> &HostLine {
+        &self.layer.devices.lines.near
+    }
+
     /// What all who open this node share, made on first use.
     fn share<T: Any + Send + Sync>(&self, make: impl FnOnce() -> Arc<T>) -> Option<Arc<T>> {
         self.shared.lock().get_or_insert_with(|| make()).clone().downcast().ok()
@@ -255,6 +263,10 @@ impl Node {
 impl Inode for Node {
     fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    fn host_line(&self) -> Option<&HostLine> {
+        Some(self.line())
     }
 
     fn stat(&self) -> Stat {
@@ -296,7 +308,9 @@ impl Inode for Node {
         }
         let body = match kind {
             Kind::Dir => self.layer.dir(Some(lower.dir(name, &stat)), stat.raw.stx_size),
-            Kind::File => Body::File(Content::of_lower(lower.file(name), stat.raw.stx_size, self.layer.caps)),
+            Kind::File => {
+                Body::File(Content::of_lower(lower.file(name, &stat), stat.raw.stx_size, self.layer.caps))
+            }
             Kind::Symlink => Body::Symlink(Lock::new(
                 Rank::SymlinkTarget,
                 Target::Lower(lower.clone(), name.into(), stat.raw.stx_size),

@@ -1,7 +1,7 @@
 //! ioctl_tty(2) on both sides of a pseudo-terminal.
 
 use super::Pty;
-use super::termios::{TERMIO, TERMIOS, TERMIOS2, VSTART, VSTOP};
+use super::termios::{TERMIO, TERMIOS, TERMIOS2, Termios, VSTART, VSTOP};
 use crate::abi::{Errno, Result};
 use crate::cred::Caps;
 use crate::fs::terminal;
@@ -56,12 +56,17 @@ impl Pty {
     }
 
     /// Getting and setting the termios structures.
+    /// The settings as they are now.
+    fn termios(&self) -> Termios {
+        self.state.lock().line.set.clone()
+    }
+
     fn settings(&self, kernel: &Kernel, call: &Ioctl<'_>) -> Result<u64> {
         let (mm, arg) = (call.mm, call.arg);
         let (size, flush) = match call.request {
-            i::TCGETS => return mm.write(arg, &self.state.lock().line.set.to_bytes()[..TERMIOS]).map(|()| 0),
-            i::TCGETS2 => return mm.write(arg, &self.state.lock().line.set.to_bytes()).map(|()| 0),
-            i::TCGETA => return mm.write(arg, &self.state.lock().line.set.to_old_bytes()).map(|()| 0),
+            i::TCGETS => return mm.write(arg, &self.termios().to_bytes()[..TERMIOS]).map(|()| 0),
+            i::TCGETS2 => return mm.write(arg, &self.termios().to_bytes()).map(|()| 0),
+            i::TCGETA => return mm.write(arg, &self.termios().to_old_bytes()).map(|()| 0),
             // Nothing is ever locked.
             i::TIOCGLCKTRMIOS => return mm.write(arg, &[0; TERMIOS]).map(|()| 0),
             i::TCSETS | i::TCSETSW => (TERMIOS, false),
@@ -130,12 +135,18 @@ impl Pty {
                 let lock: i32 = mm.read_val(arg)?;
                 self.state.lock().locked = lock != 0;
             }
-            i::TIOCGPTLCK => mm.write_val(arg, &i32::from(self.state.lock().locked))?,
+            i::TIOCGPTLCK => {
+                let locked = self.state.lock().locked;
+                mm.write_val(arg, &i32::from(locked))?;
+            }
             i::TIOCPKT => {
                 let on: i32 = mm.read_val(arg)?;
                 self.change(|line| line.set_packets(on != 0));
             }
-            i::TIOCGPKT => mm.write_val(arg, &i32::from(self.state.lock().line.has_packets()))?,
+            i::TIOCGPKT => {
+                let on = self.state.lock().line.has_packets();
+                mm.write_val(arg, &i32::from(on))?;
+            }
             _ => match arg as i32 {
                 signo @ (SIGINT | SIGQUIT | SIGTSTP) => self.signal(&[signo]),
                 _ => return Err(Errno::EINVAL),
@@ -150,6 +161,7 @@ impl Pty {
             i::FIONREAD => {
                 let state = self.state.lock();
                 let count = if master { state.line.out.len() } else { state.line.readable() };
+                drop(state);
                 mm.write_val(arg, &(count as i32))?;
             }
             // What was written is the other side's at once.
@@ -166,7 +178,10 @@ impl Pty {
             }
             i::TIOCEXCL => self.state.lock().exclusive[side] = true,
             i::TIOCNXCL => self.state.lock().exclusive[side] = false,
-            i::TIOCGEXCL => mm.write_val(arg, &i32::from(self.state.lock().exclusive[side]))?,
+            i::TIOCGEXCL => {
+                let on = self.state.lock().exclusive[side];
+                mm.write_val(arg, &i32::from(on))?;
+            }
             // Of a master it opens the slave, which is not this layer's to do.
             i::TIOCGPTPEER => return Err(Errno::EIO),
             TIOCGDEV => mm.write_val(arg, &(self.number() as u32))?,

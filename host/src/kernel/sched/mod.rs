@@ -80,15 +80,19 @@ pub struct Scheduler {
     next_victim: AtomicUsize,
     /// Makes room in memory for a task.
     relief: OnceLock<Relief>,
+    /// Takes a task out of its process.
+    outlived: OnceLock<Outlived>,
     /// For the ticker thread.
     me: Weak<Scheduler>,
 }
 
 /// What a task does about memory that is short.
 type Relief = Box<dyn Fn(&Task) + Send + Sync>;
+/// What becomes of a task that is to end and does not come back from the host.
+type Outlived = Box<dyn Fn(&Arc<Task>) + Send + Sync>;
 
 impl Scheduler {
-    /// A scheduler for `workers` workers (at least one, at most 62) and some spare ones, none of them running yet.
+    /// A scheduler for `workers` workers (at least one, at most 60) and some spare ones, none of them running yet.
     pub(super) fn new(platform: Arc<dyn Platform>, workers: usize) -> Arc<Self> {
         let regular = workers.clamp(1, MAX_WORKERS - SPARES);
         let count = regular + SPARES;
@@ -108,6 +112,7 @@ impl Scheduler {
             old_slice: counter::frequency().unwrap_or(0) / (NSEC_PER_SEC / OLD_SLICE_NS),
             last_wake: AtomicU64::new(0),
             relief: OnceLock::new(),
+            outlived: OnceLock::new(),
             next_victim: AtomicUsize::new(0),
         })
     }
@@ -331,6 +336,11 @@ impl Scheduler {
     /// Says what tasks do about memory that is short. Once.
     pub(super) fn when_memory_is_short(&self, relief: Relief) {
         let _second = self.relief.set(relief);
+    }
+
+    /// Says what becomes of tasks that are to end and do not come back from the host. Once.
+    pub(super) fn when_outlived(&self, outlived: Outlived) {
+        let _second = self.outlived.set(outlived);
     }
 
     /// Memory is short: every task is to do something about it before it runs its program again. Called with any lock held.

@@ -20,21 +20,23 @@ const TURN_NS: u64 = 4 * NSEC_PER_MSEC;
 
 impl Pause for Scheduler {
     fn pause(&self) -> Result<()> {
-        let Some(worker) = self.this() else { return Ok(()) };
-        let Some(task) = NonNull::new(worker.running.load(Ordering::Relaxed)) else { return Ok(()) };
-        // SAFETY: the task that runs on this worker is the caller, whose stack holds a reference to it.
-        let task = unsafe { task.as_ref() };
-        if task.work.load(Ordering::Relaxed) & work::KILL != 0 {
-            return Err(Errno::EINTR);
+        loop {
+            let Some(worker) = self.this() else { return Ok(()) };
+            let Some(task) = NonNull::new(worker.running.load(Ordering::Relaxed)) else { return Ok(()) };
+            // SAFETY: the task that runs on this worker is the caller, whose stack holds a reference to it.
+            let task = unsafe { task.as_ref() };
+            if task.work.load(Ordering::Relaxed) & work::KILL != 0 {
+                return Err(Errno::EINTR);
+            }
+            match self.relief.get() {
+                // It may go on elsewhere afterwards.
+                Some(relief) if worker.is_called_for_memory() => relief(task),
+                _ => {
+                    self.end_turn(worker, task);
+                    return Ok(());
+                }
+            }
         }
-        if worker.is_called_for_memory()
-            && let Some(relief) = self.relief.get()
-        {
-            relief(task);
-            return self.pause();
-        }
-        self.end_turn(worker, task);
-        Ok(())
     }
 
     fn give_way(&self) {

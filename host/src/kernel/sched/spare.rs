@@ -7,25 +7,28 @@
 //! which restartable sequences rely on.
 //!
 //! There are never more tasks in such calls than workers but one ([`HostLine`] is their way in), so that there is always one
-//! that the host cannot keep. Who comes late waits, and can be killed meanwhile.
+//! that the host cannot keep; and of those that somebody else than the host's kernel answers, or does not, fewer than half of
+//! each sort ([`Reach`]). Who comes late waits, and can be killed meanwhile. A program that is killed in a call that it does not come back from has ended for all others
+//! ([`Outlives`]): only its memory and files stay until the call returns.
 //!
 //! A spare's thread is made when it is first needed: the jail lets threads be made, and most sandboxes need none.
 //!
 //! [`HostLine`]: crate::sync::HostLine
 
 use super::worker::{ATTEND_QUEUE, ATTEND_REST, ATTEND_TIMER, Left, Worker};
-use super::{Action, NEVER, Scheduler};
+use super::{Action, Expire, NEVER, Scheduler};
 use crate::abi::{Errno, Result};
 use crate::hostsys::futex;
 use crate::kernel::Task;
 use crate::kernel::task::work;
-use crate::sync::HostCalls;
+use crate::sync::{HostCalls, Reach, WaitQueue, Waiter};
 use crate::time::{NSEC_PER_MSEC, monotonic_ns};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// Workers beyond those that there are CPUs for.
-pub const SPARES: usize = 2;
+pub const SPARES: usize = 4;
 /// Ticks without a switch after which a host call is taken to hang: 10 ms.
 pub(super) const HANGS_TICKS: u32 = 5;
 /// Who waits for a place in the line looks again after this time.
@@ -34,13 +37,35 @@ const LOOK_NS: u64 = 5 * NSEC_PER_MSEC;
 /// Starts the thread of a worker; false if it cannot.
 pub(in crate::kernel) type Begin = Box<dyn Fn(usize) -> bool + Send + Sync>;
 
+/// How long a task that is to end may be in a host call before it is taken to have ended.
+const OUTLIVED_NS: u64 = 20 * NSEC_PER_MSEC;
+
+/// Looks after a task that was in a host call when it was to end.
+struct Outlives {
+    sched: Arc<Scheduler>,
+    task: Arc<Task>,
+}
+
+impl Expire for Outlives {
+    fn expire(&self, _now: u64) {
+        // It is to end whether it has come back meanwhile or not: it runs nothing of its program any more.
+        if self.sched.keeps(&self.task)
+            && let Some(outlived) = self.sched.outlived.get()
+        {
+            outlived(&self.task);
+        }
+    }
+}
+
 /// [`Worker::cpu`]: it has none.
 pub(super) const NO_CPU: usize = usize::MAX;
 
 /// What the scheduler keeps of spares.
 pub(super) struct Spares {
-    /// Tasks in host calls that may hang.
+    /// Tasks in host calls that may hang; and those of them that others have to answer.
     inside: AtomicUsize,
+    far: AtomicUsize,
+    given: AtomicUsize,
     /// One bit per spare that rests.
     resting: AtomicU64,
     /// One bit per spare that has no thread yet; and what there were at first.
@@ -55,10 +80,21 @@ impl Spares {
         let all = (first..end).fold(0, |bits, id| bits | 1 << id);
         Spares {
             inside: AtomicUsize::new(0),
+            far: AtomicUsize::new(0),
+            given: AtomicUsize::new(0),
             resting: AtomicU64::new(0),
             unborn: AtomicU64::new(all),
             all,
             begin: OnceLock::new(),
+        }
+    }
+
+    /// How many calls there are of a sort that is bounded by itself.
+    fn sort(&self, reach: Reach) -> Option<&AtomicUsize> {
+        match reach {
+            Reach::Near => None,
+            Reach::Far => Some(&self.far),
+            Reach::Given => Some(&self.given),
         }
     }
 
@@ -69,19 +105,22 @@ impl Spares {
 }
 
 impl HostCalls for Scheduler {
-    fn begin(&self) -> Result<()> {
+    fn begin(&self, reach: Reach) -> Result<()> {
         if self.this().is_none() {
             return Ok(());
         }
-        let most = self.workers.len() - 1;
-        while self.spares.inside.fetch_add(1, Ordering::SeqCst) >= most {
-            self.spares.inside.fetch_sub(1, Ordering::SeqCst);
+        while !self.find_place(reach) {
             self.wait_in_line()?;
         }
         let Some(worker) = self.this() else { return Ok(()) };
         // Nobody else writes it.
         worker.host_calls.store(worker.host_calls.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         worker.in_host.begin();
+        // Whoever kills it sees it in here, or is seen.
+        if self.is_killed(worker) {
+            self.end(reach);
+            return Err(Errno::EINTR);
+        }
         let attention = worker.attention.load(Ordering::SeqCst);
         if attention & (ATTEND_QUEUE | ATTEND_TIMER) != 0 {
             self.leave_to_others(worker, attention);
@@ -89,17 +128,84 @@ impl HostCalls for Scheduler {
         Ok(())
     }
 
-    fn end(&self) {
+    fn end(&self, reach: Reach) {
         let Some(worker) = self.this() else { return };
         if worker.in_host.end() {
             worker.cpu.store(NO_CPU, Ordering::SeqCst);
             worker.attention.fetch_or(ATTEND_REST, Ordering::SeqCst);
         }
-        self.spares.inside.fetch_sub(1, Ordering::SeqCst);
+        self.give_place(reach);
+    }
+
+    fn wait(&self, queue: &WaitQueue, ready: &mut dyn FnMut() -> bool) -> Result<bool> {
+        let mut result = Ok(false);
+        self.with_running(|task| {
+            let Some(me) = task.arc() else { return };
+            let waiter = Waiter::new(me, !0);
+            queue.register(&waiter);
+            result = loop {
+                if ready() {
+                    break Ok(true);
+                }
+                if task.killed() {
+                    break Err(Errno::EINTR);
+                }
+                self.park(task);
+            };
+            queue.unregister(&waiter);
+        });
+        result
     }
 }
 
 impl Scheduler {
+    /// Takes a place among those who make host calls that may hang, if there is one.
+    fn find_place(&self, reach: Reach) -> bool {
+        let most = self.workers.len() - 1;
+        if let Some(sort) = self.spares.sort(reach)
+            && sort.fetch_add(1, Ordering::SeqCst) >= (most - 1) / 2
+        {
+            sort.fetch_sub(1, Ordering::SeqCst);
+            return false;
+        }
+        if self.spares.inside.fetch_add(1, Ordering::SeqCst) >= most {
+            self.give_place(reach);
+            return false;
+        }
+        true
+    }
+
+    fn give_place(&self, reach: Reach) {
+        self.spares.inside.fetch_sub(1, Ordering::SeqCst);
+        if let Some(sort) = self.spares.sort(reach) {
+            sort.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether the task on `worker`, the caller's, is to end.
+    fn is_killed(&self, worker: &Worker) -> bool {
+        let task = NonNull::new(worker.running.load(Ordering::Relaxed));
+        // SAFETY: the task that runs on this worker is the caller, whose stack holds a reference to it.
+        task.is_some_and(|task| unsafe { task.as_ref() }.killed())
+    }
+
+    /// Whether a worker is in a host call that may hang, for `task`.
+    fn keeps(&self, task: &Task) -> bool {
+        let runs = |worker: &Worker| core::ptr::eq(worker.running.load(Ordering::SeqCst), task);
+        task.entity.is_on_worker()
+            && self.workers.iter().any(|worker| worker.in_host.is_kept() && runs(worker))
+    }
+
+    /// `task` is to end: sees to it that it has for all others, if it is in a host call that it does not come back from.
+    pub(in crate::kernel) fn outlive(&self, task: &Task) {
+        if self.keeps(task)
+            && let (Some(sched), Some(task)) = (self.me.upgrade(), task.arc())
+        {
+            let waits = Arc::new(Outlives { sched, task });
+            self.add_timer(monotonic_ns() + OUTLIVED_NS, Action::Expire(waits));
+        }
+    }
+
     /// Says how threads of spares are made. Once.
     pub(in crate::kernel) fn begin_spares_by(&self, begin: Begin) {
         let _second = self.spares.begin.set(begin);

@@ -3,6 +3,7 @@
 mod basic;
 mod files;
 mod model;
+mod quick;
 mod steps;
 mod usage;
 mod vmas;

@@ -34,6 +34,40 @@ fn parse(raw: &[u8]) -> Result<(u32, u32)> {
     Ok((word(4), word(8)))
 }
 
+impl NetlinkSocket {
+    /// Receives the next message.
+    fn take(&self, dst: &mut IoDst<'_>, how: How) -> Result<Received> {
+        let mut state = self.state.lock();
+        if let Some(errno) = state.error.take() {
+            return Err(errno);
+        }
+        self.refill(&mut state);
+        let first = state.queue.front().ok_or(Errno::EAGAIN)?;
+        let (full, want) = (first.len(), first.len().min(dst.remaining()));
+        let count = if want == 0 { 0 } else { dst.write_bytes(&first[..want])? };
+        if dst.has_missed() {
+            return Err(Errno::EFAULT);
+        }
+        if how.flags & MSG_PEEK == 0
+            && let Some(gone) = state.queue.pop_front()
+        {
+            state.used -= full + super::OVERHEAD;
+            drop(state);
+            self.network.memory.give_back(gone);
+        }
+        if count < want {
+            return Err(Errno::EFAULT);
+        }
+        Ok(Received {
+            count,
+            full,
+            from: Address::Netlink(0, 0),
+            flags: if want < full { MSG_TRUNC } else { 0 },
+            ..Received::default()
+        })
+    }
+}
+
 impl Socket for NetlinkSocket {
     fn core(&self) -> &Core {
         &self.core
@@ -119,31 +153,7 @@ impl Socket for NetlinkSocket {
         if how.flags & MSG_ERRQUEUE != 0 {
             return Err(Errno::EAGAIN);
         }
-        let mut state = self.state.lock();
-        if let Some(errno) = state.error.take() {
-            return Err(errno);
-        }
-        self.refill(&mut state);
-        let first = state.queue.front().ok_or(Errno::EAGAIN)?;
-        let (full, want) = (first.len(), first.len().min(dst.remaining()));
-        let count = if want == 0 { 0 } else { dst.write_bytes(&first[..want])? };
-        if how.flags & MSG_PEEK == 0
-            && let Some(gone) = state.queue.pop_front()
-        {
-            state.used -= full + super::OVERHEAD;
-            drop(state);
-            self.network.memory.give_back(gone);
-        }
-        if count < want {
-            return Err(Errno::EFAULT);
-        }
-        Ok(Received {
-            count,
-            full,
-            from: Address::Netlink(0, 0),
-            flags: if want < full { MSG_TRUNC } else { 0 },
-            ..Received::default()
-        })
+        dst.held(|dst| self.take(dst, how))
     }
 
     fn shutdown(&self, _: bool, _: bool) -> Result<()> {

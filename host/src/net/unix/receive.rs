@@ -18,6 +18,10 @@ impl UnixSocket {
     /// # Errors
     /// EAGAIN, ENOTCONN, ECONNRESET, EFAULT.
     pub(super) fn take(&self, dst: &mut IoDst<'_>, peek: bool) -> Result<Received> {
+        dst.held(|dst| self.take_at_once(dst, peek))
+    }
+
+    fn take_at_once(&self, dst: &mut IoDst<'_>, peek: bool) -> Result<Received> {
         let pass_creds = self.pass_creds.load(Ordering::Relaxed);
         let mut state = self.state.lock();
         if self.core.kind != Kind::Datagram && !matches!(state.role, Role::Connected { .. }) {
@@ -105,7 +109,8 @@ impl State {
         Ok((received, spent, files))
     }
 
-    /// Takes the first message, also where it could not be copied (as Linux does), or looks at it.
+    /// Takes the first message, also where it could not be copied (as Linux does), or looks at it. It stays where a page has
+    /// to be waited for.
     fn read_message(
         &mut self,
         dst: &mut IoDst<'_>,
@@ -130,7 +135,7 @@ impl State {
             },
             ..Received::default()
         });
-        if peek {
+        if peek || dst.has_missed() {
             return (received, None, None);
         }
         let files = if received.is_ok() { take(&mut message.files) } else { None };

@@ -215,11 +215,12 @@ impl Tables {
         if self.patches.aliased == 0 || end <= ALIAS || start >= ALIAS + ALIAS_LEN {
             return;
         }
+        // First: what brings the pages back asks here, too.
+        self.patches.aliased = 0;
         let pages: Vec<u64> = self.patches.through_alias.iter().copied().collect();
         for page in pages {
             self.restore(page, page + PAGE);
         }
-        self.patches.aliased = 0;
         self.lowering = true;
         self.pending.push(Change::Unmap(ALIAS, ALIAS + ALIAS_LEN));
     }

@@ -74,6 +74,7 @@ const EVERYWHERE: &[Row] = &[
     (libc::SYS_fcntl, &[Is(1, libc::F_GETFD as u32)]),
     (libc::SYS_openat, &[OPEN, IsNot(0, AT_FDCWD as u32)]),
     any(libc::SYS_statx),
+    any(libc::SYS_fstatfs),
     any(libc::SYS_readlinkat),
     any(libc::SYS_getdents64),
     // The caller's terminal: fs::hostterm, hostsys::tty.

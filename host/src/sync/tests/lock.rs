@@ -1,6 +1,6 @@
 //! The order of locks, and where none may be held.
 
-use crate::sync::{HostLine, Lock, Rank, no_lock_is_held};
+use crate::sync::{HostLine, Lock, Rank, Reach, no_lock_is_held};
 
 /// What a panic of `body` says.
 fn complaint(body: impl FnOnce() + Send) -> String {
@@ -78,12 +78,12 @@ fn nobody_parks_or_calls_the_host_with_a_lock() {
     assert!(said.starts_with("a task leaves its worker while Tree is held"), "{said}");
     let said = complaint(|| {
         let _held = lock.lock();
-        HostLine::default().call(|| Ok(())).expect("nothing refuses");
+        HostLine::new(Reach::Near).call(|| Ok(())).expect("nothing refuses");
     });
     assert!(said.starts_with("a host call that may hang is made while Tree is held"), "{said}");
     // And none is taken inside, but the heap's.
     let said = complaint(|| {
-        let locked = HostLine::default().call(|| Ok(Box::new(*lock.lock())));
+        let locked = HostLine::new(Reach::Near).call(|| Ok(Box::new(*lock.lock())));
         drop(locked);
     });
     assert!(said.starts_with("lock order: Tree is taken while HostCall is held"), "{said}");

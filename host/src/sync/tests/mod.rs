@@ -2,4 +2,5 @@
 
 #[cfg(debug_assertions)]
 mod lock;
+mod long;
 mod wait;

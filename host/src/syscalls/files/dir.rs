@@ -56,7 +56,7 @@ fn list(cur: &Current, args: &Args, put: fn(&mut Vec<u8>, &DirEntry<'_>)) -> Res
         }
         done = end;
     }
-    file.set_position(done.1);
+    file.set_position(done.1)?;
     if done.0 == 0 { Err(Errno::EFAULT) } else { Ok(done.0 as u64) }
 }
 

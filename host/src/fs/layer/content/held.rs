@@ -108,15 +108,14 @@ impl Content {
     }
 
     fn drop_spare(&self) {
-        let mut state = self.state.lock();
-        let spare = state.pages.iter().filter(|(_, held)| held.is_spare()).map(|(index, _)| *index);
-        let spare: Vec<u64> = spare.take(DROPPED).collect();
-        let gone: Vec<Held> = spare.iter().filter_map(|index| state.pages.remove(index)).collect();
-        drop(state);
-        let more = gone.len() == DROPPED;
-        drop(gone);
-        if more {
-            self.drop_spare();
+        let mut more = true;
+        while more {
+            let mut state = self.state.lock();
+            let spare = state.pages.iter().filter(|(_, held)| held.is_spare()).map(|(index, _)| *index);
+            let spare: Vec<u64> = spare.take(DROPPED).collect();
+            let gone: Vec<Held> = spare.iter().filter_map(|index| state.pages.remove(index)).collect();
+            drop(state);
+            more = gone.len() == DROPPED;
         }
     }
 }

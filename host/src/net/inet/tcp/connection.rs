@@ -121,6 +121,10 @@ impl Connection {
     /// # Errors
     /// EAGAIN, EPIPE, an error that waited to be told, EFAULT.
     pub(super) fn send(&self, end: usize, src: &mut IoSrc<'_>) -> Result<usize> {
+        src.streamed(|src| self.send_some(end, src))
+    }
+
+    fn send_some(&self, end: usize, src: &mut IoSrc<'_>) -> Result<usize> {
         let mut ends = self.ends.lock();
         let (own, peer) = both(&mut ends, end);
         if own.error.is_some() || own.fin_sent || own.dead {
@@ -164,6 +168,13 @@ impl Connection {
         if flags & MSG_OOB != 0 {
             return Err(Errno::EINVAL);
         }
+        match flags & MSG_PEEK {
+            0 => dst.streamed(|dst| self.receive_some(end, dst, flags)),
+            _ => dst.held(|dst| self.receive_some(end, dst, flags)),
+        }
+    }
+
+    fn receive_some(&self, end: usize, dst: &mut IoDst<'_>, flags: u32) -> Result<usize> {
         let mut ends = self.ends.lock();
         let (own, peer) = both(&mut ends, end);
         if own.buffer.len() == 0 {

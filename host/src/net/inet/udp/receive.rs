@@ -7,10 +7,12 @@ use crate::net::inet::endpoint::shown;
 use crate::net::inet::ip::{self, IpOptions};
 use crate::net::message::{MSG_ERRQUEUE, MSG_PEEK, MSG_TRUNC};
 use crate::net::namespace::Memory;
+use crate::net::outside::Outside;
 use crate::net::{Address, Control, How, Received};
 use linux_raw_sys::general as c;
 use linux_raw_sys::net as n;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 const IN: u32 = c::POLLIN | c::POLLRDNORM;
 /// What a datagram counts against a buffer beside its bytes (SKB_TRUESIZE of one that is short).
@@ -32,6 +34,13 @@ pub(super) struct Datagram {
     pub(super) ttl: u8,
     /// CLOCK_REALTIME, ns.
     pub(super) time: u64,
+}
+
+/// What there was to be received.
+enum Taken {
+    Received(Received),
+    /// Nothing within: it is for the host's socket to say.
+    Outside(Arc<Outside>),
 }
 
 /// What came back of a datagram that nobody took.
@@ -67,25 +76,34 @@ impl UdpSocket {
     }
 
     pub(super) fn take(&self, dst: &mut IoDst<'_>, how: How) -> Result<Received> {
-        let flags = how.flags;
-        if flags & MSG_ERRQUEUE != 0 {
+        if how.flags & MSG_ERRQUEUE != 0 {
             return self.take_failure(dst);
         }
+        match dst.held(|dst| self.take_queued(dst, how))? {
+            Taken::Received(received) => Ok(received),
+            Taken::Outside(outside) => self.take_outside(&outside, dst, how.flags),
+        }
+    }
+
+    fn take_queued(&self, dst: &mut IoDst<'_>, how: How) -> Result<Taken> {
         let stamped = how.details && self.core.options.lock().is_on(n::SO_TIMESTAMP_OLD);
         let mut state = self.state.lock();
         if let Some(errno) = state.error.take() {
             return Err(errno);
         }
         let Some(first) = state.queue.front() else {
-            if let Some(outside) = state.outside.clone() {
-                drop(state);
-                return self.take_outside(&outside, dst, flags);
-            }
-            return if state.shut.0 { Ok(Received::default()) } else { Err(Errno::EAGAIN) };
+            return match state.outside.clone() {
+                Some(outside) => Ok(Taken::Outside(outside)),
+                None if state.shut.0 => Ok(Taken::Received(Received::default())),
+                None => Err(Errno::EAGAIN),
+            };
         };
         let full = first.bytes.len();
         let want = full.min(dst.remaining());
         let copied = if want == 0 { Ok(0) } else { dst.write_bytes(&first.bytes[..want]) };
+        if dst.has_missed() {
+            return Err(Errno::EFAULT);
+        }
         let mut received = Received {
             full,
             from: Address::Inet(shown(self.v6, first.from)),
@@ -93,7 +111,7 @@ impl UdpSocket {
             flags: if want < full { MSG_TRUNC } else { 0 },
             ..Received::default()
         };
-        if flags & MSG_PEEK == 0
+        if how.flags & MSG_PEEK == 0
             && let Some(gone) = state.queue.pop_front()
         {
             state.used -= full + OVERHEAD;
@@ -102,7 +120,7 @@ impl UdpSocket {
         }
         received.count =
             copied.and_then(|count| if count < want { Err(Errno::EFAULT) } else { Ok(count) })?;
-        Ok(received)
+        Ok(Taken::Received(received))
     }
 
     /// What came back of a datagram, with why (ip(7), IP_RECVERR).

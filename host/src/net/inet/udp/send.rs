@@ -113,6 +113,10 @@ impl UdpSocket {
     }
 
     pub(super) fn send_datagram(&self, src: &mut IoSrc<'_>, message: &Outgoing<'_>) -> Result<usize> {
+        src.held(|src| self.send_at_once(src, message))
+    }
+
+    fn send_at_once(&self, src: &mut IoSrc<'_>, message: &Outgoing<'_>) -> Result<usize> {
         let len = src.remaining();
         if len > 0xffff {
             return Err(Errno::EMSGSIZE);
