@@ -5,6 +5,7 @@
 
 #[expect(unsafe_code, reason = "reads counter registers")]
 pub mod counter;
+pub mod regset;
 pub mod sigframe;
 
 #[cfg(target_arch = "x86_64")]

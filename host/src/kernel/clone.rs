@@ -5,6 +5,7 @@ use super::group::{GroupState, Stop};
 use super::namespaces::{Namespaces, OWN};
 use super::signal::{Actions, NSIG, SigSet};
 use super::task::{Resources, SchedPolicy, comm_of, work};
+use super::trace::Event;
 use super::tree::{INIT, Node, Tie, Tree};
 use super::{Current, Init, Kernel, Task, ThreadGroup, limits};
 use crate::abi::{Errno, Result};
@@ -86,7 +87,9 @@ impl Current {
         let tid = tree.allocate()?;
         let parent_state = group.state.lock();
         // A signal that came first is handled first: a fork must not outrun the end of its process.
-        if parent_state.exit.is_some() || parent_state.execing.is_some() || parent_state.stop != Stop::None {
+        // Who is traced may run while its process is stopped.
+        let stops = self.task.work.load(Ordering::SeqCst) & work::STOP != 0;
+        if parent_state.exit.is_some() || parent_state.execing.is_some() || stops {
             self.task.work.fetch_or(work::SIGNAL, Ordering::SeqCst);
             return Err(Errno::ERESTARTNOINTR);
         }
@@ -126,6 +129,8 @@ impl Current {
             let _first = child.vfork_done.set(done.clone());
         }
         self.link(&mut tree, parent_state, &child, &child_group, args);
+        let event = self.clone_event(flags, args.exit_signal);
+        self.trace_child(&mut tree, &child, event.is_some() || flags.contains(CloneFlags::PTRACE));
         drop(tree);
         if !flags.contains(CloneFlags::THREAD) {
             kernel.watch_cpu_limit(&child_group);
@@ -141,12 +146,21 @@ impl Current {
             kernel.forget(&child);
             return Err(errno);
         }
+        self.after_clone(tid, event, vfork);
+        Ok(tid)
+    }
+
+    /// What a parent does once its child runs: its tracer hears of it, and vfork(2) waits.
+    fn after_clone(&mut self, tid: i32, event: Option<Event>, vfork: Option<Arc<VforkDone>>) {
+        if let Some(event) = event {
+            self.trace_event(event, tid as u64);
+        }
         if let Some(vfork) = vfork {
             let mut done = || vfork.done.load(Ordering::SeqCst).then_some(());
             // Killed meanwhile: the parent just ends.
             let _ = self.wait_killable(&[(&vfork.queue, !0)], &mut done);
+            self.trace_event(Event::VforkDone, tid as u64);
         }
-        Ok(tid)
     }
 
     /// What the child has or shares of its parent's.
@@ -234,6 +248,9 @@ impl Current {
         tree.add_task(child.clone());
         if args.flags.contains(CloneFlags::THREAD) {
             parent_state.threads.push(child.clone());
+            if parent_state.stop != Stop::None {
+                child.work.fetch_or(work::STOP, Ordering::SeqCst);
+            }
             return;
         }
         drop(parent_state);
@@ -286,6 +303,7 @@ impl Kernel {
     fn forget(&self, child: &Arc<Task>) {
         let mut tree = self.tree.lock();
         tree.remove_task(child.tid());
+        self.forget_tracee(&mut tree, child);
         child.group.state.lock().threads.retain(|task| !Arc::ptr_eq(task, child));
         if child.tid() == child.tgid() {
             tree.remove_node(child.tgid());

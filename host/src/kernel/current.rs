@@ -59,6 +59,8 @@ pub struct Current {
     pub(super) rseq: Option<super::rseq::Rseq>,
     /// This thread ends: exit(2), a filter.
     pub(super) exit: Option<WaitStatus>,
+    /// The registers have been armed for a tracer's single step.
+    pub(super) stepping: bool,
 }
 
 impl Current {
@@ -102,6 +104,7 @@ impl Current {
             futex_waiter: None,
             rseq: None,
             exit: None,
+            stepping: false,
         })
     }
 

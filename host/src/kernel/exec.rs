@@ -40,6 +40,7 @@ impl Current {
     /// EAGAIN if the process ends, or another thread calls execve, meanwhile.
     pub fn exec(&mut self, program: Program) -> Result<()> {
         self.end_other_threads()?;
+        let former = self.task.tid();
         self.take_leaders_place();
         // The last moment at which the old memory can be written.
         self.release_robust_list();
@@ -75,6 +76,7 @@ impl Current {
             mm.leave();
         }
         drop(old);
+        self.trace_exec(former);
         Ok(())
     }
 
@@ -160,6 +162,7 @@ impl Current {
         if old != new {
             let mut tree = self.kernel.tree.lock();
             tree.remove_task(old);
+            self.kernel.take_leaders_trace(&mut tree, &self.task);
             self.task.set_tid(new);
             tree.hand_over_children(new, None, new);
             tree.add_task(self.task.clone());

@@ -2,6 +2,7 @@
 
 use super::group::{Stop, ThreadGroup, WaitStatus};
 use super::signal::{Fields, SIG_IGN, SIGCHLD, SIGCONT, SIGHUP, SigInfo, code, sa};
+use super::task::work;
 use super::tree::{INIT, Node, Zombie};
 use super::{Current, Kernel, Task, Tree};
 use crate::sync::Wake;
@@ -60,17 +61,24 @@ impl Kernel {
             if let Some(execing) = &state.execing {
                 execing.wake();
             }
+            let counted = task.work.fetch_and(!work::COUNTED, Ordering::SeqCst) & work::COUNTED != 0;
             match state.stop {
-                Stop::Stopping { signo, left } if left <= 1 && !state.threads.is_empty() => {
+                Stop::Stopping { signo, left } if counted && left <= 1 && !state.threads.is_empty() => {
                     (state.stop, state.stop_signal) = (Stop::Stopped, signo);
                     stopped = Some(signo);
                 }
-                Stop::Stopping { signo, left } => state.stop = Stop::Stopping { signo, left: left - 1 },
+                Stop::Stopping { signo, left } if counted => {
+                    state.stop = Stop::Stopping { signo, left: left - 1 };
+                }
                 _ => {}
             }
             state.threads.is_empty().then(|| state.exit.unwrap_or(status))
         };
         tree.remove_task(task.tid());
+        kernel.release_tracees(&mut tree, &task);
+        if ended.is_none() || task.tid() != task.tgid() {
+            kernel.tracee_ended(&mut tree, &task, status);
+        }
         let Some(status) = ended else {
             if let Some(other) = group.threads().first() {
                 tree.hand_over_children(group.tgid, Some(task.tid()), other.tid());
@@ -135,16 +143,27 @@ impl Kernel {
 
     fn adopt_zombies(&self, tree: &mut Tree, children: &[i32]) {
         for &child in children {
-            if let Some(zombie) = tree.node(child).and_then(|node| node.zombie) {
+            // Those that somebody traces are not yet.
+            let node = tree.node(child).filter(|node| node.tracer.is_none());
+            if let Some(zombie) = node.and_then(|node| node.zombie) {
                 self.tell_parent(tree, child, zombie.status);
             }
         }
     }
 
     /// Sends the exit signal and wakes waiters; reaps the child at once if the parent said that it will not wait.
-    fn tell_parent(&self, tree: &mut Tree, id: i32, status: WaitStatus) {
+    pub(super) fn tell_parent(&self, tree: &mut Tree, id: i32, status: WaitStatus) {
         let Some(node) = tree.node(id) else { return };
         let uid = node.zombie.map_or(0, |zombie| zombie.uid.real);
+        let traced = node.tracer.is_some();
+        if let Some(tracer) = node.tracer.filter(|tracer| *tracer != node.parent)
+            && let Some(tracer) = tree.node(tracer)
+        {
+            // First the tracer waits for it, then its parent.
+            let _ = self.signal_group_locked(&tracer.group, child_info(status, id, uid));
+            tracer.group.child_wait.notify(!0);
+            return;
+        }
         let Some(parent) = tree.node(node.parent) else {
             // Who waits for it outside has been told by other means.
             if id != INIT {
@@ -158,7 +177,7 @@ impl Kernel {
         let mut reap = false;
         if signo == SIGCHLD {
             let action = *parent.state.lock().actions.of(SIGCHLD);
-            reap = action.handler == SIG_IGN || action.flags & sa::NOCLDWAIT != 0;
+            reap = !traced && (action.handler == SIG_IGN || action.flags & sa::NOCLDWAIT != 0);
         }
         if signo != 0 {
             let mut info = child_info(status, id, uid);

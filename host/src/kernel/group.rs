@@ -72,6 +72,17 @@ pub(super) struct GroupState {
     pub(super) stop_signal: i32,
 }
 
+impl GroupState {
+    /// The signal by which it stops or has stopped.
+    pub(super) fn stopped_by(&self) -> Option<i32> {
+        match self.stop {
+            Stop::None => None,
+            Stop::Stopping { signo, .. } => Some(signo),
+            Stop::Stopped => Some(self.stop_signal),
+        }
+    }
+}
+
 /// Resources used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {

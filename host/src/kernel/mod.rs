@@ -16,7 +16,7 @@
 //! | `clone`, `exec`, `exit`, `wait`, `lost` | a process's life |
 //! | `jobs`, `terminal` | process groups, sessions, and the terminals that control them |
 //! | [`limits`], `timers` | resource limits; interval and POSIX timers |
-//! | [`peek`] | who may look into whom |
+//! | [`peek`], [`trace`] | who may look into whom; tracing |
 //! | `load`, `oom`, `shortage` | what all of it has used; who goes first when memory is short |
 //! | [`poller`] | the one host thread that watches host descriptors and signals |
 //!
@@ -61,6 +61,7 @@ pub mod signal;
 pub mod task;
 mod terminal;
 pub mod timers;
+pub mod trace;
 pub mod tree;
 mod wait;
 

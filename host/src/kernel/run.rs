@@ -24,7 +24,11 @@ impl Current {
             }
         };
         // A panic here has released its locks like any other; the rest of the task's life is skipped.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.finish(status))) {
+        let end = || {
+            self.trace_end(status);
+            self.finish(status);
+        };
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(end)) {
             self.report_panic(&*payload);
         }
         self.release();
@@ -88,6 +92,7 @@ impl Current {
 
     #[inline(never)]
     fn handle_trap(&mut self, trap: Trap) {
+        self.end_step();
         match trap {
             Trap::Syscall => {}
             Trap::PageFault { addr, access: Access::Execute, .. } if self.call_the_old_way(addr) => {}
@@ -149,6 +154,7 @@ impl Current {
     /// Looks after the work bits. Some: the task ends with this status.
     #[cold]
     fn do_work(&mut self) -> Option<WaitStatus> {
+        self.end_step();
         loop {
             if let Some(status) = self.exit {
                 return Some(status);
@@ -160,11 +166,16 @@ impl Current {
             }
             if work & work::STOP != 0 {
                 self.stop_here();
+            } else if work & work::TRAP != 0 {
+                self.trace_trap();
             } else if work & (work::SIGNAL | work::RESTORE_MASK) != 0 {
                 self.deliver_signals();
             } else if work & work::RSEQ != 0 {
                 self.refresh_rseq();
             } else {
+                if work & work::STEP != 0 {
+                    self.begin_step();
+                }
                 return None;
             }
         }

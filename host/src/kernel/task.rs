@@ -8,6 +8,7 @@ use super::namespaces::Namespaces;
 use super::sched::{Entity, Scheduler};
 use super::seccomp::{Confinement, Mode};
 use super::signal::{Pending, SigSet};
+use super::trace::Trace;
 use crate::cred::Cred;
 use crate::mm::Mm;
 use crate::net::Namespace as Network;
@@ -28,8 +29,14 @@ pub(super) mod work {
     pub(crate) const RESTORE_MASK: u32 = 8;
     /// The thread was preempted, moved or sent to a handler, and has registered with rseq(2).
     pub(crate) const RSEQ: u32 = 16;
+    /// The stop of its process that is under way waits for it.
+    pub(crate) const COUNTED: u32 = 32;
+    /// It is to stop for its tracer.
+    pub(crate) const TRAP: u32 = 64;
+    /// Its next instruction is to trap.
+    pub(crate) const STEP: u32 = 128;
     /// What ends an interruptible wait.
-    pub(crate) const INTERRUPT: u32 = SIGNAL | KILL | STOP;
+    pub(crate) const INTERRUPT: u32 = SIGNAL | KILL | STOP | TRAP;
 }
 
 /// Length of a task's name, with its zero byte.
@@ -44,6 +51,8 @@ pub enum RunState {
     Sleeping,
     /// Stopped by a signal.
     Stopped,
+    /// Stopped for its tracer.
+    Traced,
     /// Ended, not yet waited for.
     Zombie,
 }
@@ -55,6 +64,7 @@ impl RunState {
             RunState::Running => 'R',
             RunState::Sleeping => 'S',
             RunState::Stopped => 'T',
+            RunState::Traced => 't',
             RunState::Zombie => 'Z',
         }
     }
@@ -123,7 +133,7 @@ pub struct Task {
     pub robust_list: AtomicU64,
     /// It has handed over its priority-inheritance locks for the last time.
     pub(super) pi_dead: AtomicBool,
-    /// Its calls take the longer path: they are screened, counted or printed. Set once and for all.
+    /// Its calls take the longer path: they are screened, traced, counted or printed. Set once and for all.
     pub(crate) watched: AtomicBool,
     /// It has been taken out of its process: it has ended for all others.
     pub(super) has_left: AtomicBool,
@@ -133,6 +143,10 @@ pub struct Task {
     pub(super) undo: Lock<Option<Arc<UndoList>>>,
     /// Order: after `group.state`.
     pub(super) confinement: Lock<Confinement>,
+    /// Order: after `group.state`.
+    pub(super) trace: Lock<Trace>,
+    /// What of that it looks at without the lock ([`tracing`](super::trace::tracing)).
+    pub(super) tracing: AtomicU32,
 }
 
 impl Task {
@@ -170,6 +184,8 @@ impl Task {
             vfork_done: OnceLock::new(),
             undo: Lock::new(Rank::TaskUndo, None),
             confinement: Lock::new(Rank::Confinement, confinement),
+            trace: Lock::new(Rank::Trace, Trace::default()),
+            tracing: AtomicU32::new(0),
         })
     }
 
@@ -293,7 +309,9 @@ impl Task {
 
     /// What it does at the moment.
     pub fn run_state(&self) -> RunState {
-        if self.group.is_stopped() {
+        if self.is_trace_stopped() {
+            RunState::Traced
+        } else if self.work.load(Ordering::SeqCst) & work::STOP != 0 && self.group.is_stopped() {
             RunState::Stopped
         } else if self.entity.is_parked() {
             RunState::Sleeping

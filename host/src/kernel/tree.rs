@@ -6,6 +6,7 @@
 use super::Task;
 use super::group::{ThreadGroup, Usage, WaitStatus};
 use super::signal::SIGCHLD;
+use super::trace::Tracee;
 use crate::abi::{Errno, Result};
 use crate::cred::Ids;
 use core::sync::atomic::Ordering;
@@ -57,6 +58,10 @@ pub struct Node {
     pub creator: i32,
     /// Used by children that were waited for.
     pub children_usage: Usage,
+    /// The process that traces its first thread.
+    pub(super) tracer: Option<i32>,
+    /// Those whom its threads trace, oldest first.
+    pub(super) tracees: Vec<Tracee>,
 }
 
 /// What is left of an ended process.
@@ -122,6 +127,8 @@ impl Node {
             hung_up_foreground: None,
             creator,
             children_usage: Usage::default(),
+            tracer: None,
+            tracees: Vec::new(),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! wait4, waitid.
 
+use super::Task;
 use super::exit::child_info;
 use super::group::{Usage, WaitStatus};
 use super::signal::{SIGCHLD, SigInfo, code};
 use super::tree::Node;
-use super::{Current, Tree};
+use super::{Current, Kernel, Tree};
 use crate::abi::{Errno, Result};
+use std::sync::Arc;
 
 bitflags::bitflags! {
     /// What to wait for, and how.
@@ -64,7 +66,7 @@ impl Current {
         let creator = options.contains(WaitOptions::NOTHREAD).then(|| self.task.tid());
         let mut look = || {
             let mut tree = kernel.tree.lock();
-            match find(&mut tree, (group.tgid, creator), which, options) {
+            match find(&kernel, &mut tree, (group.tgid, creator), which, options) {
                 Ok(None) if options.contains(WaitOptions::NOHANG) => Some(Ok(None)),
                 Ok(None) => None,
                 other => Some(other),
@@ -77,6 +79,24 @@ impl Current {
 /// A matching child of `parent`, or of one thread of it, that has something to report. Ok(None): there are matching
 /// children, none has.
 fn find(
+    kernel: &Kernel,
+    tree: &mut Tree,
+    (parent, creator): (i32, Option<i32>),
+    which: WaitFor,
+    options: WaitOptions,
+) -> Result<Option<Waited>> {
+    let own = find_child(tree, (parent, creator), which, options);
+    if matches!(own, Ok(Some(_))) || tree.node(parent).is_none_or(|node| node.tracees.is_empty()) {
+        return own;
+    }
+    match find_tracee(kernel, tree, (parent, creator), which, options) {
+        Ok(None) | Err(_) if own.is_ok() => Ok(None),
+        found => found,
+    }
+}
+
+/// What [`find`] looks for among children. Those that the process itself traces are looked for among its tracees.
+fn find_child(
     tree: &mut Tree,
     (parent, creator): (i32, Option<i32>),
     which: WaitFor,
@@ -93,6 +113,7 @@ fn find(
         let can_report = child.zombie.is_none() || options.contains(WaitOptions::EXITED);
         let is_clone = child.exit_signal != SIGCHLD;
         named
+            && child.tracer != Some(parent)
             && owned
             && can_report
             && (options.contains(WaitOptions::ALL) || options.contains(WaitOptions::CLONE) == is_clone)
@@ -115,11 +136,91 @@ fn find(
     if any { Ok(None) } else { Err(Errno::ECHILD) }
 }
 
+/// A matching tracee of `tracer`, or of one thread of it, that has something to report. Ok(None): there are matching
+/// ones, none has.
+fn find_tracee(
+    kernel: &Kernel,
+    tree: &mut Tree,
+    (tracer, thread): (i32, Option<i32>),
+    which: WaitFor,
+    options: WaitOptions,
+) -> Result<Option<Waited>> {
+    let (mut any, mut next) = (false, 0);
+    while let Some(entry) = tree.node(tracer).and_then(|node| node.tracees.get(next)) {
+        let (task, dead) = (entry.task.clone(), entry.dead);
+        let node = tree.node(task.tgid());
+        let named = match which {
+            WaitFor::Any => true,
+            WaitFor::Pid(pid) => pid == task.tid(),
+            WaitFor::Group(pgid) => node.is_some_and(|node| node.pgid == pgid),
+        };
+        if named && thread.is_none_or(|thread| task.is_traced_by_thread(thread)) {
+            let ended = dead.is_some() || node.is_some_and(|node| node.zombie.is_some());
+            any |= !ended || options.intersects(WaitOptions::EXITED | WaitOptions::CONTINUED);
+            if let Some(waited) = report_tracee(kernel, tree, tracer, (&task, dead), options) {
+                return Ok(Some(waited));
+            }
+        }
+        next += 1;
+    }
+    if any { Ok(None) } else { Err(Errno::ECHILD) }
+}
+
+fn report_tracee(
+    kernel: &Kernel,
+    tree: &mut Tree,
+    tracer: i32,
+    (task, dead): (&Arc<Task>, Option<WaitStatus>),
+    options: WaitOptions,
+) -> Option<Waited> {
+    let (keep, tid, tgid) = (options.contains(WaitOptions::NOWAIT), task.tid(), task.tgid());
+    let uid = task.cred().uid.real;
+    let leads = tid == tgid;
+    let zombie = tree.node(tgid).and_then(|node| node.zombie).filter(|_| leads);
+    if let Some(status) = zombie.map(|zombie| zombie.status).or(dead) {
+        if !options.contains(WaitOptions::EXITED) {
+            return None;
+        }
+        let usage = zombie.map_or_else(|| task.usage(), |zombie| zombie.usage);
+        if !keep {
+            reap_tracee(kernel, tree, tracer, task, usage);
+        }
+        return Some(Waited { pid: tid, status, info: child_info(status, tid, uid), usage });
+    }
+    if let Some(code) = task.take_stop_report(keep) {
+        let info = SigInfo::child(code::CLD_TRAPPED, tid, uid, code);
+        return Some(Waited { pid: tid, status: WaitStatus::stopped(code), info, usage: task.usage() });
+    }
+    let node = tree.node_mut(tgid)?;
+    if options.contains(WaitOptions::CONTINUED) && node.continue_report && leads {
+        node.continue_report = keep;
+        let info = SigInfo::child(code::CLD_CONTINUED, tid, uid, super::signal::SIGCONT);
+        return Some(Waited { pid: tid, status: WaitStatus::CONTINUED, info, usage: task.usage() });
+    }
+    None
+}
+
+/// A tracer has waited for the end of its tracee: the last that is heard of it, unless it has a parent who did not trace
+/// it.
+fn reap_tracee(kernel: &Kernel, tree: &mut Tree, tracer: i32, task: &Arc<Task>, usage: Usage) {
+    if let Some(node) = tree.node_mut(tracer) {
+        node.tracees.retain(|entry| !Arc::ptr_eq(&entry.task, task));
+    }
+    let own = kernel.reaped_by_tracer(tree, task, tracer);
+    if own && task.tid() == task.tgid() {
+        tree.remove_node(task.tgid());
+        if let Some(node) = tree.node_mut(tracer) {
+            node.children_usage = node.children_usage.plus(usage);
+        }
+    }
+}
+
 fn report(tree: &mut Tree, parent: i32, id: i32, options: WaitOptions) -> Option<Waited> {
     let child = tree.node_mut(id)?;
     let keep = options.contains(WaitOptions::NOWAIT);
     if let Some(zombie) = child.zombie {
-        if !options.contains(WaitOptions::EXITED) {
+        // Who traces it waits for it first.
+        if !options.contains(WaitOptions::EXITED) || child.tracer.is_some() {
             return None;
         }
         if !keep {

@@ -49,6 +49,7 @@ mod map;
 pub mod mappable;
 mod mappers;
 mod page;
+mod poke;
 mod protect;
 #[expect(unsafe_code, reason = "bytes of page frames, which are shared with running programs")]
 mod raw;

@@ -31,6 +31,8 @@ pub enum Rank {
     MountSharing,
     /// A process (`kernel::group`).
     Group,
+    /// Who traces a task, and its stop for that.
+    Trace,
     /// How the first program ended.
     Ended,
     /// A process's resource limits.

@@ -1,5 +1,9 @@
 //! Names of flags and constants, for strace. The values are the architecture's own, from its uapi headers.
 
+mod ptrace;
+
+pub(super) use ptrace::PTRACE;
+
 use super::format::Name;
 use linux_raw_sys::general::{
     __WALL, __WCLONE, __WNOTHREAD, AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW,

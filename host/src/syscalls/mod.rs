@@ -127,9 +127,25 @@ fn missing(cur: &mut Current, _args: &Args) -> Result<u64> {
     Err(Errno::ENOSYS)
 }
 
-/// [`dispatch`] for a task whose calls are screened or observed.
+/// [`dispatch`] for a task whose calls are screened, traced or observed.
 #[cold]
 fn watched(cur: &mut Current, number: u32, handler: Handler, args: &Args) {
+    let (mut number, mut handler, mut args) = (number, handler, Args(args.0));
+    if cur.task.is_traced() {
+        if !cur.trace_entry() {
+            return cur.trace_exit(number);
+        }
+        // The tracer may have made another call of it.
+        number = cur.regs.syscall_number() as u32;
+        handler = HANDLERS.get(number as usize).copied().unwrap_or(missing);
+        args = Args(cur.regs.syscall_args());
+    }
+    answer(cur, number, handler, &args);
+    cur.trace_exit(number);
+}
+
+/// Screens a call, answers and observes it.
+fn answer(cur: &mut Current, number: u32, handler: Handler, args: &Args) {
     let verdict = cur.screen(number, &args.0);
     let answer = move |cur: &mut Current| match verdict {
         Verdict::Pass => handler(cur, args),

@@ -13,7 +13,7 @@ use super::files::{
 };
 use super::flags::{
     ACCESS, AF, ARCH_PRCTL, AT, AT_UNLINK, CLOCK, CLONE, EFD, EPOLL_CTL, FCNTL, IDTYPE, INOTIFY, IOCTL,
-    ITIMER, MADV, MAP, MREMAP, MSG, MSYNC, OPEN, PRCTL, PROT, RLIMIT, SEEK, SIGHOW, SOCK, WAIT,
+    ITIMER, MADV, MAP, MREMAP, MSG, MSYNC, OPEN, PRCTL, PROT, PTRACE, RLIMIT, SEEK, SIGHOW, SOCK, WAIT,
 };
 use super::format::ArgFormat::{
     self, Argv, CloneArgs, DirFd, Enum, EnvCount, Epoll, Fd, Flags, Futex, Hex, InBuf, InIov, Int, Mode,
@@ -23,7 +23,7 @@ use super::format::ArgFormat::{
 };
 use super::ipc::{mqueue, msg, sem, shm};
 use super::memory::{lock, madvise, mmap, seal};
-use super::processes::{clone, exec, exit, ids, limits, peek, personality, pidfd, prctl, wait};
+use super::processes::{clone, exec, exit, ids, limits, peek, personality, pidfd, prctl, ptrace, wait};
 use super::scheduling::{rseq, sched};
 use super::signals::signal;
 use super::sockets::{message, socket};
@@ -197,7 +197,7 @@ pub const ROWS: &[Row] = &[
     row(98, 165, "getrusage", partial(limits::getrusage, "system time is counted as user time"), &[Int, Ptr]),
     row(99, 179, "sysinfo", full(misc::sysinfo), &[Ptr]),
     row(100, 153, "times", partial(time::times, "system time is counted as user time"), &[Ptr]),
-    row(101, 117, "ptrace", NONE, &[Int, Int, Ptr, Ptr]),
+    row(101, 117, "ptrace", partial(ptrace::ptrace, "no PTRACE_O_TRACESECCOMP, no debug registers; no single steps on aarch64"), &[Enum(PTRACE), Int, Ptr, Ptr]),
     row(102, 174, "getuid", full(cred::getuid), &[]),
     row(103, 116, "syslog", full(log::syslog), &[Int, Ptr, Int]),
     row(104, 176, "getgid", full(cred::getgid), &[]),

@@ -51,6 +51,8 @@ mod peek;
 mod pipes;
 mod proc;
 mod process;
+#[expect(unsafe_code, reason = "a register is kept over a call by assembly")]
+mod ptrace;
 #[expect(unsafe_code, reason = "critical sections are assembly")]
 mod recent;
 #[expect(unsafe_code, reason = "every register is loaded and stored by assembly")]
@@ -112,6 +114,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("credentials", credentials::CASES),
     ("setid", setid::CASES),
     ("peek", peek::CASES),
+    ("ptrace", ptrace::CASES),
     ("seccomp", seccomp::CASES),
     ("proc", proc::CASES),
     ("misc", misc::CASES),

@@ -42,6 +42,7 @@ pub const FAMILIES: &[&str] = &[
     "credentials",
     "setid",
     "peek",
+    "ptrace",
     "seccomp",
     "proc",
     "misc",

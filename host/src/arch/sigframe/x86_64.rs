@@ -29,7 +29,7 @@ const XSTATE_HEADER: usize = 512;
 const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
 const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
 /// Flags that sigreturn restores (FIX_EFLAGS).
-const RESTORED_FLAGS: u64 = RFlags::ALIGNMENT_CHECK
+pub(crate) const RESTORED_FLAGS: u64 = RFlags::ALIGNMENT_CHECK
     .union(RFlags::RESUME_FLAG)
     .union(RFlags::OVERFLOW_FLAG)
     .union(RFlags::DIRECTION_FLAG)
@@ -67,6 +67,20 @@ fn xstate() -> &'static Xstate {
 /// Finds the FP features. Executes CPUID, which leaves a VM: call it once before the first task.
 pub fn prepare() {
     let _ = xstate();
+}
+
+/// The components that this machine has, and the size of its standard-format area.
+pub(crate) fn xstate_layout() -> (u64, usize) {
+    let &Xstate { features, size, .. } = xstate();
+    (features, size)
+}
+
+/// Makes every byte of an image mean something; see [`FpState::complete`].
+pub(crate) fn complete(fp: &mut FpState) {
+    let &Xstate { size, ref components, .. } = xstate();
+    if size > FXSAVE_SIZE {
+        fp.complete(components);
+    }
 }
 
 /// What frames say of faults once this signal has come (Linux's `thread.trap_nr`, `error_code` and `cr2`): vector, error
@@ -110,11 +124,9 @@ pub fn push(
     frame: &Frame,
     write: &mut dyn FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    let &Xstate { features, size, ref components } = xstate();
+    let &Xstate { features, size, .. } = xstate();
     let extended = size > FXSAVE_SIZE;
-    if extended {
-        fp.complete(components);
-    }
+    complete(fp);
     let fp_size = if extended { size + 4 } else { size };
     let fp_at = frame.top.wrapping_sub(fp_size as u64) & !63;
     let at = ((fp_at.wrapping_sub(FRAME_SIZE as u64)) & !15).wrapping_sub(8);

@@ -3,7 +3,7 @@
 use super::info::SigInfo;
 use super::queue::{Actions, DefaultAction, SIG_DFL, SIG_IGN, SigAction, default_action, sa};
 use super::send::begin_exit;
-use super::set::{SIGSEGV, SIGSTOP, SigSet};
+use super::set::{SIGKILL, SIGSEGV, SIGSTOP, SigSet};
 use super::{AltStack, NSIG};
 use crate::abi::{Errno, Result};
 use crate::arch::sigframe::{self, Frame};
@@ -54,12 +54,13 @@ impl Current {
     }
 
     fn next_signal(&mut self) -> Next {
-        let task = &self.task;
-        let mut state = task.group.state.lock();
+        let group = self.task.group.clone();
+        let mut state = group.state.lock();
         loop {
             if state.exit.is_some() {
                 return Next::Left;
             }
+            let task = &self.task;
             let wanted = SigSet(!task.blocked().0);
             let own = task.pending.lock().take(wanted);
             let Some(info) = own.or_else(|| state.pending.take(wanted)) else {
@@ -68,6 +69,16 @@ impl Current {
                 return Next::Nothing;
             };
             self.note_overrun(&info);
+            let info = if task.is_traced() && info.signo != SIGKILL {
+                drop(state);
+                let given = self.signal_by_tracer(info);
+                state = group.state.lock();
+                let Some(info) = given else { continue };
+                info
+            } else {
+                info
+            };
+            let task = &self.task;
             let signo = info.signo;
             let action = *state.actions.of(signo);
             match action.handler {
@@ -75,7 +86,7 @@ impl Current {
                 SIG_DFL => match default_action(signo) {
                     DefaultAction::Ignore => {}
                     DefaultAction::Stop if signo == SIGSTOP => {
-                        stop(&mut state, signo);
+                        stop(&mut state, task, signo);
                         return Next::Left;
                     }
                     DefaultAction::Stop => return Next::JobStop(signo),
@@ -98,32 +109,45 @@ impl Current {
     fn begin_stop(&mut self, signo: i32) {
         let mut state = self.task.group.state.lock();
         if state.exit.is_none() {
-            stop(&mut state, signo);
+            stop(&mut state, &self.task, signo);
         }
+    }
+
+    /// What its tracer makes of a signal. What has come to be blocked meanwhile stays pending.
+    #[cold]
+    fn signal_by_tracer(&mut self, info: SigInfo) -> Option<SigInfo> {
+        let given = self.trace_signal(info)?;
+        let group = &self.task.group;
+        if !given.from_kernel() && self.kernel.protects(group) {
+            // It was not ignored when it was sent, for the sake of the tracer.
+            if group.state.lock().actions.of(given.signo).handler == SIG_DFL {
+                return None;
+            }
+        }
+        if self.task.blocked().has(given.signo) {
+            let _ = self.task.pending.lock().push(given);
+            return None;
+        }
+        Some(given)
     }
 
     /// Stops until the process is continued or killed.
     pub(in crate::kernel) fn stop_here(&mut self) {
         let group = self.task.group.clone();
-        let stopped = {
+        let (stopped, signo) = {
             let mut state = group.state.lock();
-            match state.stop {
-                Stop::Stopping { signo, left } if left <= 1 => {
-                    (state.stop, state.stop_signal) = (Stop::Stopped, signo);
-                    Some(signo)
-                }
-                Stop::Stopping { signo, left } => {
-                    state.stop = Stop::Stopping { signo, left: left - 1 };
-                    None
-                }
-                _ => None,
-            }
+            let stopped = take_part(&mut state, &self.task);
+            (stopped, state.stopped_by())
         };
         if let Some(signo) = stopped {
             self.kernel.notify_stopped(&group, signo);
         }
         while self.task.work.load(Ordering::SeqCst) & (work::STOP | work::KILL) == work::STOP {
-            self.park(None);
+            if self.task.is_traced() {
+                self.trace_group_stop(signo.unwrap_or(SIGSTOP));
+            } else {
+                self.park(None);
+            }
         }
     }
 
@@ -138,9 +162,10 @@ impl Current {
         let old = mask.unwrap_or_else(|| self.task.blocked());
         match self.push_frame(info, action, old) {
             Ok(()) => {
-                let own =
-                    if action.flags & sa::NODEFER != 0 { SigSet::EMPTY } else { SigSet::of(&[info.signo]) };
+                let signo = info.signo;
+                let own = if action.flags & sa::NODEFER != 0 { SigSet::EMPTY } else { SigSet::of(&[signo]) };
                 self.set_blocked(self.task.blocked().or(action.mask).or(own));
+                self.trace_handler();
             }
             Err(_) => {
                 self.set_blocked(old);
@@ -390,14 +415,36 @@ impl SignalSets {
     }
 }
 
-/// Has all threads stop.
-fn stop(state: &mut GroupState, signo: i32) {
+/// Has all threads stop, as the signal wants that `by` has received.
+fn stop(state: &mut GroupState, by: &Task, signo: i32) {
     if state.stop != Stop::None {
+        // Its tracer has let it go on while the process is stopped.
+        if by.is_traced() {
+            state.stop_signal = signo;
+            by.interrupt(work::STOP);
+        }
         return;
     }
     state.stop = Stop::Stopping { signo, left: state.threads.len() };
     for task in &state.threads {
-        task.interrupt(work::STOP);
+        task.interrupt(work::STOP | work::COUNTED);
+        task.note_stop_or_continue();
+    }
+}
+
+/// A thread that stops takes part in its process's stop, once. Some: it was the last.
+fn take_part(state: &mut GroupState, task: &Task) -> Option<i32> {
+    let counted = task.work.fetch_and(!work::COUNTED, Ordering::SeqCst) & work::COUNTED != 0;
+    match state.stop {
+        Stop::Stopping { signo, left } if counted && left <= 1 => {
+            (state.stop, state.stop_signal) = (Stop::Stopped, signo);
+            Some(signo)
+        }
+        Stop::Stopping { signo, left } if counted => {
+            state.stop = Stop::Stopping { signo, left: left - 1 };
+            None
+        }
+        _ => None,
     }
 }
 

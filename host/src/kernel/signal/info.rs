@@ -20,6 +20,8 @@ pub mod code {
     pub const CLD_KILLED: i32 = 2;
     /// A child was killed and dumped core.
     pub const CLD_DUMPED: i32 = 3;
+    /// A tracee stopped.
+    pub const CLD_TRAPPED: i32 = 4;
     /// A child stopped.
     pub const CLD_STOPPED: i32 = 5;
     /// A child continued.

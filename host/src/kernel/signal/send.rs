@@ -90,11 +90,19 @@ impl Kernel {
         if observer.blocked().has(signo) {
             return false;
         }
-        if self.options.init_is_protected && group.tgid == INIT && state.actions.of(signo).handler == SIG_DFL
-        {
+        // A tracer hears of it whatever it would do.
+        if observer.is_traced() && signo != SIGKILL {
+            return false;
+        }
+        if state.actions.of(signo).handler == SIG_DFL && self.protects(group) {
             return true;
         }
         state.actions.ignores(signo)
+    }
+
+    /// Whether a signal that a process has no handler for does nothing to it because of who it is.
+    pub(super) fn protects(&self, group: &ThreadGroup) -> bool {
+        self.options.init_is_protected && group.tgid == INIT
     }
 
     /// Interrupts a thread that can take the signal, or ends the process at once if that is what it will do.
@@ -117,7 +125,14 @@ impl Kernel {
         let fatal = matches!(default_action(signo), DefaultAction::Terminate | DefaultAction::Core);
         // A stopped process ends when it is continued; SIGKILL has continued it by now.
         let stopped = state.stop == Stop::Stopped;
-        if fatal && !stopped && state.actions.of(signo).handler == SIG_DFL && !task.blocked().has(signo) {
+        // A tracer decides whether anything else than SIGKILL is.
+        let decided = signo == SIGKILL || !task.is_traced();
+        if fatal
+            && decided
+            && !stopped
+            && state.actions.of(signo).handler == SIG_DFL
+            && !task.blocked().has(signo)
+        {
             return begin_exit(state, WaitStatus::killed(signo, false));
         }
         task.interrupt(work::SIGNAL);
@@ -155,8 +170,9 @@ fn prepare(state: &mut GroupState, signo: i32) -> bool {
         for task in &state.threads {
             // Interrupted calls are resolved by signal delivery, so that has to run although nothing may be pending.
             task.work.fetch_or(work::SIGNAL, Ordering::SeqCst);
-            task.work.fetch_and(!work::STOP, Ordering::SeqCst);
+            task.work.fetch_and(!(work::STOP | work::COUNTED), Ordering::SeqCst);
             task.interrupt(work::SIGNAL);
+            task.note_stop_or_continue();
         }
     }
     was == Stop::Stopped && signo == SIGCONT
@@ -165,6 +181,10 @@ fn prepare(state: &mut GroupState, signo: i32) -> bool {
 /// Ends all threads of a process.
 pub(in crate::kernel) fn begin_exit(state: &mut GroupState, status: WaitStatus) {
     if state.exit.is_some() {
+        // Who tells a tracer of its end ends after all.
+        if status == WaitStatus::killed(SIGKILL, false) {
+            state.threads.iter().for_each(|task| task.interrupt(work::KILL));
+        }
         return;
     }
     state.exit = Some(status);

@@ -171,6 +171,7 @@ fn cred_after(cur: &Current, cred: &Cred, file: &Arc<File>, program: &Arc<dyn Ma
             (setuid, setgid) = (None, None);
         }
     }
-    let steered = (setuid.is_some() || setgid.is_some()) && cur.is_fs_shared();
+    let raised = setuid.is_some() || setgid.is_some();
+    let steered = raised && (cur.is_fs_shared() || cur.task.is_traced_by_the_weak());
     Ok(cred.after_exec(setuid, setgid, steered))
 }

@@ -9,4 +9,5 @@ pub(super) mod peek;
 pub(super) mod personality;
 pub(super) mod pidfd;
 pub(super) mod prctl;
+pub(super) mod ptrace;
 pub(super) mod wait;

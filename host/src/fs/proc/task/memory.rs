@@ -215,8 +215,8 @@ impl Sizes {
     }
 }
 
-/// /proc/PID/mem: the file's offsets are the process's addresses. Unlike Linux, what the process itself may not read or
-/// write nobody may through this file.
+/// /proc/PID/mem: the file's offsets are the process's addresses. What the process itself may not read or write may be
+/// read and written all the same (`FOLL_FORCE`).
 pub(super) fn mem(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<dyn Inode> {
     Arc::new(MemInode { meta: Meta::new(Kind::File, ino, 0o600).owned(uid, gid), subject })
 }
@@ -256,7 +256,7 @@ impl FileOps for MemFile {
         let mut buffer = [0; CHUNK];
         while dst.remaining() > 0 {
             let want = dst.remaining().min(CHUNK);
-            let got = mm.read_some(at, &mut buffer[..want]).unwrap_or(0);
+            let got = mm.peek(at, &mut buffer[..want]).unwrap_or(0);
             if got == 0 {
                 return if done > 0 { Ok(done) } else { Err(Errno::EIO) };
             }
@@ -275,7 +275,7 @@ impl FileOps for MemFile {
         while src.remaining() > 0 {
             let want = src.remaining().min(CHUNK);
             let got = src.read_bytes(&mut buffer[..want])?;
-            let moved = mm.write_some(at, &buffer[..got]).unwrap_or(0);
+            let moved = mm.poke(at, &buffer[..got]).unwrap_or(0);
             (at, done) = (at + moved as u64, done + moved);
             if moved < got || got == 0 {
                 return if done > 0 { Ok(done) } else { Err(Errno::EIO) };

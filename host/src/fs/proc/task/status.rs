@@ -167,15 +167,21 @@ impl Lines {
     }
 }
 
-pub(super) fn status(subject: &Subject) -> Result<String> {
-    let relations = relations(subject);
-    let letter = subject.letter();
-    let state = match letter {
+/// A state's letter in a word.
+fn state(letter: char) -> &'static str {
+    match letter {
         'R' => "running",
         'S' => "sleeping",
         'T' => "stopped",
+        't' => "tracing stop",
         _ => "zombie",
-    };
+    }
+}
+
+pub(super) fn status(subject: &Subject) -> Result<String> {
+    let relations = relations(subject);
+    let letter = subject.letter();
+    let state = state(letter);
     let task = subject.task.as_deref();
     let mut out = Lines(String::new());
     out.add("Name", String::from_utf8_lossy(&subject.comm()));
@@ -187,7 +193,7 @@ pub(super) fn status(subject: &Subject) -> Result<String> {
     for (name, id) in [("Tgid", tgid), ("Ngid", 0), ("Pid", subject.id), ("PPid", relations.parent)] {
         out.add(name, id);
     }
-    out.add("TracerPid", 0);
+    out.add("TracerPid", task.map_or(0, Task::tracer_pid));
     let (uid, gid) = subject.ids();
     let four = |ids: Ids| format!("{}\t{}\t{}\t{}", ids.real, ids.effective, ids.saved, ids.fs);
     out.add("Uid", four(uid));
