@@ -75,9 +75,9 @@ impl Kernel {
             state.threads.is_empty().then(|| state.exit.unwrap_or(status))
         };
         tree.remove_task(task.tid());
-        kernel.release_tracees(&mut tree, &task);
+        self.release_tracees(&mut tree, task);
         if ended.is_none() || task.tid() != task.tgid() {
-            kernel.tracee_ended(&mut tree, &task, status);
+            self.tracee_ended(&mut tree, task, status);
         }
         let Some(status) = ended else {
             if let Some(other) = group.threads().first() {
