@@ -20,17 +20,32 @@ pub trait HostFiles: Send + Sync {
     /// The host's.
     fn open(&self, path: &Path, flags: i32) -> Result<HostFd>;
 
-    /// Opens a copy of the mounts at `path` and below ([`confine::copy_of_mounts`]), before the jail is closed.
+    /// Opens a copy of the mounts at `path` and below ([`confine::copy_of_mounts`]), to be written to or not, before the
+    /// jail is closed.
     ///
     /// # Errors
     /// The host's: EPERM without CAP_SYS_ADMIN.
-    fn open_copy(&self, path: &Path) -> Result<HostFd>;
+    fn open_copy(&self, path: &Path, writable: bool) -> Result<HostFd>;
 
     /// Opens `name`, one component, in a directory, without following a link. `origin` knows where that is.
     ///
     /// # Errors
     /// The host's.
     fn open_below(&self, dir: &HostFd, name: &[u8], flags: i32, origin: Weak<dyn Origin>) -> Result<HostFd>;
+
+    /// Makes the regular file `name`, one component, in a directory, with the permission bits `mode`, and opens it. What is
+    /// there already is EEXIST. An empty name: a file without one (O_TMPFILE).
+    ///
+    /// # Errors
+    /// The host's.
+    fn create_below(
+        &self,
+        dir: &HostFd,
+        name: &[u8],
+        flags: i32,
+        mode: u32,
+        origin: Weak<dyn Origin>,
+    ) -> Result<HostFd>;
 
     /// Opens what a descriptor names once more, before the jail is closed: a description of its own.
     ///
@@ -50,20 +65,37 @@ struct Direct;
 impl HostFiles for Direct {
     fn open(&self, path: &Path, flags: i32) -> Result<HostFd> {
         let path = path.as_os_str().as_bytes();
-        file::openat(libc::AT_FDCWD, path, flags, || What::Path(path.into(), flags))
+        file::openat(libc::AT_FDCWD, path, flags, file::MODE, || What::Path(path.into(), flags))
     }
 
-    fn open_copy(&self, path: &Path) -> Result<HostFd> {
-        confine::copy_of_mounts(path)
+    fn open_copy(&self, path: &Path, writable: bool) -> Result<HostFd> {
+        confine::copy_of_mounts(path, writable)
     }
 
     fn open_below(&self, dir: &HostFd, name: &[u8], flags: i32, origin: Weak<dyn Origin>) -> Result<HostFd> {
-        file::openat(dir.raw(), name, flags | libc::O_NOFOLLOW, || What::Below(origin, flags))
+        file::openat(dir.raw(), name, flags | libc::O_NOFOLLOW, 0, || What::Below(origin, flags))
+    }
+
+    fn create_below(
+        &self,
+        dir: &HostFd,
+        name: &[u8],
+        flags: i32,
+        mode: u32,
+        origin: Weak<dyn Origin>,
+    ) -> Result<HostFd> {
+        let (name, how) = match name {
+            b"" => (&b"."[..], libc::O_TMPFILE),
+            name => (name, libc::O_CREAT | libc::O_EXCL),
+        };
+        let flags = flags | how | libc::O_NOFOLLOW;
+        // Opened again, it is there.
+        file::openat(dir.raw(), name, flags, mode, || What::Below(origin, flags & !how))
     }
 
     fn open_again(&self, fd: &HostFd, flags: i32) -> Result<HostFd> {
         let path = format!("/proc/self/fd/{}", fd.raw());
-        file::openat(libc::AT_FDCWD, path.as_bytes(), flags, || What::Again(fd.raw(), flags))
+        file::openat(libc::AT_FDCWD, path.as_bytes(), flags, file::MODE, || What::Again(fd.raw(), flags))
     }
 }
 

@@ -5,12 +5,18 @@ use crate::sandbox::container::{Container, Mount, Source, User};
 use crate::vfs::MountFlags;
 use std::path::PathBuf;
 
+/// A directory or file of the host, where it is shown, and what is forbidden there.
+type Volume = (PathBuf, String, MountFlags);
+
 /// Those options.
 #[derive(clap::Args, Default)]
 pub(super) struct BoxOptions {
-    /// Show a directory or file of the host at another place, read-only
-    #[arg(long, short, value_name = "HOST:INSIDE:ro", value_parser = volume)]
-    volume: Vec<(PathBuf, String)>,
+    /// Show a directory or file of the host at another place; changes reach the host unless it is read-only
+    #[arg(long, short, value_name = "HOST:INSIDE[:ro]", value_parser = volume)]
+    volume: Vec<Volume>,
+    /// Let changes below DIR reach the host
+    #[arg(long, value_name = "DIR")]
+    rw: Vec<PathBuf>,
     /// An empty directory in memory, which may hold as much as there is memory or SIZE (bytes; K, M, G)
     #[arg(long, value_name = "DIR[:SIZE]", value_parser = tmpfs)]
     tmpfs: Vec<(String, String)>,
@@ -29,19 +35,25 @@ impl BoxOptions {
     /// As a sandbox is told.
     pub(super) fn container(self) -> Container {
         let mount = |place: String, source, flags| Mount { place: place.into_bytes(), source, flags };
-        let volumes = self.volume.into_iter().map(|(host, place)| {
-            // Relative names are the caller's, who may be elsewhere by the time it is opened.
-            let host = std::path::absolute(&host).unwrap_or(host);
-            mount(place, Source::Host(host), MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV)
-        });
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        // Relative names are the caller's, who may be elsewhere by the time they are opened.
+        let absolute = |host: PathBuf| std::path::absolute(&host).unwrap_or(host);
+        let volumes = self
+            .volume
+            .into_iter()
+            .map(|(host, place, how)| mount(place, Source::Host(absolute(host)), flags | how));
+        let written = self.rw.into_iter().map(absolute).map(|host| Mount {
+            place: host.as_os_str().as_encoded_bytes().to_vec(),
+            source: Source::Host(host),
+            flags,
+        });
         let tmpfs =
             self.tmpfs.into_iter().map(|(place, options)| mount(place, Source::Tmpfs(options), flags));
         let hidden = self.hide.into_iter().map(|place| mount(place, Source::Mask, MountFlags::RDONLY));
         Container {
             user: self.user.map(|(uid, gid)| User { uid, gid, ..User::default() }),
             hostname: self.hostname,
-            mounts: volumes.chain(tmpfs).chain(hidden).collect(),
+            mounts: written.chain(volumes).chain(tmpfs).chain(hidden).collect(),
             ..Container::default()
         }
     }
@@ -62,15 +74,16 @@ fn tmpfs(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn volume(text: &str) -> Result<(PathBuf, String), String> {
-    let Some(rest) = text.strip_suffix(":ro") else {
-        return Err("expected HOST:INSIDE:ro; what is written cannot reach the host yet".to_owned());
+fn volume(text: &str) -> Result<Volume, String> {
+    let (rest, how) = match text.strip_suffix(":ro") {
+        Some(rest) => (rest, MountFlags::RDONLY),
+        None => (text.strip_suffix(":rw").unwrap_or(text), MountFlags::empty()),
     };
-    let (host, inside) = rest.split_once(':').ok_or("expected HOST:INSIDE:ro")?;
-    if host.is_empty() {
-        Err("expected HOST:INSIDE:ro".to_owned())
-    } else {
-        Ok((host.into(), place(inside)?))
+    match rest.split_once(':') {
+        Some((host, inside)) if !host.is_empty() && !inside.contains(':') => {
+            Ok((host.into(), place(inside)?, how))
+        }
+        _ => Err("expected HOST:INSIDE or HOST:INSIDE:ro".to_owned()),
     }
 }
 
@@ -84,12 +97,15 @@ fn user(text: &str) -> Result<(u32, u32), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{tmpfs, user, volume};
+    use super::{MountFlags, tmpfs, user, volume};
 
     #[test]
-    fn volumes_are_read_only_and_absolute_inside() {
-        assert_eq!(volume("a:/b:ro"), Ok(("a".into(), "/b".to_owned())));
-        for wrong in ["a:/b", "a:/b:rw", "a:b:ro", ":/b:ro", "a:ro", ""] {
+    fn volumes_are_absolute_inside() {
+        let none = MountFlags::empty();
+        assert_eq!(volume("a:/b:ro"), Ok(("a".into(), "/b".to_owned(), MountFlags::RDONLY)));
+        assert_eq!(volume("a:/b"), Ok(("a".into(), "/b".to_owned(), none)));
+        assert_eq!(volume("a:/b:rw"), Ok(("a".into(), "/b".to_owned(), none)));
+        for wrong in ["a:b", "a:/b:z", "a:b:ro", ":/b:ro", "a:ro", "a", ""] {
             assert!(volume(wrong).is_err(), "{wrong}");
         }
     }

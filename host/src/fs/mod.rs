@@ -24,6 +24,7 @@ pub mod pty;
 pub mod signalfd;
 pub mod sysfs;
 pub mod terminal;
+pub mod through;
 pub mod timerfd;
 pub mod world;
 

@@ -1,6 +1,6 @@
 //! The tree that a sandbox's programs see, put together.
 //!
-//! The host's directory below a writable layer at `/`; our own /dev, /dev/shm, /dev/pts, /proc and /sys above it.
+//! The host's directory below a writable layer at `/`, or written through; our own /dev, /dev/shm, /dev/pts, /proc and /sys above it.
 //! Mount points that the host's directory lacks are made in the layer.
 
 use super::dev::{self, Devices};
@@ -8,13 +8,14 @@ use super::host::{HostFile, Watch};
 use super::hostterm::access_mode;
 use super::layer::Layer;
 use super::mountable::Mountable;
+use super::through::{Trees, WriteBack};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
 use crate::hostfd::{self, HostFd};
 use crate::hostsys::file;
 use crate::kernel::Kernel;
 use crate::platform::Capabilities;
-use crate::sync::{HostCalls, HostLines};
+use crate::sync::{HostCalls, HostLines, Lock, Rank};
 use crate::vfs::{
     Caller, Dentry, Extra, FdTable, File, FsContext, Kind, Lookup, Mount, MountFlags, Namespace, OpenHow,
     Path, Resolve, makedev,
@@ -35,6 +36,10 @@ pub struct World {
     pub devices: Arc<Devices>,
     /// The ways to make host calls that may hang.
     pub lines: Arc<HostLines>,
+    /// Directories of the host that are seen as they are.
+    pub trees: Trees,
+    /// Who writes pages of theirs back, until it runs.
+    write_back: Lock<Option<WriteBack>>,
 }
 
 /// Opens the host directory that is to be the root.
@@ -45,16 +50,22 @@ pub fn open_root(path: &std::path::Path) -> Result<HostFd> {
     hostfd::files().open(path, libc::O_PATH | libc::O_DIRECTORY)
 }
 
-/// Everything but /proc and /sys, which need a kernel: see [`mount_proc`].
+/// Everything but /proc and /sys, which need a kernel: see [`mount_proc`]. `written`: `root` is written through, instead of being
+/// below a layer.
 ///
 /// # Errors
 /// The host's for reading `root`, ENOTDIR.
-pub fn build(root: HostFd, caps: &Capabilities) -> Result<World> {
+pub fn build(root: HostFd, caps: &Capabilities, written: bool) -> Result<World> {
     let lines: Arc<HostLines> = Arc::default();
     let devices = Arc::new(Devices { lines: lines.clone(), ..Devices::default() });
-    let root = Layer::above(root, ROOT_DEV, caps, &devices, &lines)?;
+    let (trees, write_back) = Trees::new();
+    let root = match written {
+        true => trees.add(root, (ROOT_DEV, true), &devices)?,
+        false => Layer::above(root, ROOT_DEV, caps, &devices, &lines)?,
+    };
     let ns = Namespace::new(Mount::new(1, root, "none", MountFlags::empty()));
-    let world = World { ns, devices, lines };
+    let write_back = Lock::new(Rank::ThroughTrees, Some(write_back));
+    let world = World { ns, devices, lines, trees, write_back };
     world.mount(b"/dev", dev::tree(DEV_DEV, &world.devices)?, "devtmpfs", MountFlags::NOSUID)?;
     let shm = Layer::tmpfs(SHM_DEV, "tmpfs", 0o1777, &world.devices);
     world.mount(b"/dev/shm", shm, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV)?;
@@ -183,6 +194,12 @@ pub fn received_stdio(
 }
 
 impl World {
+    /// Who writes pages back for its trees, if there are any: to be run by a thread.
+    pub fn write_back(&self) -> Option<WriteBack> {
+        let some = !self.trees.is_empty();
+        self.write_back.lock().take().filter(|_| some)
+    }
+
     /// Mounts `root` at `place`, which is made if it is missing.
     ///
     /// # Errors

@@ -107,11 +107,11 @@ pub fn bind(from: &Path, place: &Path) -> Result<()> {
 }
 
 /// A copy of what is mounted at `path` and below: attached nowhere, so that `..` leads out of it nowhere, and nothing can be
-/// written, no device opened and no set-id program executed through it. The descriptor is one of O_PATH.
+/// written (unless it is to be `writable`), no device opened and no set-id program executed through it. The descriptor is one of O_PATH.
 ///
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN, ENOSYS on Linux before 5.12, what open_tree(2) says of the path.
-pub fn copy_of_mounts(path: &Path) -> Result<HostFd> {
+pub fn copy_of_mounts(path: &Path, writable: bool) -> Result<HostFd> {
     const EMPTY_PATH_AND_ALL: u64 = (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as u64;
     let what = What::Mounts(path.as_os_str().as_bytes().into());
     let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
@@ -120,8 +120,8 @@ pub fn copy_of_mounts(path: &Path) -> Result<HostFd> {
     // SAFETY: a C string, alive across the call.
     let tree = HostFd::new(unsafe { syscall(libc::SYS_open_tree, args) }?, what)?;
     // struct mount_attr: what to set, what to clear, propagation, user namespace.
-    let rights = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
-    let rights = [rights, 0, 0, 0];
+    let rights = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    let rights = [if writable { rights } else { rights | libc::MOUNT_ATTR_RDONLY }, 0, 0, 0];
     let (fd, size) = (tree.raw() as u64, size_of_val(&rights) as u64);
     let args = [fd, c"".as_ptr() as u64, EMPTY_PATH_AND_ALL, rights.as_ptr() as u64, size, 0];
     // SAFETY: a C string and a structure, alive across the call.
@@ -145,7 +145,7 @@ pub fn enclose() -> Result<()> {
 /// EPERM without CAP_SYS_ADMIN; what mount(2) and pivot_root(2) say.
 pub fn show_root(root: &Path) -> Result<()> {
     mount_privately()?;
-    let here = super::file::openat(libc::AT_FDCWD, b".", libc::O_PATH | libc::O_DIRECTORY, || {
+    let here = super::file::openat(libc::AT_FDCWD, b".", libc::O_PATH | libc::O_DIRECTORY, 0, || {
         What::Given("the working directory")
     })?;
     let path = CString::new(root.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;

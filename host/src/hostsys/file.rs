@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 const NAME_LEN: usize = 4096;
 
 /// Calls `f` with `name` as a C string.
-fn with_name<T>(name: &[u8], f: impl FnOnce(u64) -> Result<T>) -> Result<T> {
+pub(super) fn with_name<T>(name: &[u8], f: impl FnOnce(u64) -> Result<T>) -> Result<T> {
     if name.contains(&0) {
         return Err(Errno::EINVAL);
     }
@@ -29,19 +29,20 @@ fn with_name<T>(name: &[u8], f: impl FnOnce(u64) -> Result<T>) -> Result<T> {
     f(long.as_ptr() as u64)
 }
 
-/// openat(2); `what` says what it is.
+/// Permission bits of most files that are made, less the caller's mask.
+pub const MODE: u32 = 0o666;
+
+/// openat(2); `what` says what it is. A file that is made has the permission bits `mode`.
 ///
 /// # Errors
 /// The host's.
-pub fn openat(dir: i32, name: &[u8], flags: i32, what: impl FnOnce() -> What) -> Result<HostFd> {
-    open_raw(dir, name, flags).and_then(|fd| HostFd::new(fd, what()))
+pub fn openat(dir: i32, name: &[u8], flags: i32, mode: u32, what: impl FnOnce() -> What) -> Result<HostFd> {
+    open_raw(dir, name, flags, mode).and_then(|fd| HostFd::new(fd, what()))
 }
 
-fn open_raw(dir: i32, name: &[u8], flags: i32) -> Result<u64> {
-    /// Of files that are made, less the caller's mask.
-    const MODE: u64 = 0o666;
+fn open_raw(dir: i32, name: &[u8], flags: i32, mode: u32) -> Result<u64> {
     with_name(name, |name| {
-        let args = [dir as u64, name, (flags | libc::O_CLOEXEC) as u64, MODE, 0, 0];
+        let args = [dir as u64, name, (flags | libc::O_CLOEXEC) as u64, mode.into(), 0, 0];
         // SAFETY: the name is a C string that lives across the call.
         unsafe { syscall(libc::SYS_openat, args) }
     })
@@ -305,7 +306,7 @@ pub fn reserve_descriptors() {
     const ROOM: u64 = 4096;
     let highest = raise_nofile().min(ROOM).saturating_sub(1);
     // What cannot be had now is grown into later.
-    if let Ok(any) = open_raw(libc::AT_FDCWD, b"/", libc::O_PATH) {
+    if let Ok(any) = open_raw(libc::AT_FDCWD, b"/", libc::O_PATH, 0) {
         // SAFETY: just made, and closed again at once.
         let owned = |fd| unsafe { OwnedFd::from_raw_fd(fd as i32) };
         let any = owned(any);

@@ -4,6 +4,7 @@
 //! them touches libc's `errno`.
 
 mod auxv;
+pub mod change;
 pub mod clock;
 pub mod confine;
 pub mod cpu;

@@ -16,8 +16,10 @@ pub(super) enum LogFormat {
 /// Where changes to the container's files go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Overlay {
-    /// Into memory; they end with the container
+    /// Nowhere else: they are the bundle's, where engines look for them
     #[default]
+    None,
+    /// Into memory; they end with the container
     Memory,
 }
 
@@ -45,7 +47,7 @@ pub struct Global {
     /// What programs reach: what the container's network namespace reaches, or nothing
     #[arg(long, value_enum, default_value_t, value_name = "HOW")]
     pub(super) network: Network,
-    /// Where changes to the container's root and volumes go
+    /// Where changes to the container's root go; those to volumes are the host's
     #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
     pub(super) overlay: Overlay,
     /// Memory of all programs together [default: what the container's control group has left]

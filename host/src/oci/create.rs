@@ -231,6 +231,7 @@ fn forward(global: &Global, command: &mut Command) {
     command.arg("--root").arg(&global.root);
     command.args(["--platform", value(&global.platform).as_str()]);
     command.args(["--network", value(&global.network).as_str()]);
+    command.args(["--overlay", value(&global.overlay).as_str()]);
     if let Some(path) = &global.debug_log {
         command.arg("--debug-log").arg(path);
     }

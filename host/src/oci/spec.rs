@@ -57,6 +57,8 @@ pub(super) fn translate(global: &Global, spec: &Spec, bundle: &Path) -> Result<P
             .map(seccomp::translate)
             .transpose()?,
         readonly_root: root.readonly().unwrap_or(false),
+        // What is not to be changed needs no way to the host. (Mount points that it lacks are made in memory.)
+        writes_root: global.overlay == super::args::Overlay::None && !root.readonly().unwrap_or(false),
         kept: Vec::new(),
         control: None,
         shows_root: true,
@@ -378,9 +380,6 @@ fn mount(asked: &Asked, bundle: &Path, warnings: &mut Vec<String>) -> Result<Opt
         // The sandbox has one of its own, in its memory.
         if place == b"/dev/shm" {
             return Ok(None);
-        }
-        if !options.flags.contains(MountFlags::RDONLY) {
-            warnings.push(format!("mount {shown}: changes stay in the sandbox"));
         }
         return with(Source::Host(bundle.join(source)));
     }

@@ -6,10 +6,8 @@ use super::devices::Device;
 use super::jail::Jail;
 use crate::abi::Errno;
 use crate::cred::{Caps, Cred, Ids};
-use crate::fs::layer::Layer;
 use crate::fs::world::World;
 use crate::hostfd::HostFd;
-use crate::hostsys::file;
 use crate::kernel::Kernel;
 use crate::kernel::limits::{Limit, Limits};
 use crate::kernel::seccomp::Filter;
@@ -48,7 +46,7 @@ pub struct User {
 pub enum Source {
     /// A file system in memory, made with these options (tmpfs(5)).
     Tmpfs(String),
-    /// A directory or a regular file of the host; changes stay in the sandbox.
+    /// A directory or a regular file of the host, as it is there, and written through unless the mount is read-only.
     Host(PathBuf),
     /// What is there already, with other flags.
     Again,
@@ -88,6 +86,8 @@ pub struct Container {
     pub seccomp: Option<Arc<Filter>>,
     /// Nothing on the root's own mount is changed.
     pub readonly_root: bool,
+    /// The root directory is written through, instead of being below a layer in memory.
+    pub writes_root: bool,
     /// Descriptors that stay open when all others are closed at the start.
     pub kept: Vec<i32>,
     /// The one among them that requests come from.
@@ -136,7 +136,10 @@ pub(super) struct Opened {
 pub(super) fn open(mounts: &[Mount], jail: &mut Jail) -> Result<Vec<Opened>, Error> {
     let open = |mount: &Mount| {
         let host = match &mount.source {
-            Source::Host(path) => Some(jail.open_volume(path).map_err(|source| failed(mount, source))?),
+            Source::Host(path) => {
+                let written = !mount.flags.contains(MountFlags::RDONLY);
+                Some(jail.open_volume(path, written).map_err(|source| failed(mount, source))?)
+            }
             _ => None,
         };
         Ok(Opened { mount: mount.clone(), host })
@@ -188,18 +191,12 @@ fn attach(
             other => other,
         },
         (Source::Host(path), Some(fd)) => {
-            let (source, caps) = (path.to_string_lossy(), &kernel.platform.capabilities());
-            let stat = file::statx(fd.raw(), b"", libc::AT_EMPTY_PATH)?;
-            match Kind::from_mode(stat.stx_mode.into()) {
-                Some(Kind::Dir) => {
-                    let root = Layer::above(fd, dev, caps, &world.devices, &world.lines)?;
-                    world.mount(place, root, &source, flags)
-                }
-                Some(Kind::File) => {
-                    let root = Layer::above_file(fd, dev, caps, &world.devices, &world.lines)?;
-                    world.mount_file(place, root, &source, flags)
-                }
-                _ => Err(Errno::EOPNOTSUPP),
+            let source = path.to_string_lossy();
+            let written = !flags.contains(MountFlags::RDONLY);
+            let root = world.trees.add(fd, (dev, written), &world.devices)?;
+            match root.kind() {
+                Kind::Dir => world.mount(place, root, &source, flags),
+                _ => world.mount_file(place, root, &source, flags),
             }
         }
         (Source::Host(_), None) => Err(Errno::EBADF),

@@ -38,6 +38,7 @@ pub fn run(spec: Spec) -> Result<Done, Error> {
 /// A sandbox that is confined and has its first program loaded.
 pub struct Prepared {
     kernel: Arc<Kernel>,
+    world: Arc<World>,
     init: Init,
     control: Option<Control>,
     stats: bool,
@@ -65,7 +66,7 @@ pub fn prepare(mut spec: Spec) -> Result<Prepared, Error> {
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     (spec.root, spec.kvm_device) = (here.join(&spec.root), here.join(&spec.kvm_device));
     reticence::begin();
-    jail.begin_root(&spec.root);
+    jail.begin_root(&spec.root, spec.container.writes_root);
     if spec.container.shows_root {
         jail.show(&spec.root);
     }
@@ -97,8 +98,7 @@ pub fn prepare(mut spec: Spec) -> Result<Prepared, Error> {
         limits: inherited,
         seccomp: spec.container.seccomp.clone(),
     });
-    core::mem::forget(world);
-    Ok(Prepared { kernel, init, control, stats: spec.stats })
+    Ok(Prepared { kernel, world, init, control, stats: spec.stats })
 }
 
 impl Prepared {
@@ -122,11 +122,16 @@ impl Prepared {
             arena::thread::spawn("control", move || control.serve())
                 .map_err(|source| Error::Setup { what: "a thread for requests", source })?;
         }
+        if let Some(write_back) = self.world.write_back() {
+            arena::thread::spawn("write-back", move || write_back.run())
+                .map_err(|source| Error::Setup { what: "a thread that writes back", source })?;
+        }
         let status = kernel.run();
         hostsys::tty::restore();
+        self.world.trees.finish();
         let status = status.map_err(|source| Error::Setup { what: "running a worker", source })?;
         let stats = if self.stats { stats(&kernel) } else { String::new() };
-        core::mem::forget(kernel);
+        core::mem::forget((kernel, self.world));
         Ok(Done { ended: ended(status), stats })
     }
 }
@@ -184,7 +189,7 @@ fn first_process(
 fn root(spec: &Spec, platform: &Arc<dyn Platform>, jail: &mut Jail) -> Result<World, Error> {
     let failed = |source| Error::Root { path: spec.root.clone(), source };
     let dir = jail.open_root(&spec.root).map_err(failed)?;
-    world::build(dir, &platform.capabilities()).map_err(failed)
+    world::build(dir, &platform.capabilities(), spec.container.writes_root).map_err(failed)
 }
 
 /// Tasks that all programs together may have; says so where they are fewer than asked for.

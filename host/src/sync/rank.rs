@@ -121,6 +121,14 @@ pub enum Rank {
     MountOptions,
     /// Inodes with several names.
     LayerLinks,
+    /// Directories of the host that are written through.
+    ThroughTrees,
+    /// Which objects of the host have a node.
+    ThroughNodes,
+    /// Names of an inode that is the host's.
+    ThroughAliases,
+    /// Descriptors of a file that is written through.
+    ThroughOpen,
     /// A directory of the host's, listed.
     LayerListing,
     /// A symbolic link's target.

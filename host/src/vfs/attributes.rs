@@ -17,6 +17,17 @@ pub enum SetTime {
     To(Timestamp),
 }
 
+impl SetTime {
+    /// The time it says, if it is `now`.
+    pub(super) fn at(self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            SetTime::Omit => None,
+            SetTime::Now => Some(now),
+            SetTime::To(time) => Some(time),
+        }
+    }
+}
+
 impl Lookup<'_> {
     /// chmod(2).
     ///
@@ -30,7 +41,7 @@ impl Lookup<'_> {
             mode &= !c::S_ISGID;
         }
         path.dentry.inode.can_set_mode(mode)?;
-        meta.perm.store(mode, Relaxed);
+        path.dentry.inode.set_mode(mode)?;
         meta.changed();
         notify::dentry(&path.dentry, c::IN_ATTRIB);
         Ok(())
@@ -53,12 +64,7 @@ impl Lookup<'_> {
         }
         // Before there is another owner for whom they would count.
         let dropped = privileges::owner_changes(self.cred, &*path.dentry.inode);
-        if uid != u32::MAX {
-            meta.uid.store(uid, Relaxed);
-        }
-        if gid != u32::MAX {
-            meta.gid.store(gid, Relaxed);
-        }
+        path.dentry.inode.set_owner(uid, gid)?;
         meta.changed();
         if dropped || uid != u32::MAX || gid != u32::MAX {
             notify::dentry(&path.dentry, c::IN_ATTRIB);
@@ -81,22 +87,7 @@ impl Lookup<'_> {
             }
             perms::may(self.cred, meta, Want::WRITE)?;
         }
-        let now = Timestamp::now();
-        let mut times = meta.times.lock();
-        for (slot, set) in [(0, access), (1, modify)] {
-            let time = match set {
-                SetTime::Omit => continue,
-                SetTime::Now => now,
-                SetTime::To(time) => time,
-            };
-            if slot == 0 {
-                times.access = time;
-            } else {
-                times.modify = time;
-            }
-        }
-        times.change = now;
-        drop(times);
+        path.dentry.inode.set_times(access, modify)?;
         // One of the two is what reading or writing does.
         let event = match (access, modify) {
             (SetTime::Omit, _) => c::IN_MODIFY,
@@ -111,6 +102,8 @@ impl Lookup<'_> {
     fn attributes<'p>(&self, path: &'p Path) -> Result<&'p Meta> {
         path.mount.writable()?;
         path.dentry.inode.can_setattr()?;
+        // By an open file it may have been reached without asking.
+        path.dentry.inode.refresh();
         Ok(path.dentry.inode.meta())
     }
 }

@@ -143,11 +143,19 @@ impl Dentry {
         self.flags.fetch_or(DEAD, Ordering::AcqRel);
     }
 
+    /// Its name is there again: somebody else removed it, and brought it back.
+    pub(super) fn set_living(&self) {
+        self.flags.fetch_and(!DEAD, Ordering::AcqRel);
+    }
+
     /// Finds `name` below this directory.
     ///
     /// # Errors
     /// ENOTDIR, or what the file system returned.
     pub fn child(self: &Arc<Self>, name: &[u8]) -> Result<Option<Arc<Dentry>>> {
+        if self.sb.through {
+            return self.child_through(name);
+        }
         if self.sb.volatile {
             // Entered names win: that is how other file systems are mounted inside /proc.
             if let Some(known) = self.children.lock().get(name) {
@@ -209,6 +217,9 @@ impl Dentry {
         name: &[u8],
         make: impl FnOnce() -> Result<Arc<dyn Inode>>,
     ) -> Result<Arc<Dentry>> {
+        if self.sb.through {
+            return self.add_through(name, make);
+        }
         ledger::admit(LEAST)?;
         // Brings what lies below into the tree, so that the tree alone decides.
         self.child(name)?;
@@ -245,6 +256,9 @@ impl Dentry {
     /// # Errors
     /// ENOENT if the name is not `child`'s any more, ENOTEMPTY, or what `check` returned.
     pub fn remove(self: &Arc<Self>, name: &[u8], child: &Arc<Dentry>) -> Result<()> {
+        if self.sb.through {
+            return self.remove_through(name, child);
+        }
         let dir = child.kind() == Kind::Dir;
         if dir {
             child.inode.list()?;
@@ -271,7 +285,7 @@ impl Dentry {
     }
 
     /// Accounts for one name less.
-    fn gone(&self) {
+    pub(super) fn gone(&self) {
         self.set_dead();
         let meta = self.inode.meta();
         meta.changed();
@@ -399,7 +413,7 @@ impl Dentry {
         to.inode.meta().nlink.fetch_add(at_target as u32, Ordering::Relaxed);
     }
 
-    fn moved(&self, parent: &Arc<Dentry>, name: &[u8]) {
+    pub(super) fn moved(&self, parent: &Arc<Dentry>, name: &[u8]) {
         let mut place = self.place.lock();
         place.parent = Some(parent.clone());
         place.name = name.into();
@@ -419,8 +433,11 @@ impl Dentry {
         }
     }
 
-    /// Names known to exist and names known to be missing, for a directory listing.
+    /// Names known to exist and names known to be missing, for a directory listing. None where the inode knows best.
     pub(super) fn known(&self) -> Vec<Known> {
+        if self.sb.through {
+            return Vec::new();
+        }
         self.children.lock().iter().map(|(name, child)| (name.clone(), child.clone())).collect()
     }
 

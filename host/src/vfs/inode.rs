@@ -2,7 +2,7 @@
 
 use super::busy::Users;
 use super::notify::Marks;
-use super::{Caller, File, FileOps, LockSlot, OpenHow, Path, Stat, Timestamp};
+use super::{Caller, File, FileOps, LockSlot, OpenHow, Path, SetTime, Stat, StatFs, Through, Timestamp};
 use crate::abi::{Errno, Result};
 use crate::sync::{HostLine, Lock, Rank};
 use linux_raw_sys::general as c;
@@ -324,6 +324,67 @@ pub trait Inode: Send + Sync {
     fn can_set_mode(&self, perm: u32) -> Result<()> {
         let _ = perm;
         Ok(())
+    }
+
+    /// Gives it these permission bits. The caller may.
+    ///
+    /// # Errors
+    /// What keeping them elsewhere returned.
+    fn set_mode(&self, perm: u32) -> Result<()> {
+        self.meta().perm.store(perm, Relaxed);
+        Ok(())
+    }
+
+    /// Gives it to these; `u32::MAX` leaves an id. The caller may.
+    ///
+    /// # Errors
+    /// What keeping them elsewhere returned.
+    fn set_owner(&self, uid: u32, gid: u32) -> Result<()> {
+        let meta = self.meta();
+        for (slot, id) in [(&meta.uid, uid), (&meta.gid, gid)] {
+            if id != u32::MAX {
+                slot.store(id, Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the times of the last read and write. The caller may.
+    ///
+    /// # Errors
+    /// What keeping them elsewhere returned.
+    fn set_times(&self, access: SetTime, modify: SetTime) -> Result<()> {
+        let now = Timestamp::now();
+        let mut times = self.meta().times.lock();
+        if let Some(time) = access.at(now) {
+            times.access = time;
+        }
+        if let Some(time) = modify.at(now) {
+            times.modify = time;
+        }
+        times.change = now;
+        Ok(())
+    }
+
+    /// Brings [`meta`](Self::meta) up to date, where others change it, too.
+    fn refresh(&self) {}
+
+    /// What statfs(2) shows, where it is not what all of the sandbox's own file systems share.
+    fn statfs(&self) -> Option<StatFs> {
+        None
+    }
+
+    /// syncfs(2): everything on its file system.
+    ///
+    /// # Errors
+    /// EIO, ENOSPC, EDQUOT.
+    fn sync_all(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// What it does beside, where names are the host's.
+    fn through(&self) -> Option<&dyn Through> {
+        None
     }
 
     /// Called when the last name went away.

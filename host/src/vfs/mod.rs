@@ -13,7 +13,8 @@
 //!
 //! Directory entries of file systems that keep them (everything but /proc) live in the dentry tree: a missing child is
 //! looked up in the inode once (the host directory below, if there is one); `None` in the tree means "known not to
-//! exist", which is at the same time how a deleted host file stays hidden.
+//! exist", which is at the same time how a deleted host file stays hidden. Where names are the host's own ([`through`]), the
+//! tree is a memory of them and no more.
 
 mod anon;
 mod attributes;
@@ -40,6 +41,7 @@ mod resize;
 mod sigio;
 mod stat;
 mod superblock;
+mod through;
 mod walk;
 mod watchers;
 
@@ -64,5 +66,6 @@ pub use quota::{Count, Quota};
 pub use sigio::{Owner, SignalDriven, Whom};
 pub use stat::{Stat, StatFs, Timestamp, major, makedev, minor};
 pub use superblock::Superblock;
+pub use through::Through;
 pub use walk::{Caller, Found, Lookup, NAME_MAX, PATH_MAX, Resolve};
 pub use watchers::{Watcher, Watchers};

@@ -1,7 +1,7 @@
 //! What programs do with names: open, make, remove, rename, truncate.
 
 use super::{Caller, DirFile, File, Found, Kind, Lookup, MountFlags, NewNode, Path, Resolve, Want, Writing};
-use super::{Dentry, handle::PathOps, notify, perms, privileges};
+use super::{Dentry, handle::PathOps, notify, perms, privileges, through::Move};
 use crate::abi::{Errno, Result};
 use crate::cred::{Caps, Cred};
 use linux_raw_sys::general as c;
@@ -62,6 +62,18 @@ impl Lookup<'_> {
     /// # Errors
     /// As open(2).
     pub fn open(&self, base: Option<&Path>, name: &[u8], how: &OpenHow) -> Result<Arc<File>> {
+        /// How often others may put something else into the place of what was found.
+        const TIMES: usize = 3;
+        for _ in 1..TIMES {
+            match self.open_once(base, name, how) {
+                Err(Errno::ESTALE) => {}
+                done => return done,
+            }
+        }
+        self.open_once(base, name, how)
+    }
+
+    fn open_once(&self, base: Option<&Path>, name: &[u8], how: &OpenHow) -> Result<Arc<File>> {
         let flags = how.flags;
         if flags & c::O_PATH != 0 {
             return self.open_handle(base, name, how);
@@ -279,6 +291,12 @@ impl Lookup<'_> {
         if meta.kind == Kind::Dir {
             return Err(Errno::EPERM);
         }
+        if found.dir.dentry.sb.through {
+            found.dir.dentry.link_through(&found.name, old)?;
+            notify::inode(&old.dentry, c::IN_ATTRIB);
+            notify::name(&found.dir.dentry, c::IN_CREATE, &found.name, meta.kind, 0);
+            return Ok(());
+        }
         found.dir.dentry.add(&found.name, || {
             // What has lost its last name is on its way out, unless it never had one.
             let one_more = |names| (names > 0 || meta.linkable.load(Relaxed)).then_some(names + 1);
@@ -403,7 +421,7 @@ impl Lookup<'_> {
             }
         }
         let victim = new.path.as_ref().map(|path| &path.dentry);
-        old.dir.dentry.rename(&old.name, &child.dentry, &new.dir.dentry, &new.name, victim, exchange)?;
+        Move::of(&old, &new, flags)?.make()?;
         if flags & c::RENAME_WHITEOUT != 0 {
             self.leave_whiteout(&old);
         }
@@ -431,26 +449,6 @@ impl Lookup<'_> {
         // Somebody may be faster and take the name: then there is nothing to be hidden.
         let hidden = NewNode { kind: Kind::Char, ..self.plain() };
         let _ = old.dir.dentry.add(&old.name, || old.dir.dentry.inode.create(&old.name, &hidden));
-    }
-
-    /// truncate(2).
-    ///
-    /// # Errors
-    /// As truncate(2).
-    pub fn truncate(&self, path: &Path, len: u64) -> Result<()> {
-        let meta = path.dentry.inode.meta();
-        match meta.kind {
-            Kind::Dir => return Err(Errno::EISDIR),
-            Kind::File => {}
-            _ => return Err(Errno::EINVAL),
-        }
-        perms::may(self.cred, meta, Want::WRITE)?;
-        path.mount.writable()?;
-        let _writing = Writing::claim(&path.dentry.inode)?;
-        privileges::content_changes(self.cred, path);
-        path.dentry.inode.truncate(len)?;
-        notify::dentry(&path.dentry, c::IN_MODIFY);
-        Ok(())
     }
 
     /// access(2): with the real ids unless `effective`.

@@ -28,7 +28,7 @@ fn take(inode: &dyn Inode, bits: u32) -> bool {
     let meta = inode.meta();
     let capable = meta.capable.load(Relaxed) && inode.set_xattr(CAPABILITIES, None, 0).is_ok();
     if bits != 0 {
-        meta.perm.fetch_and(!bits, Relaxed);
+        let _read_only = inode.set_mode(meta.perm.load(Relaxed) & !bits);
     }
     capable || bits != 0
 }

@@ -1,9 +1,31 @@
-//! What changes the size of an open file, or how much of it takes space.
+//! What changes the size of a file, or how much of it takes space.
 
-use super::{File, notify};
+use super::{File, Kind, Lookup, Path, Want, Writing, notify, perms, privileges};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
 use linux_raw_sys::general as c;
+
+impl Lookup<'_> {
+    /// truncate(2).
+    ///
+    /// # Errors
+    /// As truncate(2).
+    pub fn truncate(&self, path: &Path, len: u64) -> Result<()> {
+        let meta = path.dentry.inode.meta();
+        match meta.kind {
+            Kind::Dir => return Err(Errno::EISDIR),
+            Kind::File => {}
+            _ => return Err(Errno::EINVAL),
+        }
+        perms::may(self.cred, meta, Want::WRITE)?;
+        path.mount.writable()?;
+        let _writing = Writing::claim(&path.dentry.inode)?;
+        privileges::content_changes(self.cred, path);
+        path.dentry.inode.truncate(len)?;
+        notify::dentry(&path.dentry, c::IN_MODIFY);
+        Ok(())
+    }
+}
 
 impl File {
     /// ftruncate(2).

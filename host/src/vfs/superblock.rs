@@ -22,9 +22,13 @@ pub struct Superblock {
     pub magic: u64,
     /// Entries come and go by themselves (/proc): names are looked up in the inode every time.
     pub volatile: bool,
+    /// Names are the host's: they are asked for every time, and made, removed and renamed there
+    /// ([`Through`](super::Through)).
+    pub through: bool,
     /// Serialises rename and rmdir, so that ancestry does not change under them.
     pub rename: Lock<()>,
-    /// Names that were looked for in vain and are remembered, oldest first.
+    /// Names that were looked for in vain and are remembered, oldest first; those that are remembered at all, where names are
+    /// the host's.
     pub(super) missing: Lock<VecDeque<Miss>>,
     /// Watches on its inodes ([`notify`]).
     watches: AtomicU32,
@@ -35,29 +39,46 @@ pub struct Superblock {
     pub quota: Option<Arc<Quota>>,
 }
 
+/// Where a file system has its names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Names {
+    /// In the tree of dentries.
+    Kept,
+    /// In directories that are asked every time.
+    Volatile,
+    /// On the host.
+    Through,
+}
+
 impl Superblock {
     /// A file system with entries kept in the dentry tree.
     pub fn new(dev: u64, fstype: &'static str, magic: u64) -> Arc<Self> {
-        Self::make(dev, fstype, magic, false, None)
+        Self::make(dev, fstype, magic, Names::Kept, None)
     }
 
     /// The same, with limits of its own.
     pub fn limited(dev: u64, fstype: &'static str, magic: u64, quota: Arc<Quota>) -> Arc<Self> {
-        Self::make(dev, fstype, magic, false, Some(quota))
+        Self::make(dev, fstype, magic, Names::Kept, Some(quota))
     }
 
     /// A file system whose directories are asked every time.
     pub fn volatile(dev: u64, fstype: &'static str, magic: u64) -> Arc<Self> {
-        Self::make(dev, fstype, magic, true, None)
+        Self::make(dev, fstype, magic, Names::Volatile, None)
+    }
+
+    /// A file system of the host's that is written through.
+    pub fn through(dev: u64, fstype: &'static str, magic: u64) -> Arc<Self> {
+        Self::make(dev, fstype, magic, Names::Through, None)
     }
 
     fn make(
         dev: u64,
         fstype: &'static str,
         magic: u64,
-        volatile: bool,
+        names: Names,
         quota: Option<Arc<Quota>>,
     ) -> Arc<Self> {
+        let (volatile, through) = (names == Names::Volatile, names == Names::Through);
         let (rename, watches) = (Lock::new(Rank::Rename, ()), AtomicU32::new(0));
         let (missing, read_only, options) = (
             Lock::new(Rank::Missing, VecDeque::new()),
@@ -69,6 +90,7 @@ impl Superblock {
             fstype,
             magic,
             volatile,
+            through,
             rename,
             missing,
             watches,

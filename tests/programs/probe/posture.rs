@@ -14,6 +14,8 @@ use crate::{at_rest, end};
 const SECRET: &str = "a word of the caller's";
 /// CAP_DAC_READ_SEARCH, which a root caller's sandbox keeps.
 const READ_SEARCH: u64 = 1 << 2;
+/// CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER and CAP_FSETID, which it keeps besides where programs write to a volume.
+const WRITE: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4;
 /// Access mode of a descriptor, and the flag of one that is only a place.
 const ACCESS_MODE: u32 = 3;
 const O_PATH: u32 = 0o10_000_000;
@@ -38,11 +40,16 @@ impl Findings {
 pub(crate) fn check(pillbox: &str, platform: &str) -> Result<(), String> {
     let directory = Directory(std::env::temp_dir().join(format!("pillbox-posture-{}", std::process::id())));
     let programs = prepare(&directory, pillbox).map_err(|e| format!("{}: {e}", directory.0.display()))?;
-    for user in [0, USER] {
-        let findings = look(&programs, &directory.0, platform, user)?;
-        println!("{platform}, user {user}: {} checked", findings.checked);
+    let volume = directory.0.join("volume");
+    let made = fs::create_dir(&volume)
+        .and_then(|()| fs::set_permissions(&volume, fs::Permissions::from_mode(0o777)));
+    made.map_err(|e| e.to_string())?;
+    for (user, volume) in [(0, None), (USER, None), (0, Some(&*volume)), (USER, Some(&*volume))] {
+        let findings = look(&programs, &directory.0, platform, user, volume)?;
+        let with = if volume.is_some() { ", with a volume" } else { "" };
+        println!("{platform}, user {user}{with}: {} checked", findings.checked);
         if !findings.wrong.is_empty() {
-            return Err(format!("user {user}:\n  {}", findings.wrong.join("\n  ")));
+            return Err(format!("user {user}{with}:\n  {}", findings.wrong.join("\n  ")));
         }
     }
     Ok(())
@@ -67,13 +74,21 @@ fn prepare(directory: &Directory, pillbox: &str) -> std::io::Result<[PathBuf; 3]
     Ok(files)
 }
 
-fn look(programs: &[PathBuf; 3], directory: &Path, platform: &str, user: u32) -> Result<Findings, String> {
+fn look(
+    programs: &[PathBuf; 3],
+    directory: &Path,
+    platform: &str,
+    user: u32,
+    volume: Option<&Path>,
+) -> Result<Findings, String> {
     let [pillbox, probe, inherited] = programs;
     let error = |e: std::io::Error| e.to_string();
     let file = fs::OpenOptions::new().append(true).open(inherited).map_err(error)?;
     rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).map_err(|e| e.to_string())?;
     let mut child = Command::new(pillbox)
-        .args(["do", "--platform", platform, "--"])
+        .args(["do", "--platform", platform])
+        .args(volume.iter().map(|path| format!("--volume={}:/volume", path.display())))
+        .arg("--")
         .args([probe.as_os_str(), "events".as_ref()])
         .env("SECRET", SECRET)
         .env("XDG_RUNTIME_DIR", directory)
@@ -90,7 +105,12 @@ fn look(programs: &[PathBuf; 3], directory: &Path, platform: &str, user: u32) ->
     let mut findings = Findings::default();
     let kernel = child.id();
     for pid in &family {
-        process(&mut findings, *pid, *pid == kernel, user);
+        let kept = match (*pid == kernel && user == 0, volume) {
+            (false, _) => 0,
+            (true, None) => READ_SEARCH,
+            (true, Some(_)) => READ_SEARCH | WRITE,
+        };
+        process(&mut findings, *pid, *pid == kernel, user, kept);
     }
     descriptors(&mut findings, kernel, inherited);
     if user == 0 {
@@ -106,7 +126,7 @@ fn look(programs: &[PathBuf; 3], directory: &Path, platform: &str, user: u32) ->
 }
 
 /// All threads of a process, and what they share.
-fn process(findings: &mut Findings, pid: u32, is_kernel: bool, user: u32) {
+fn process(findings: &mut Findings, pid: u32, is_kernel: bool, user: u32, kept: u64) {
     let mut union = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
         let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
@@ -116,7 +136,6 @@ fn process(findings: &mut Findings, pid: u32, is_kernel: bool, user: u32) {
         let capabilities = |name: &str| {
             fields.get(name).and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(u64::MAX)
         };
-        let kept = if is_kernel && user == 0 { READ_SEARCH } else { 0 };
         for name in ["CapPrm", "CapEff", "CapInh", "CapAmb"] {
             let left = capabilities(name);
             findings.check(left & !kept == 0, || format!("{who}: {name} {left:x}"));
@@ -131,8 +150,7 @@ fn process(findings: &mut Findings, pid: u32, is_kernel: bool, user: u32) {
                 .check(fields.get(name) == Some(&value), || format!("{who}: {name} {:?}", fields.get(name)));
         }
     }
-    let expected = if is_kernel && user == 0 { READ_SEARCH } else { 0 };
-    findings.check(union == expected, || format!("{pid}: capabilities {union:x}"));
+    findings.check(union == kept, || format!("{pid}: capabilities {union:x}"));
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap_or_default();
     let numbers: Vec<&str> = core.split_whitespace().skip(4).take(2).collect();

@@ -1,7 +1,7 @@
 //! The `abi` program's families: what each system call does, natively and in the sandbox.
 
-use super::{Case, Place, ends_well};
-use crate::guest::Outcome;
+use super::{Case, Place, TIMEOUT, ends_well};
+use crate::guest::{Outcome, Step};
 
 /// The program's families, as `abi --families` prints them: the program does not build with others.
 pub const FAMILIES: &[&str] = &[
@@ -57,6 +57,28 @@ pub const FAMILIES: &[&str] = &[
 pub fn abi(place: &Place) -> Vec<Case> {
     let machine: &[&str] = if place.platform == "kvm" { &["machine"] } else { &[] };
     families(place, &[FAMILIES, machine].concat())
+}
+
+/// What works alike on a directory of the host that is written through. (The others either need no files, or make devices, or
+/// execute set-id programs, which a volume has none of.)
+const ON_A_VOLUME: &[&str] =
+    &["files", "busy", "filelocks", "names", "memory", "splice", "sockets", "pipes", "mounts"];
+
+/// These families with /tmp, where they work, written through.
+pub(super) fn on_a_volume(place: &Place) -> Vec<Case> {
+    let program = place.program("abi");
+    let case = |family: &&str| {
+        let command = [program.as_str(), "--family", family];
+        let options = ["do", "--platform", &place.platform, "-v", "/tmp:/tmp", "--"];
+        let native = Step::new(command).timeout(TIMEOUT);
+        let name = format!("system calls on a volume: {family}");
+        super::compared(&name, native, place.pillbox(&options, &command), |native| {
+            ends_well(native).and_then(|()| every_case_ended(native))
+        })
+    };
+    // What the host makes of it does not depend on the platform.
+    let families = if place.emulated() { &["files", "memory"] } else { ON_A_VOLUME };
+    families.iter().map(case).collect()
 }
 
 /// The same of some families.

@@ -36,6 +36,7 @@ pub fn small(place: &Place) -> Vec<Case> {
         }));
     }
     cases.extend(super::abi(place));
+    cases.extend(super::abi::on_a_volume(place));
     cases
 }
 
@@ -120,6 +121,7 @@ pub fn here(place: &Place) -> Vec<Case> {
     ];
     cases.extend(on_a_terminal(place));
     cases.extend(super::abi(place));
+    cases.extend(super::abi::on_a_volume(place));
     cases
 }
 

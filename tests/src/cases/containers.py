@@ -13,6 +13,7 @@ import pathlib
 import random
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -164,7 +165,128 @@ def case_run():
     write(place, config)
     done = pillbox("run", "-b", str(place), "run", check=0)
     same(done.stdout, "from outside\nfrom outside\nin\n")
-    same((ROOTFS / "in").exists(), False, "it stays inside")
+
+
+def case_changes():
+    """Where changes to the root go."""
+    script = "umask 0; echo in > /in; chown 5:6 /in; mkdir /d; mv /in /d/moved; ln -s moved /d/link; rm /etc/group; cat /d/link"
+    place, _ = bundle("run", "sh", "-c", script)
+    (ROOTFS / "etc/group").write_text("")
+    same(pillbox("--overlay", "memory", "run", "-b", str(place), "run", check=0).stdout, "in\n")
+    same(((ROOTFS / "d").exists(), (ROOTFS / "etc/group").exists()), (False, True), "it stays inside")
+    same(pillbox("run", "-b", str(place), "run", check=0).stdout, "in\n")
+    moved = (ROOTFS / "d/moved").stat()
+    same((moved.st_uid, moved.st_gid, moved.st_mode), (5, 6, 0o100666))
+    same((os.readlink(ROOTFS / "d/link"), (ROOTFS / "etc/group").exists()), ("moved", False))
+
+
+def do(volume, *words, check=None, options=(), **more):
+    """A command in a sandbox with a volume, in which it is."""
+    start = [PILLBOX, "do", "--platform", PLATFORM, "-v", f"{volume}:/volume", "--cwd", "/volume", *options, "--"]
+    return run([*start, *words], check, **more)
+
+
+INSIDE = """
+import mmap, os, sys, time
+
+def wait(what, until):
+    end = time.time() + 30
+    while not until():
+        assert time.time() < end, what
+        time.sleep(0.01)
+
+def say(word):
+    print(word, flush=True)
+"""
+
+
+def case_volumes():
+    """Both sides of a volume."""
+    volume = DIR / "volume"
+    volume.mkdir()
+    (volume / "page").write_bytes(b"x" * 8192)
+    script = INSIDE + """
+os.mkdir("d")
+open("d/f", "w").write("first")
+os.chown("d/f", 5, 6)
+os.chmod("d/f", 0o640)
+os.setxattr("d/f", "user.a", b"b")
+held = open("d/f")
+page = open("page", "r+b")
+map = mmap.mmap(page.fileno(), 8192)
+map[:4] = b"ours"
+map.flush()
+say("made")
+wait("a new file", lambda: os.path.exists("new"))
+assert open("new").read() == "theirs" and os.listdir(".") == os.listdir("/volume")
+wait("another file of that name", lambda: open("d/f").read() == "second")
+assert held.read() == "first", "what is open stays"
+wait("bytes of theirs", lambda: os.stat("page") and map[4096:4102] == b"theirs")
+map[8:12] = b"more"
+say("seen")
+wait("a shorter file", lambda: os.stat("page").st_size == 4096)
+child = os.fork()
+if child == 0:
+    map[5000]
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+assert status == -7, status
+map.close()
+"""
+    begun = subprocess.Popen([PILLBOX, "do", "--platform", PLATFORM, "-v", f"{volume}:/volume", "--cwd", "/volume", "--",
+                              "python3", "-c", script], stdout=subprocess.PIPE, text=True)
+    same(begun.stdout.readline(), "made\n")
+    made = (volume / "d/f").stat()
+    same((made.st_uid, made.st_gid, made.st_mode), (5, 6, 0o100640))
+    same(os.getxattr(volume / "d/f", "user.a"), b"b")
+    same((volume / "page").read_bytes()[:5], b"oursx")
+    (volume / "new").write_text("theirs")
+    (volume / "other").write_text("second")
+    (volume / "other").rename(volume / "d/f")
+    with open(volume / "page", "r+b") as page:
+        page.seek(4096)
+        page.write(b"theirs")
+    same(begun.stdout.readline(), "seen\n")
+    os.truncate(volume / "page", 4096)
+    same(begun.wait(60), 0)
+    same((volume / "page").read_bytes()[:13], b"oursxxxxmorex", "what was mapped is written in the end")
+    # A read-only one cannot be made another by root inside.
+    done = run([PILLBOX, "do", "--platform", PLATFORM, "-v", f"{volume}:/volume:ro", "-v", f"{DIR}:/elsewhere", "--", "sh", "-c",
+                "mount -o remount,rw /volume; cd /volume; cat new; echo > new; rm new; mkdir e; chmod 0 new; touch new; mv d e"])
+    same((done.stdout, done.stderr.count("Read-only file system")), ("theirs", 6), done.stderr)
+    same(sorted(os.listdir(volume)), ["d", "new", "page"])
+
+
+def case_outside():
+    """What is not below the volume, and what is no file there."""
+    volume, outside = DIR / "volume", DIR / "outside"
+    volume.mkdir()
+    outside.mkdir()
+    (volume / "real").mkdir()
+    os.mkfifo(volume / "fifo")
+    os.mknod(volume / "device", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    (volume / "up").symlink_to("../outside")
+    (volume / "absolute").symlink_to(outside)
+    done = do(volume, "sh", "-c", "cat device; mknod other c 1 3; timeout 1 cat fifo; echo $?; echo a > up/a; echo b > absolute/b")
+    same((done.stdout, done.stderr.count("not permitted"), done.stderr.count("denied")), ("124\n", 1, 1), done.stderr)
+    same(os.listdir(outside), [])
+    same((volume / "other").exists(), False)
+    # A directory that becomes a link, and another one, over and over.
+    turn = "mv real held; ln -s ../outside real; rm real; mv held real; "
+    begun = subprocess.Popen(["sh", "-c", f"while test ! -e stop; do {turn} done"], cwd=volume)
+    script = INSIDE + """
+made = 0
+for n in range(3000):
+    try:
+        os.close(os.open("real/%d" % n, os.O_CREAT | os.O_WRONLY))
+        made += 1
+    except OSError:
+        pass
+print(made > 0)
+"""
+    done = do(volume, "python3", "-c", script, check=0)
+    (volume / "stop").write_text("")
+    begun.wait(60)
+    same((done.stdout, os.listdir(outside)), ("True\n", []))
 
 
 def case_settings():
@@ -409,7 +531,15 @@ def case_podman_run():
     (volume / "f").write_text("outside\n")
     done = podman("run", "--rm", "-v", f"{volume}:/v:ro", "bb:1", "sh", "-c", "cat /v/f; echo > /v/f")
     same((done.stdout, "Read-only" in done.stderr), ("outside\n", True), done)
-    same(podman("run", "--rm", "-m", "64m", "bb:1", "sh", "-c", "dd if=/dev/zero of=/tmp/x bs=1M count=200 2>&1 | grep -c space",
+    podman("run", "--rm", "-v", f"{volume}:/v", "bb:1", "sh", "-c", "echo inside >> /v/f; mkdir /v/d; chown 7 /v/d", check=0)
+    same(((volume / "f").read_text(), (volume / "d").stat().st_uid), ("outside\ninside\n", 7))
+    same(podman("run", "--name", "made", "bb:1", "sh", "-c", "echo committed > /new; rm /etc/passwd", check=0).stdout, "")
+    changed = podman("diff", "made", check=0).stdout.splitlines()
+    same({"A /new", "D /etc/passwd"} <= set(changed), True, changed)
+    podman("commit", "-q", "made", "bb:2", check=0)
+    same(podman("run", "--rm", "bb:2", "cat", "/new", check=0).stdout, "committed\n")
+    podman("rm", "made", check=0)
+    same(podman("run", "--rm", "-m", "64m", "bb:1", "sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=200 2>&1 | grep -c space",
                 ).stdout, "1\n", "no more memory than that")
 
 
@@ -518,7 +648,7 @@ def case_docker_run():
         same(docker_run("--device", "/dev/zero:/dev/zz", "bb:1", "sh", "-c", "head -c 3 /dev/zz | wc -c", check=0).stdout, "3\n")
         same(docker_run("--sysctl", "kernel.msgmax=4096", "bb:1", "cat", "/proc/sys/kernel/msgmax", check=0).stdout, "4096\n")
         said = docker_run("-m", "64m", "--cpus", "1", "bb:1", "sh", "-c",
-                          "nproc; dd if=/dev/zero of=/tmp/x bs=1M count=200 2>&1 | grep -c space").stdout
+                          "nproc; dd if=/dev/zero of=/dev/shm/x bs=1M count=200 2>&1 | grep -c space").stdout
         same(said, "1\n1\n", "one CPU, and no more memory than that")
         profile = DIR / "profile.json"
         profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [

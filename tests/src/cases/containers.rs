@@ -14,6 +14,9 @@ const BUNDLES: &[(&str, &str)] = &[
     ("errors", "engines are told what is wrong"),
     ("exec", "processes join a container that runs"),
     ("descriptors", "the list of host descriptors is what the host says"),
+    ("volumes", "what programs do to a volume happens on the host, and the other way round"),
+    ("outside", "nothing outside a volume can be reached through it, whatever its names become meanwhile"),
+    ("changes", "changes to the root are the bundle's, or stay in memory"),
     ("together", "commands at the same time wait for each other"),
     ("kills", "kills at random moments leave nothing behind"),
 ];

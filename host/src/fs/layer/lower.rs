@@ -70,7 +70,7 @@ impl FdCache {
 
 /// Where a file system of this type is (`f_type` of statfs(2)). Of those that a process serves one cannot tell whether it is
 /// on this machine.
-fn reach_of(kind: u64) -> Reach {
+pub fn reach_of(kind: u64) -> Reach {
     const FAR: [u32; 10] = [
         c::FUSE_SUPER_MAGIC,
         c::NFS_SUPER_MAGIC,
@@ -142,15 +142,6 @@ impl Opened {
         let near = self.cache.is_near(self.dev);
         self.near.store(near, Ordering::Relaxed);
         near
-    }
-
-    /// A file that is open already, and stays so.
-    pub fn given(fd: HostFd, dev: u64, lines: Arc<HostLines>) -> Arc<Self> {
-        let cache = FdCache::new(0, lines);
-        // It is far if the host does not say.
-        let _unknown = cache.learn(dev, &fd);
-        let (fd, near) = (Lock::new(Rank::LowerFd, Some(fd)), AtomicBool::new(false));
-        Arc::new(Opened { fd, parent: None, name: Box::default(), flags: 0, dev, near, cache })
     }
 
     /// The descriptor, opened now if it is not.
@@ -240,15 +231,6 @@ impl Devices {
 
 fn device(raw: &libc::statx) -> u64 {
     crate::vfs::makedev(raw.stx_dev_major, raw.stx_dev_minor)
-}
-
-/// Attributes of what is open.
-///
-/// # Errors
-/// The host's.
-pub fn stat_of(fd: &HostFd) -> Result<HostStat> {
-    let raw = file::statx(fd.raw(), b"", libc::AT_EMPTY_PATH)?;
-    Ok(HostStat { raw, ino: raw.stx_ino, id: (device(&raw), raw.stx_ino) })
 }
 
 impl LowerDir {

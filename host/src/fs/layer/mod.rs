@@ -145,31 +145,6 @@ impl Layer {
         Ok(Dentry::root(&sb, root, b"/"))
     }
 
-    /// A layer above one regular file of the host, which is open for reading.
-    ///
-    /// # Errors
-    /// The host's; EINVAL for what is no regular file.
-    pub fn above_file(
-        fd: HostFd,
-        dev: u32,
-        caps: &Capabilities,
-        devices: &Arc<Devices>,
-        lines: &Arc<HostLines>,
-    ) -> Result<Arc<Dentry>> {
-        let layer = Layer::new(devices, Some(*caps), None);
-        let stat = lower::stat_of(&fd)?;
-        if Kind::from_mode(stat.raw.stx_mode.into()) != Some(Kind::File) {
-            return Err(Errno::EINVAL);
-        }
-        let content = Content::of_lower(
-            lower::Opened::given(fd, stat.id.0, lines.clone()),
-            stat.raw.stx_size,
-            layer.caps,
-        );
-        let root = layer.of_host(&stat, Body::File(content));
-        Ok(Dentry::root(&Superblock::new(makedev(0, dev), "overlay", OVERLAY_MAGIC), root, b"/"))
-    }
-
     /// A regular file without a name, in a file system of its own (memfd, shared memory).
     pub fn nameless(devices: &Arc<Devices>, name: &[u8], perm: u32) -> Arc<Dentry> {
         let layer = Layer::new(devices, None, None);

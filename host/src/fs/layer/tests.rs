@@ -39,7 +39,7 @@ impl Bench {
             maps_host_files: false,
             cheap_map: false,
         };
-        let world = world::build(world::open_root(&host).unwrap(), &caps).unwrap();
+        let world = world::build(world::open_root(&host).unwrap(), &caps, false).unwrap();
         let fs = FsContext::new(world.ns.clone());
         fs.set_umask(0);
         Bench { host, world, fs, cred: Cred::root() }

@@ -26,13 +26,13 @@ use crate::abi::{Errno, Result};
 use crate::net::options::{BUFFER, Options};
 use crate::net::{Core, Family, Kind, Making, Namespace, Pair, Peer, Socket};
 use crate::sync::{Lock, Rank};
-use crate::vfs::Flight;
+use crate::vfs::{Flight, Inode};
 use linux_raw_sys::general as c;
 use linux_raw_sys::net as n;
 use send::Message;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 const IN: u32 = c::POLLIN | c::POLLRDNORM;
 const OUT: u32 = c::POLLOUT | c::POLLWRNORM | c::POLLWRBAND;
@@ -125,6 +125,8 @@ pub struct UnixSocket {
     /// Whose abstract names it can have and find.
     network: Arc<Namespace>,
     state: Lock<State>,
+    /// The inode that has its name, where that is a file's.
+    place: OnceLock<Arc<dyn Inode>>,
     /// What was sent and has not been received, as [`charge`] counts.
     sent: AtomicU32,
     /// SO_SNDBUF.
@@ -144,6 +146,7 @@ impl UnixSocket {
             flight: flight.clone(),
             network: network.clone(),
             state: Lock::new(Rank::UnixSocket, State::default()),
+            place: OnceLock::new(),
             sent: AtomicU32::new(0),
             send_buffer: AtomicU32::new(BUFFER),
             no_space: AtomicBool::new(false),

@@ -59,6 +59,8 @@ impl UnixSocket {
                 let slot: &Lock<Option<Arc<dyn Any + Send + Sync>>> =
                     path.dentry.inode.shared().ok_or(Errno::EPERM)?;
                 *slot.lock() = Some(Arc::new(Bound(Arc::downgrade(&me))));
+                // The inode is where it is found: a file system that forgets those that nobody uses must not.
+                let _first = self.place.set(path.dentry.inode.clone());
                 self.set_name(name)
             }
         }

@@ -5,9 +5,8 @@
 //! for every number that there is when it takes a filter, to know which calls it need not ask about, and translates it
 //! instruction by instruction, over and over: a line of this table made that a quarter of start-up.
 
-use super::table::{ABSENT, When, rows};
+use super::table::{ABSENT, Needs, When, rows};
 use crate::arch::AUDIT_ARCH;
-use crate::sandbox::Network;
 use libc::{BPF_ABS, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -45,14 +44,14 @@ struct Leaf {
 ///
 /// # Errors
 /// A sentence: an architecture that `seccompiler` does not know, or a table that it cannot translate.
-pub(super) fn program(platform: &str, own: i32, network: Network, asked: bool) -> Result<BpfProgram, String> {
-    translate(platform, own, network, asked).map_err(|error| error.to_string())
+pub(super) fn program(platform: &str, own: i32, needs: Needs) -> Result<BpfProgram, String> {
+    translate(platform, own, needs).map_err(|error| error.to_string())
 }
 
-fn translate(platform: &str, own: i32, network: Network, asked: bool) -> Result<BpfProgram, BackendError> {
+fn translate(platform: &str, own: i32, needs: Needs) -> Result<BpfProgram, BackendError> {
     let mut leaves = Vec::new();
     let mut free = Vec::new();
-    for (number, call) in calls(platform, own, network, asked)? {
+    for (number, call) in calls(platform, own, needs)? {
         let from = u32::try_from(number).unwrap_or(u32::MAX);
         if !matches!(call, Call::Any) || free.len() == COMPARED {
             leaves.extend(any_of(&core::mem::take(&mut free)));
@@ -78,14 +77,9 @@ fn translate(platform: &str, own: i32, network: Network, asked: bool) -> Result<
 }
 
 /// The calls of the table in the order of their numbers.
-fn calls(
-    platform: &str,
-    own: i32,
-    network: Network,
-    asked: bool,
-) -> Result<BTreeMap<i64, Call>, BackendError> {
+fn calls(platform: &str, own: i32, needs: Needs) -> Result<BTreeMap<i64, Call>, BackendError> {
     let mut conditions: BTreeMap<i64, Vec<&[When]>> = BTreeMap::new();
-    for (call, when) in rows(platform, network, asked) {
+    for (call, when) in rows(platform, needs) {
         conditions.entry(call).or_default().push(when);
     }
     let mut calls: BTreeMap<i64, Call> = ABSENT.iter().map(|call| (*call, Call::Absent)).collect();

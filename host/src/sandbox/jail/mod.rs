@@ -6,7 +6,7 @@
 //! | inherited descriptors are closed | first | nothing of ours is open yet |
 //! | no new privileges | before the first thread | threads and stubs inherit it; filters and Landlock need it |
 //! | mount, ipc and uts namespaces | before the first thread | as above |
-//! | a read-only copy of the mounts is the root ([`root`]) | begun before the platform is started, waited for when the root is opened | it is made meanwhile |
+//! | a copy of the mounts, read-only as a rule, is the root ([`root`]) | begun before the platform is started, waited for when the root is opened | it is made meanwhile |
 //! | the environment is emptied | when it has been read: the program's, and where caches lie | nothing else has to know it |
 //! | the working directory, in which nothing is or can be made, becomes the root directory | when what is below the old one has been opened | /dev/kvm, /proc |
 //! | capabilities are dropped, bounding set included | when all that needs them is done | stubs' roots, the one before this |
@@ -21,7 +21,10 @@
 //! directory leads to what the caller can read. What is missing is told by `pillbox doctor` and the debug log.
 //!
 //! What is kept: one capability where the caller is root, to read what root could read; the caller's ids, by which stubs can
-//! be signalled, and with which nothing can be opened for writing. The filter sees no names: that files which are opened are
+//! be signalled, and with which nothing can be opened for writing. Where programs write directories of the host through
+//! ([`crate::fs::through`]) more is kept for that: the calls in `WRITTEN` of [`table`], four capabilities of root's, and a
+//! copy of the mounts of those directories that is not read-only. Nothing else can be reached by name, so that these
+//! rights end there. The filter sees no names: that files which are opened are
 //! below the root is kept by the copy and by Landlock.
 //!
 //! What is left out:
@@ -43,14 +46,18 @@ use crate::abi::{Errno, Result as HostResult};
 use crate::fs::world;
 use crate::hostfd::{self, HostFd};
 use crate::hostsys::file;
-use crate::hostsys::{confine, process};
+use crate::hostsys::{change, confine, process};
 use crate::syscalls;
 use crate::vfs::Kind;
 use root::Root;
 use std::path::{Path, PathBuf};
+use table::{Needs, Trees};
 
 /// CAP_DAC_READ_SEARCH: a root caller's sandbox shows all files of the host.
 const KEPT: u64 = 1 << 2;
+/// Where programs write files of the host through: CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER and CAP_FSETID, to give what is made
+/// to its owner, and to do what the sandbox's own checks of permissions have allowed.
+const KEPT_TO_WRITE: u64 = 1 | 1 << 1 | 1 << 3 | 1 << 4;
 /// What is nobody else's.
 const NAMESPACES: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
@@ -62,13 +69,22 @@ pub struct Step {
     pub missing: Option<String>,
 }
 
+/// A directory of the host that files come from.
+struct Opened {
+    dir: HostFd,
+    /// Programs write to it.
+    written: bool,
+}
+
 /// A jail that is not closed yet.
 pub(super) struct Jail {
     /// It is to be closed.
     wanted: bool,
     root: Option<Root>,
     /// The directories that Landlock leaves.
-    opened: Vec<HostFd>,
+    opened: Vec<Opened>,
+    /// What of the host programs see as it is.
+    trees: Trees,
     /// What the mount namespace is to have as its root, for others who enter it.
     shown: Option<PathBuf>,
     steps: Vec<Step>,
@@ -80,7 +96,14 @@ impl Jail {
     /// # Errors
     /// A host that has none of this.
     pub(super) fn begin(wanted: bool, kept: &[i32]) -> Result<Self, Error> {
-        let jail = Jail { wanted, root: None, opened: Vec::new(), shown: None, steps: Vec::new() };
+        let jail = Jail {
+            wanted,
+            root: None,
+            opened: Vec::new(),
+            trees: Trees::None,
+            shown: None,
+            steps: Vec::new(),
+        };
         if wanted {
             confine::close_inherited(kept);
             confine::no_new_privileges().map_err(failed("giving up new privileges"))?;
@@ -88,11 +111,13 @@ impl Jail {
         Ok(jail)
     }
 
-    /// Before the first thread: `root` is the directory that [`open_root`](Self::open_root) is going to open.
-    pub(super) fn begin_root(&mut self, root: &Path) {
+    /// Before the first thread: `root` is the directory that [`open_root`](Self::open_root) is going to open, for programs to
+    /// write to, or only for reading.
+    pub(super) fn begin_root(&mut self, root: &Path, written: bool) {
+        self.see(written, written);
         if self.wanted {
             self.note("mount, ipc and uts namespaces", confine::own_namespaces(NAMESPACES));
-            self.root = Some(Root::begin(root));
+            self.root = Some(Root::begin(root, written));
         }
     }
 
@@ -111,9 +136,21 @@ impl Jail {
     pub(super) fn open_root(&mut self, path: &Path) -> HostResult<HostFd> {
         let Some(root) = self.root.take() else { return world::open_root(path) };
         let (root, missing) = root.open(path)?;
-        self.note("a read-only copy of the mounts", missing.map_or(Ok(()), Err));
-        self.opened.push(root.clone());
+        self.note("a copy of the mounts", missing.map_or(Ok(()), Err));
+        self.opened.push(Opened { dir: root.clone(), written: self.trees == Trees::Written });
         Ok(root)
+    }
+
+    /// Programs see files of the host as they are, and write to them.
+    fn see(&mut self, as_is: bool, written: bool) {
+        self.trees = self.trees.max(match (as_is, written) {
+            (_, true) => Trees::Written,
+            (true, false) => Trees::Read,
+            (false, false) => Trees::None,
+        });
+        if written {
+            change::clear_umask();
+        }
     }
 
     /// Who enters the namespace of mounts later (an engine, to copy files) is to find `root` there.
@@ -121,24 +158,31 @@ impl Jail {
         self.shown = Some(root.to_owned());
     }
 
-    /// Opens a directory, or a regular file for reading, that programs are to see somewhere: as the root directory, in a copy
-    /// of the mounts where the caller may make one.
+    /// Opens a directory or a regular file that programs are to see somewhere, and perhaps to write to: as the root directory,
+    /// in a copy of the mounts where the caller may make one.
     ///
     /// # Errors
     /// The host's.
-    pub(super) fn open_volume(&mut self, path: &Path) -> HostResult<HostFd> {
+    pub(super) fn open_volume(&mut self, path: &Path, written: bool) -> HostResult<HostFd> {
+        self.see(true, written);
         let files = hostfd::files();
         let open = || files.open(path, libc::O_PATH);
         let volume = match self.wanted {
-            true => files.open_copy(path).or_else(|_| open())?,
+            true => files.open_copy(path, written).or_else(|_| open())?,
             false => open()?,
         };
         if Kind::from_mode(file::statx(volume.raw(), b"", libc::AT_EMPTY_PATH)?.stx_mode.into())
             == Some(Kind::File)
         {
-            return files.open_again(&volume, libc::O_RDONLY);
+            return match written {
+                // As it may be written by the caller, whatever programs are told.
+                true => files
+                    .open_again(&volume, libc::O_RDWR)
+                    .or_else(|_| files.open_again(&volume, libc::O_RDONLY)),
+                false => files.open_again(&volume, libc::O_RDONLY),
+            };
         }
-        self.opened.push(volume.clone());
+        self.opened.push(Opened { dir: volume.clone(), written });
         Ok(volume)
     }
 
@@ -156,7 +200,8 @@ impl Jail {
             self.note("the container's root for who enters", confine::show_root(&root));
         }
         self.note("an empty root directory", confine::enclose());
-        confine::drop_capabilities(KEPT).map_err(failed("giving up capabilities"))?;
+        let kept = if self.trees == Trees::Written { KEPT | KEPT_TO_WRITE } else { KEPT };
+        confine::drop_capabilities(kept).map_err(failed("giving up capabilities"))?;
         let restricted = landlock::restrict(&self.opened, network);
         self.opened.clear();
         let missing = match restricted {
@@ -165,11 +210,12 @@ impl Jail {
             Err(error) => Some(error.to_string()),
         };
         self.steps.push(Step { name: "Landlock", missing });
-        let program = filter::program(platform, process::id(), network, asked)
+        let needs = Needs { network, asked, trees: self.trees };
+        let program = filter::program(platform, process::id(), needs)
             .map_err(|reason| Error::Jail { step: "making a filter of host calls", reason })?;
         let name = |number| syscalls::row(number).map(|row| row.name);
         confine::filter_host_calls(&program, name).map_err(failed("filtering host calls"))?;
-        for name in ["no new privileges", "no capabilities but one to read", "a filter of host calls"] {
+        for name in ["no new privileges", "no capabilities but for files", "a filter of host calls"] {
             self.note(name, Ok(()));
         }
         Ok(self.steps)
@@ -184,7 +230,7 @@ pub fn trial() -> Result<Vec<Step>, Error> {
     let root = Path::new("/");
     let mut jail = Jail::begin(true, &[])?;
     super::reticence::begin();
-    jail.begin_root(root);
+    jail.begin_root(root, false);
     jail.open_root(root).map_err(|source| Error::Root { path: root.to_owned(), source })?;
     jail.close("systrap", Network::Host, true)
 }

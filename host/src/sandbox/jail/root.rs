@@ -1,7 +1,7 @@
 //! The directory of the host that the sandbox's files come from, and no way from there to others.
 //!
-//! Where the caller may mount, it is opened in a copy of the mounts at and below it that is attached nowhere: read-only, of
-//! no use for devices, and `..` ends at its top. The host's /proc, /sys and /dev are covered in the copy, for the sandbox has
+//! Where the caller may mount, it is opened in a copy of the mounts at and below it that is attached nowhere: read-only
+//! (unless programs write it through), of no use for devices, and `..` ends at its top. The host's /proc, /sys and /dev are covered in the copy, for the sandbox has
 //! its own. To cover them takes a mount namespace, which a thread makes for itself and takes along when it ends; what it did
 //! there nobody has seen.
 
@@ -23,11 +23,11 @@ pub(super) struct Root {
 
 impl Root {
     /// Begins to make one of `path`. Start-up goes on meanwhile.
-    pub(super) fn begin(path: &Path) -> Self {
+    pub(super) fn begin(path: &Path, writable: bool) -> Self {
         let (send, copy) = sync_channel(1);
         let of = path.to_path_buf();
         let thread = crate::arena::thread::spawn("jail-root", move || {
-            let _nobody_waits = send.send(copy_of(&of));
+            let _nobody_waits = send.send(copy_of(&of, writable));
         });
         // Without a thread, nothing will be received.
         drop(thread);
@@ -46,7 +46,7 @@ impl Root {
     }
 }
 
-fn copy_of(path: &Path) -> Result<HostFd> {
+fn copy_of(path: &Path, writable: bool) -> Result<HostFd> {
     confine::own_namespaces(libc::CLONE_NEWNS)?;
     confine::mount_privately()?;
     let mut empty: Option<PathBuf> = None;
@@ -64,5 +64,5 @@ fn copy_of(path: &Path) -> Result<HostFd> {
             empty.get_or_insert(place);
         }
     }
-    hostfd::files().open_copy(path)
+    hostfd::files().open_copy(path, writable)
 }

@@ -3,7 +3,7 @@
 use crate::arch::MACHINE;
 use crate::hostsys::cpu;
 use crate::sandbox::Network;
-use linux_raw_sys::general::AT_FDCWD;
+use linux_raw_sys::general::{__NR_fchmodat2, AT_FDCWD};
 use linux_raw_sys::ioctl as i;
 
 /// What an argument (its number, and the low half of it, which is all that these calls look at) must be.
@@ -134,6 +134,36 @@ const EVERYWHERE: &[Row] = &[
     any(libc::SYS_exit_group),
 ];
 
+/// Directories of the host that programs see as they are: fs::through.
+const TREES: &[Row] =
+    &[any(libc::SYS_fstatfs), any(libc::SYS_fgetxattr), any(libc::SYS_flistxattr), any(libc::SYS_syncfs)];
+
+/// Those among them that programs write to: fs::through. Where a call takes a directory it is one that is held, and nothing
+/// but the directories that are written can be changed by them: mounts and Landlock keep that.
+const WRITTEN: &[Row] = &[
+    (libc::SYS_openat, &[Bits(2, TRUNCATES | NO_LINK, NO_LINK), IsNot(0, AT_FDCWD as u32)]),
+    (libc::SYS_mkdirat, &[IsNot(0, AT_FDCWD as u32)]),
+    // No devices.
+    (libc::SYS_mknodat, &[IsNot(0, AT_FDCWD as u32), Bits(2, libc::S_IFMT, libc::S_IFIFO)]),
+    (libc::SYS_mknodat, &[IsNot(0, AT_FDCWD as u32), Bits(2, libc::S_IFMT, libc::S_IFSOCK)]),
+    (libc::SYS_symlinkat, &[IsNot(1, AT_FDCWD as u32)]),
+    // Of a name as it is, not of what a link leads to.
+    (libc::SYS_linkat, &[IsNot(0, AT_FDCWD as u32), IsNot(2, AT_FDCWD as u32), Bits(4, FOLLOW, 0)]),
+    (libc::SYS_unlinkat, &[IsNot(0, AT_FDCWD as u32)]),
+    (libc::SYS_renameat2, &[IsNot(0, AT_FDCWD as u32), IsNot(2, AT_FDCWD as u32)]),
+    any(libc::SYS_fchmod),
+    // What the descriptor stands for, whatever the name says.
+    (__NR_fchmodat2 as i64, &[IsNot(0, AT_FDCWD as u32), Is(3, libc::AT_EMPTY_PATH as u32)]),
+    (libc::SYS_fchownat, &[IsNot(0, AT_FDCWD as u32), Is(4, libc::AT_EMPTY_PATH as u32)]),
+    (libc::SYS_utimensat, &[IsNot(0, AT_FDCWD as u32), Is(3, libc::AT_EMPTY_PATH as u32)]),
+    any(libc::SYS_fallocate),
+    any(libc::SYS_fsetxattr),
+    any(libc::SYS_fremovexattr),
+];
+const NO_LINK: u32 = (libc::O_NOFOLLOW | libc::O_CLOEXEC) as u32;
+const TRUNCATES: u32 = (libc::O_TRUNC | libc::O_APPEND) as u32;
+const FOLLOW: u32 = libc::AT_SYMLINK_FOLLOW as u32;
+
 /// Stubs: platform::systrap. Which processes they are the filter cannot know: signals that they get, and no others.
 const SYSTRAP: &[Row] = &[
     any(libc::SYS_wait4),
@@ -210,15 +240,40 @@ const OWN: &[Row] = match cpu::OWN_CALLS {
     _ => panic!("one call at most"),
 };
 
+/// What sandboxes differ in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    /// What programs reach.
+    pub(super) network: Network,
+    /// Requests come from outside.
+    pub(super) asked: bool,
+    /// Directories of the host that programs see as they are.
+    pub(super) trees: Trees,
+}
+
+/// Directories of the host that programs see as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Trees {
+    /// None.
+    #[default]
+    None,
+    /// None that they write to.
+    Read,
+    /// Some that they write to.
+    Written,
+}
+
 /// The rows for a platform on this machine.
-pub(super) fn rows(platform: &str, network: Network, asked: bool) -> impl Iterator<Item = Row> {
+pub(super) fn rows(platform: &str, needs: Needs) -> impl Iterator<Item = Row> {
     let platform: &[&[Row]] = match (platform, MACHINE) {
         ("kvm", "x86_64") => &[KVM, KVM_X86_64],
         ("kvm", _) => &[KVM, KVM_AARCH64],
         _ => &[SYSTRAP],
     };
-    let sockets = if network == Network::Host { NETWORK } else { &[] };
-    let requests = if asked { REQUESTS } else { &[] };
+    let sockets = if needs.network == Network::Host { NETWORK } else { &[] };
+    let requests = if needs.asked { REQUESTS } else { &[] };
+    let seen = if needs.trees >= Trees::Read { TREES } else { &[] };
+    let written = if needs.trees >= Trees::Written { WRITTEN } else { &[] };
     // KVM_RUN first: what a call's argument may be is compared in this order.
-    platform.iter().copied().chain([EVERYWHERE, sockets, requests, OWN]).flatten().copied()
+    platform.iter().copied().chain([EVERYWHERE, seen, written, sockets, requests, OWN]).flatten().copied()
 }

@@ -1,11 +1,11 @@
 //! A process in the jail, calls that it must not make, and files that it must not reach.
 
-use super::{Jail, landlock};
+use super::{Jail, Opened, landlock};
 use crate::abi::Errno;
 use crate::hostfd::{HostFd, What};
 use crate::hostsys::file::openat;
 use crate::hostsys::file::statx;
-use crate::hostsys::{self, confine};
+use crate::hostsys::{self, change, confine};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -15,6 +15,7 @@ const CALL: &str = "PILLBOX_TEST_CALL";
 /// Other things that it can be asked for.
 const ROOT: usize = 1000;
 const LANDLOCK: usize = 1001;
+const WRITING: usize = 1002;
 /// Names a directory to it.
 const DIRECTORY: &str = "PILLBOX_TEST_DIRECTORY";
 
@@ -104,7 +105,7 @@ fn files_above_the_root_and_changes_are_out_of_reach() {
     let path = std::env::temp_dir().join(format!("pillbox-jail-{}", std::process::id()));
     std::fs::create_dir(&path).expect("a new directory");
     std::fs::write(path.join("file"), "text").expect("a new file");
-    let outputs = [ROOT, LANDLOCK].map(|index| command(index).env(DIRECTORY, &path).output());
+    let outputs = [ROOT, LANDLOCK, WRITING].map(|index| command(index).env(DIRECTORY, &path).output());
     std::fs::remove_dir_all(&path).expect("the directory");
     for output in outputs {
         let output = output.expect("this program again");
@@ -118,7 +119,7 @@ fn directory() -> PathBuf {
 }
 
 fn open(dir: &HostFd, name: &[u8], flags: i32) -> Result<HostFd, Errno> {
-    openat(dir.raw(), name, flags, || What::Given("a test"))
+    openat(dir.raw(), name, flags, 0o600, || What::Given("a test"))
 }
 
 /// In a child: the copy of the mounts at a directory, and at `/`, for callers who may make one.
@@ -126,7 +127,7 @@ fn root_is_a_copy() {
     let path = directory();
     for (path, is_root) in [(path.as_path(), false), ("/".as_ref(), true)] {
         let mut jail = Jail::begin(true, &[]).expect("no new privileges");
-        jail.begin_root(path);
+        jail.begin_root(path, false);
         let root = jail.open_root(path).expect("a directory");
         if jail.steps.iter().any(|step| step.missing.is_some()) {
             continue;
@@ -151,13 +152,35 @@ fn landlock_leaves_reading_below() {
     let path = directory();
     let root = crate::fs::world::open_root(&path).expect("a directory");
     confine::no_new_privileges().expect("no new privileges");
-    if landlock::restrict(std::slice::from_ref(&root), crate::sandbox::Network::None).expect("a ruleset") {
+    if landlock::restrict(&[Opened { dir: root.clone(), written: false }], crate::sandbox::Network::None)
+        .expect("a ruleset")
+    {
         let denied = |result: Result<HostFd, Errno>| assert_eq!(result.err(), Some(Errno::EACCES));
         assert!(open(&root, b"file", libc::O_RDONLY).is_ok());
         denied(open(&root, b"file", libc::O_WRONLY));
         denied(open(&root, b"another", libc::O_CREAT | libc::O_WRONLY));
         denied(open(&root, b"/etc/passwd", libc::O_RDONLY));
         denied(open(&root, b"..", libc::O_RDONLY));
+    }
+}
+
+/// In a child: what it leaves where programs write.
+fn landlock_leaves_writing_below() {
+    let path = directory();
+    let root = crate::fs::world::open_root(&path).expect("a directory");
+    confine::no_new_privileges().expect("no new privileges");
+    let written = [Opened { dir: root.clone(), written: true }];
+    if landlock::restrict(&written, crate::sandbox::Network::None).expect("a ruleset") {
+        let denied = |result: Result<(), Errno>| assert_eq!(result, Err(Errno::EACCES));
+        let make = libc::O_CREAT | libc::O_WRONLY;
+        assert!(open(&root, b"file", libc::O_RDWR | libc::O_TRUNC).is_ok());
+        assert!(open(&root, b"another", make).is_ok());
+        assert_eq!(change::mkdir(root.raw(), b"d", 0o700), Ok(()));
+        assert_eq!(change::rename(root.raw(), b"another", root.raw(), b"d/f", 0), Ok(()));
+        denied(change::mkdir(root.raw(), b"../pillbox-out", 0o700));
+        denied(change::rename(root.raw(), b"d/f", root.raw(), b"../pillbox-out", 0));
+        denied(open(&root, b"../pillbox-out", make).map(drop));
+        denied(open(&root, b"..", libc::O_RDONLY).map(drop));
     }
 }
 
@@ -168,6 +191,7 @@ fn role() {
     match index {
         ROOT => return root_is_a_copy(),
         LANDLOCK => return landlock_leaves_reading_below(),
+        WRITING => return landlock_leaves_writing_below(),
         _ => {}
     }
     super::trial().expect("a host that has filters");

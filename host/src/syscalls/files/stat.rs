@@ -104,7 +104,7 @@ pub(crate) fn statx(cur: &mut Current, args: &Args) -> Result<u64> {
 }
 
 fn put_statfs(cur: &Current, addr: u64, path: &Path) -> Result<u64> {
-    let stat = path.dentry.sb.statfs();
+    let stat = path.dentry.inode.statfs().unwrap_or_else(|| path.dentry.sb.statfs());
     let raw = RawStatFs {
         f_type: stat.magic,
         f_bsize: stat.bsize,

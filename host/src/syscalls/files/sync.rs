@@ -22,15 +22,19 @@ pub(crate) fn sync_file_range(cur: &mut Current, args: &Args) -> Result<u64> {
     }
 }
 
-/// sync(2). There is nothing to write back: files of the sandbox's own are memory, and what is written to the host's is
-/// the host's at once.
-pub(crate) fn sync(_cur: &mut Current, _args: &Args) -> Result<u64> {
+/// sync(2). Files of the sandbox's own are memory; directories of the host that are written through have something to sync.
+pub(crate) fn sync(cur: &mut Current, _args: &Args) -> Result<u64> {
+    for mount in cur.fs().namespace().mounts() {
+        let _told_by_syncfs = mount.root.inode.sync_all();
+    }
     Ok(0)
 }
 
 /// syncfs(2)
 pub(crate) fn syncfs(cur: &mut Current, args: &Args) -> Result<u64> {
-    cur.file(args.fd(0))?;
+    if let Some(path) = cur.file(args.fd(0))?.named() {
+        path.mount.root.inode.sync_all()?;
+    }
     Ok(0)
 }
 

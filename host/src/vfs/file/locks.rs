@@ -19,12 +19,12 @@ impl File {
                 None => return all.anonymous().clone(),
             },
         };
-        slot.lock()
-            .get_or_insert_with(|| {
-                let stat = self.stat();
-                all.table((stat.dev, stat.ino))
-            })
-            .clone()
+        if let Some(known) = &*slot.lock() {
+            return known.clone();
+        }
+        // Which the host may have to be asked for.
+        let stat = self.stat();
+        slot.lock().get_or_insert_with(|| all.table((stat.dev, stat.ino))).clone()
     }
 
     /// The same, if anybody ever locked anything. `None` also for a file that shares its inode with all of its kind.
