@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-/// Arguments of `pillbox bench`.
+// Arguments of `pillbox bench`.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// What runs the sandboxed side

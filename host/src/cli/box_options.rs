@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// A directory or file of the host, where it is shown, and what is forbidden there.
 type Volume = (PathBuf, String, MountFlags);
 
-/// Those options.
+// Those options.
 #[derive(clap::Args, Default)]
 pub(super) struct BoxOptions {
     /// Show a directory or file of the host at another place; changes reach the host unless it is read-only

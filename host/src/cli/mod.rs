@@ -12,7 +12,9 @@ use std::process::ExitCode;
 mod bench;
 mod box_options;
 mod doctor;
+mod pages;
 mod run;
+mod secrets;
 mod selftest;
 mod syscalls;
 
@@ -37,7 +39,8 @@ struct Cli {
     verb: Verb,
 }
 
-// The arguments of one verb are made, not of all: that is most of what parsing costs.
+// The arguments of one verb are made, not of all: that is most of what parsing costs. What a verb says of itself stands here:
+// the doc comment of its arguments would take its place, so they have none.
 #[derive(Subcommand)]
 #[command(defer = true)]
 enum Verb {
@@ -49,6 +52,10 @@ enum Verb {
     Doctor(doctor::Args),
     /// List the system calls and how well each is supported
     Syscalls(syscalls::Args),
+    /// Print what a shell completes command lines by
+    Completions(pages::Completions),
+    /// Print a manual page
+    Man(pages::Manual),
     /// Try a platform on this machine, step by step
     #[command(hide = true)]
     SelfTest(selftest::Args),
@@ -67,6 +74,8 @@ pub fn main() -> ExitCode {
         Verb::Bench(args) => bench::main(&args),
         Verb::Doctor(args) => doctor::main(&args),
         Verb::Syscalls(args) => syscalls::main(&args),
+        Verb::Completions(args) => pages::completions(&args),
+        Verb::Man(args) => pages::manual(&args),
         Verb::SelfTest(args) => selftest::main(&args),
         Verb::Containers(verb) => oci::main(&cli.containers, verb),
     }
@@ -103,7 +112,7 @@ pub(crate) fn fail(line: &str, status: u8) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::{Cli, Verb};
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
         Cli::try_parse_from([&["pillbox"], words].concat())
@@ -124,10 +133,26 @@ mod tests {
     }
 
     #[test]
+    fn each_verb_says_what_it_does() {
+        let mut all = Cli::command();
+        let before: Vec<_> = all
+            .get_subcommands()
+            .map(|verb| (verb.get_name().to_owned(), verb.get_about().cloned()))
+            .collect();
+        // Makes the arguments of all.
+        all.build();
+        for (name, about) in before {
+            let after = all.find_subcommand(&name).and_then(|verb| verb.get_about().cloned());
+            assert_eq!(about.map(|text| text.to_string()), after.map(|text| text.to_string()), "{name}");
+        }
+    }
+
+    #[test]
     fn mistakes_are_refused() {
         assert!(parse(&["do", "--bogus", "ls"]).is_err());
         assert!(parse(&["do", "--platform", "magic", "ls"]).is_err());
-        assert!(parse(&["do", "--env", "NOVALUE", "ls"]).is_err());
+        assert!(parse(&["do", "--env", "=VALUE", "ls"]).is_err());
+        assert!(parse(&["do", "--timeout", "soon", "ls"]).is_err());
         assert!(parse(&["do", "--cpus", "0", "ls"]).is_err());
         assert!(parse(&["do"]).is_err());
     }

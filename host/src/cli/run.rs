@@ -1,17 +1,34 @@
 //! `pillbox do`: run one command in a new sandbox and become its exit status.
 
 use super::box_options::BoxOptions;
-use super::{EXIT_OURS, fail};
+use super::{EXIT_OURS, fail, secrets};
 use crate::sandbox::container::Container;
 use crate::sandbox::{self, Ended, Network, PlatformChoice, Publish, Spec};
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-/// Arguments of `pillbox do`.
+/// They work as printed, on any machine with a shell: a test runs them.
+const EXAMPLES: &str = "\
+Examples:
+  pillbox do -- ls -l /
+  pillbox do -- sh -c 'rm -rf /etc /usr/share; ls /'
+  pillbox do --network none -- cat /proc/net/dev
+  pillbox do --memory 256M --pids 50 --cpus 1 -- nproc
+  pillbox do --timeout 5s -- sleep 1
+  pillbox do --clear-env --env TERM --env GREETING=hello -- env
+  pillbox do --user 65534 --hostname box -- sh -c 'id; uname -n'
+  pillbox do -v /etc:/mnt/etc:ro --tmpfs /work:64M -- df -h /mnt/etc /work
+  pillbox do --hide /etc/passwd -- cat /etc/passwd
+  pillbox do --strace -- cat /etc/passwd
+  pillbox do --stats -- sh -c 'for i in 1 2 3; do date; done'";
+
+// Arguments of `pillbox do`.
 #[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Args {
     /// What runs the program's instructions
     #[arg(long, value_enum, default_value = "auto")]
@@ -22,8 +39,9 @@ pub(super) struct Args {
     /// Directory that becomes the sandbox's /, read-only below a writable layer in memory
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
-    /// Set an environment variable, besides those inherited from the caller
-    #[arg(long = "env", short = 'e', value_name = "K=V", value_parser = assignment)]
+    /// Set an environment variable, besides those inherited from the caller, or have the caller's where --clear-env takes it
+    /// away
+    #[arg(long = "env", short = 'e', value_name = "NAME[=VALUE]", value_parser = assignment)]
     env: Vec<OsString>,
     /// Working directory in the sandbox [default: the caller's, where it exists there]
     #[arg(long, value_name = "DIR")]
@@ -61,6 +79,13 @@ pub(super) struct Args {
     /// left]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pids: Option<u32>,
+    /// Kill the command if it has not ended by then (5s, 2min, 1h), and exit with 137
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+    /// Show the command the caller's keys and histories: .ssh, .aws, .gnupg, .kube, .netrc, .docker/config.json, .config/gcloud
+    /// and what shells remember are hidden in the home directory otherwise
+    #[arg(long)]
+    no_hide: bool,
     /// Protect the command as a container's process 1: signals from inside that it has no handler for do nothing to it
     #[arg(long)]
     protect_init: bool,
@@ -75,9 +100,10 @@ pub(super) struct Args {
 }
 
 fn assignment(text: &str) -> Result<OsString, String> {
-    match text.split_once('=') {
-        Some((name, _)) if !name.is_empty() => Ok(text.into()),
-        _ => Err("expected NAME=VALUE".to_owned()),
+    if text.is_empty() || text.starts_with('=') {
+        Err("expected NAME=VALUE or NAME".to_owned())
+    } else {
+        Ok(text.into())
     }
 }
 
@@ -103,6 +129,7 @@ pub(super) fn broken(platform: &str, command: &[OsString], memory: Option<u64>) 
         network: Network::None,
         publish: Vec::new(),
         pids: None,
+        timeout: None,
         init_is_protected: false,
         kvm_device: crate::platform::choose::DEVICE.into(),
         jail: true,
@@ -119,6 +146,11 @@ fn start(spec: Spec) -> ExitCode {
     }
     match sandbox::run(spec) {
         Ok(done) => {
+            if let Some(timeout) = done.timed_out {
+                let timeout = humantime::format_duration(timeout);
+                let line = format!("pillbox: --timeout: the command had not ended after {timeout}\n");
+                let _closed = std::io::stderr().write_all(line.as_bytes());
+            }
             if stats {
                 let _closed = std::io::stderr().write_all(done.stats.as_bytes());
             }
@@ -133,6 +165,11 @@ fn start(spec: Spec) -> ExitCode {
 }
 
 fn spec(args: Args) -> Spec {
+    let mut container = args.inside.container();
+    // Another root is not the caller's.
+    if !args.no_hide && args.root == Path::new("/") {
+        container.mounts.extend(secrets::hide(Path::new(&std::env::var_os("HOME").unwrap_or_default())));
+    }
     Spec {
         platform: args.platform,
         kvm_device: args.kvm_device,
@@ -140,7 +177,7 @@ fn spec(args: Args) -> Spec {
         argv: args.command.into_iter().map(OsString::into_vec).collect(),
         env: environment(
             std::env::vars_os().filter(|(name, _)| !args.clear_env || name == "PATH"),
-            &args.env,
+            &given(args.env, |name| std::env::var_os(name)),
         ),
         cwd: args.cwd,
         strace: args.strace,
@@ -152,11 +189,21 @@ fn spec(args: Args) -> Spec {
         network: args.network,
         publish: args.publish,
         pids: args.pids,
+        timeout: args.timeout,
         init_is_protected: args.protect_init,
         jail: !args.no_jail,
         provoke_bugs: false,
-        container: args.inside.container(),
+        container,
     }
+}
+
+/// Assignments: names alone have the caller's value, if he has one.
+fn given(all: Vec<OsString>, of_caller: impl Fn(&OsStr) -> Option<OsString>) -> Vec<OsString> {
+    let assigned = |word: OsString| match word.as_bytes().contains(&b'=') {
+        true => Some(word),
+        false => of_caller(&word).map(|value| [word, value].join(OsStr::new("="))),
+    };
+    all.into_iter().filter_map(assigned).collect()
 }
 
 /// The caller's environment with `extra` assignments replacing or following it.
@@ -179,7 +226,13 @@ fn environment(inherited: impl Iterator<Item = (OsString, OsString)>, extra: &[O
 
 #[cfg(test)]
 mod tests {
-    use super::environment;
+    use super::{environment, given};
+
+    #[test]
+    fn names_alone_have_the_callers_value() {
+        let caller = |name: &std::ffi::OsStr| (name == "A").then(|| "1=1".into());
+        assert_eq!(given(vec!["A".into(), "B".into(), "C=2".into()], caller), ["A=1=1", "C=2"]);
+    }
 
     #[test]
     fn assignments_replace_and_the_last_wins() {

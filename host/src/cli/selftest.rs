@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// Arguments of `pillbox self-test`.
+// Arguments of `pillbox self-test`.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The platform to try

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::process::ExitCode;
 
-/// Arguments of `pillbox syscalls`.
+// Arguments of `pillbox syscalls`.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// One JSON object per call

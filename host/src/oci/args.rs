@@ -115,21 +115,21 @@ pub enum Verb {
     ExecWait(ExecWait),
 }
 
-/// A container.
+// A container.
 #[derive(clap::Args, Debug)]
 pub struct Id {
     /// The container
     pub(super) id: String,
 }
 
-/// Whatever is said.
+// Whatever is said.
 #[derive(clap::Args, Debug)]
 pub struct Anything {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     _words: Vec<String>,
 }
 
-/// Arguments of `create`.
+// Arguments of `create`.
 #[derive(clap::Args, Debug)]
 pub struct Create {
     /// Directory with config.json
@@ -154,7 +154,7 @@ pub struct Create {
     pub(super) id: String,
 }
 
-/// Arguments of `run`.
+// Arguments of `run`.
 #[derive(clap::Args, Debug)]
 pub struct Run {
     #[command(flatten)]
@@ -167,7 +167,7 @@ pub struct Run {
     pub(super) keep: bool,
 }
 
-/// Arguments of `kill`.
+// Arguments of `kill`.
 #[derive(clap::Args, Debug)]
 pub struct Kill {
     /// To all processes of the container
@@ -180,7 +180,7 @@ pub struct Kill {
     pub(super) signal: String,
 }
 
-/// Arguments of `delete`.
+// Arguments of `delete`.
 #[derive(clap::Args, Debug)]
 pub struct Delete {
     /// Kill it first where it runs; nothing is wrong where there is none
@@ -190,7 +190,7 @@ pub struct Delete {
     pub(super) id: String,
 }
 
-/// Arguments of `exec`.
+// Arguments of `exec`.
 #[derive(clap::Args, Debug)]
 pub struct Exec {
     /// Socket that the terminal's master is sent to
@@ -236,7 +236,7 @@ pub struct Exec {
     pub(super) command: Vec<String>,
 }
 
-/// Arguments of `ps`.
+// Arguments of `ps`.
 #[derive(clap::Args, Debug)]
 pub struct Ps {
     /// `table` shows the processes inside; `json` lists the host's
@@ -249,7 +249,7 @@ pub struct Ps {
     pub(super) options: Vec<String>,
 }
 
-/// Arguments of `list`.
+// Arguments of `list`.
 #[derive(clap::Args, Debug)]
 pub struct List {
     /// `table` or `json`
@@ -260,7 +260,7 @@ pub struct List {
     pub(super) quiet: bool,
 }
 
-/// Arguments of `events`.
+// Arguments of `events`.
 #[derive(clap::Args, Debug)]
 pub struct Events {
     /// Once
@@ -273,7 +273,7 @@ pub struct Events {
     pub(super) id: String,
 }
 
-/// Arguments of `update`.
+// Arguments of `update`.
 #[derive(clap::Args, Debug)]
 pub struct Update {
     /// File with linux.resources; `-` is standard input
@@ -298,7 +298,7 @@ pub struct Update {
     pub(super) id: String,
 }
 
-/// Arguments of `spec`.
+// Arguments of `spec`.
 #[derive(clap::Args, Debug)]
 pub struct Spec {
     /// Directory to write it to
@@ -306,7 +306,7 @@ pub struct Spec {
     pub(super) bundle: PathBuf,
 }
 
-/// Arguments of `boot`.
+// Arguments of `boot`.
 #[derive(clap::Args, Debug)]
 pub struct Boot {
     /// The container's state directory
@@ -323,7 +323,7 @@ pub struct Boot {
     pub(super) terminal: bool,
 }
 
-/// Arguments of `exec-wait`.
+// Arguments of `exec-wait`.
 #[derive(clap::Args, Debug)]
 pub struct ExecWait {
     /// Descriptor that the end is told on

@@ -80,6 +80,7 @@ pub(super) fn translate(global: &Global, spec: &Spec, bundle: &Path) -> Result<P
         network: if none { crate::sandbox::Network::None } else { global.network },
         publish: Vec::new(),
         pids: pids.filter(|limit| *limit > 0).and_then(|limit| u32::try_from(limit).ok()),
+        timeout: None,
         init_is_protected: true,
         jail: !global.no_jail,
         provoke_bugs: false,

@@ -185,9 +185,9 @@ fn attach(
             other => other,
         },
         (Source::Copy, _) => world.directory(place).and_then(|_| world.mount_again(place, flags)),
-        // What is not there needs no hiding.
+        // What is not there needs no hiding, nor what the host keeps from ourselves.
         (Source::Mask, _) => match world.mask(place, dev) {
-            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => Ok(()),
             other => other,
         },
         (Source::Host(path), Some(fd)) => {

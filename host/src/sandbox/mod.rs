@@ -16,6 +16,7 @@ mod spec;
 mod start;
 mod sysctl;
 mod tasks;
+mod timeout;
 
 pub use error::Error;
 pub use jail::trial;
@@ -23,6 +24,7 @@ pub(crate) use memory::{bytes as parse_bytes, size as parse_size};
 pub use network::Publish;
 pub use spec::{Network, PlatformChoice, Spec};
 pub use start::{Prepared, prepare, run};
+use std::time::Duration;
 
 /// How the program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub enum Ended {
 pub struct Done {
     /// How its first program ended.
     pub ended: Ended,
+    /// The time after which it was killed for not having ended.
+    pub timed_out: Option<Duration>,
     /// The counters as text; empty unless asked for.
     pub stats: String,
 }

@@ -2,6 +2,7 @@
 
 use super::container::Container;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Which platform runs the program's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -57,6 +58,8 @@ pub struct Spec {
     pub publish: Vec<super::Publish>,
     /// The most tasks of all programs together; a default when not given. No more than a quarter of what the host has left.
     pub pids: Option<u32>,
+    /// After how long the first program is killed.
+    pub timeout: Option<Duration>,
     /// Signals from inside that process 1 has no handler for do nothing to it.
     pub init_is_protected: bool,
     /// Confine the kernel's process (`super::jail`). Only for debugging it may be left out.

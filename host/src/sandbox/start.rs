@@ -5,6 +5,7 @@ use super::container;
 use super::control::Control;
 use super::jail::Jail;
 use super::program::Command;
+use super::timeout::Timeout;
 use super::{
     Done, Ended, Error, PlatformChoice, Spec, cpus, devices, memory, network, report, reticence, sysctl,
     tasks,
@@ -26,6 +27,7 @@ use crate::vfs::{Caller, FsContext, Kind, Lookup, Resolve};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Runs a specification to its end. What it was made of is left as it is, for the end of the process to take along.
 ///
@@ -42,6 +44,7 @@ pub struct Prepared {
     init: Init,
     control: Option<Control>,
     stats: bool,
+    timeout: Option<Duration>,
 }
 
 /// Makes everything that a specification asks for, up to the first program's first instruction.
@@ -98,7 +101,7 @@ pub fn prepare(mut spec: Spec) -> Result<Prepared, Error> {
         limits: inherited,
         seccomp: spec.container.seccomp.clone(),
     });
-    Ok(Prepared { kernel, world, init, control, stats: spec.stats })
+    Ok(Prepared { kernel, world, init, control, stats: spec.stats, timeout: spec.timeout })
 }
 
 impl Prepared {
@@ -126,13 +129,15 @@ impl Prepared {
             arena::thread::spawn("write-back", move || write_back.run())
                 .map_err(|source| Error::Setup { what: "a thread that writes back", source })?;
         }
+        let timeout = self.timeout.map(|after| Timeout::begin(&kernel, after));
         let status = kernel.run();
         hostsys::tty::restore();
         self.world.trees.finish();
         let status = status.map_err(|source| Error::Setup { what: "running a worker", source })?;
         let stats = if self.stats { stats(&kernel) } else { String::new() };
         core::mem::forget((kernel, self.world));
-        Ok(Done { ended: ended(status), stats })
+        let timed_out = timeout.and_then(|timeout| timeout.passed());
+        Ok(Done { ended: ended(status), timed_out, stats })
     }
 }
 

@@ -118,11 +118,45 @@ pub fn here(place: &Place) -> Vec<Case> {
         gives("a command that is not there", place.sandboxed(&["/bin/no-such-command"]), "", 127),
         gives("a flag that is none", place.pillbox::<&str>(&["do", "--bogus"], &[]), "", 125),
         hidden(place),
+        secrets(place),
+        examples(place),
+        timeout(place),
     ];
     cases.extend(on_a_terminal(place));
     cases.extend(super::abi(place));
     cases.extend(super::abi::on_a_volume(place));
     cases
+}
+
+/// The caller's keys are hidden, unless they are asked for.
+fn secrets(place: &Place) -> Case {
+    const SCRIPT: &str = "export HOME=$(mktemp -d); mkdir -p $HOME/.ssh $HOME/.docker; echo key > $HOME/.ssh/id; \
+        echo history > $HOME/.bash_history; echo login > $HOME/.docker/config.json; echo mine > $HOME/.profile; \
+        show='cd; cat .profile .ssh/id .bash_history .docker/config.json 2>/dev/null; umount .ssh 2>/dev/null; ls .ssh'; \
+        $0 do --platform $1 -- sh -c \"$show\"; echo --; $0 do --platform $1 --no-hide -- sh -c \"$show\"; rm -r $HOME";
+    let step = Step::new(["/bin/sh", "-c", SCRIPT, &place.pillbox, &place.platform]).timeout(TIMEOUT);
+    gives("the caller's keys are hidden", step, "mine\n--\nmine\nkey\nhistory\nlogin\nid\n", 0)
+}
+
+/// What `do --help` shows works as printed.
+fn examples(place: &Place) -> Case {
+    const SCRIPT: &str = "mkdir -p $1 && ln -sf $0 $1/pillbox && PATH=$1:$PATH && pillbox do --help | grep '^  pillbox do ' | \
+        { n=0; while read -r line; do n=$((n+1)); sh -c \"$line\" </dev/null >/dev/null || exit 1; done; rm -r $1; echo $n; }";
+    let dir = std::env::temp_dir().join(format!("pillbox-examples-{}", std::process::id()));
+    let step =
+        Step::new(["/bin/sh", "-c", SCRIPT, &place.pillbox, &dir.to_string_lossy()]).timeout(TIMEOUT * 2);
+    gives("the examples of do's help work", step, "11\n", 0)
+}
+
+/// A command that does not end is ended, with all that it has started.
+fn timeout(place: &Place) -> Case {
+    let options = ["do", "--platform", &place.platform, "--timeout", "300ms", "--"];
+    let command = ["/bin/sh", "-c", "trap '' TERM; echo up; sleep 600 & sleep 600"];
+    case("a command that does not end in time", place.pillbox(&options, &command), |got| {
+        let said = String::from_utf8_lossy(&got.stderr);
+        let right = got.status == 137 && got.stdout == b"up\n" && said.contains("had not ended after 300ms");
+        if right { Ok(()) } else { Err(format!("{got:?}")) }
+    })
 }
 
 const REDIRECTIONS_HERE: &str = "d=$(mktemp -d) && cd $d && (echo one; echo two >&2) 2>err >out; cat out err; \

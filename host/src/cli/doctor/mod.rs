@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Arguments of `pillbox doctor`.
+// Arguments of `pillbox doctor`.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Print JSON
