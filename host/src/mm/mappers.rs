@@ -2,12 +2,12 @@
 //! is truncated, a hole is punched, or a page of the host's is replaced by a written copy.
 //!
 //! The object first changes what [`Mappable::page`](super::Mappable::page) and `ready` say, then calls
-//! [`Mappers::forget`], without locks of its own that those take. A fault that fetched an old page meanwhile drops
+//! [`Mappers::forget`], without any lock held: it goes in steps. A fault that fetched an old page meanwhile drops
 //! it: forgetting counts up [`State::forgotten`](super::State).
 
-use super::vma::Backing;
-use super::{Mm, PAGE_SIZE, frames};
-use crate::abi::Errno;
+use super::steps::{SHORT, Turn};
+use super::vma::{Backing, Vma};
+use super::{Deferred, Mm, PAGE_SIZE, State, frames};
 use crate::sync::{Lock, Rank};
 use std::sync::{Arc, Weak};
 
@@ -60,51 +60,86 @@ impl Mappers {
     }
 }
 
+/// A part of an area of an object, of which something is to be forgotten.
+#[derive(Clone, Copy)]
+struct Part {
+    start: u64,
+    end: u64,
+    private: bool,
+    hidden: bool,
+}
+
 impl Mm {
+    /// In steps where it can be much; the areas stay as they are meanwhile.
     fn forget_object(&self, identity: usize, first: u64, end: u64, what: Forget) {
-        let _ = self.edit(|state, deferred| {
-            state.forgotten += 1;
-            self.note_peak(state);
-            let mut ranges = Vec::new();
-            for vma in state.vmas.iter() {
-                let Backing::Object { object, offset } = &vma.backing else { continue };
-                if object.identity() != identity {
-                    continue;
-                }
-                let base = offset / PAGE_SIZE;
-                let pages = vma.len() / PAGE_SIZE;
-                let (from, to) = (first.saturating_sub(base).min(pages), end.saturating_sub(base).min(pages));
-                if from < to {
-                    let private = vma.is_private();
-                    ranges.push((
-                        vma.start + from * PAGE_SIZE,
-                        vma.start + to * PAGE_SIZE,
-                        private,
-                        vma.prot,
-                    ));
-                }
-            }
-            for (start, end, private, prot) in ranges {
-                if what == Forget::Everything || !private {
-                    if prot.is_empty() {
-                        self.drop_stashed(state, start, end, deferred);
-                    } else {
-                        self.unmap_pages(state, start, end, deferred);
-                    }
-                } else if !prot.is_empty() {
-                    let mut originals = Vec::new();
-                    self.space.for_each(start, end - start, &mut |va, frame, _| {
-                        if frames::is_host_file(frame) {
-                            originals.push(va);
-                        }
-                    });
-                    deferred.sync |= !originals.is_empty();
-                    for va in originals {
-                        self.space.unmap(va, PAGE_SIZE, &mut |_, _| {});
-                    }
-                }
-            }
-            Ok::<(), Errno>(())
-        });
+        let mut deferred = Deferred::default();
+        let mut state = self.lock_areas();
+        state.forgotten += 1;
+        self.note_peak(&mut state);
+        let parts = parts_of(&state, identity, (first, end));
+        let is_short = parts.iter().map(|part| part.end - part.start).sum::<u64>() <= SHORT;
+        if is_short {
+            parts.iter().for_each(|part| self.forget_part(&mut state, *part, what, &mut deferred));
+        } else {
+            state.turn = Turn::Edit;
+        }
+        drop(state);
+        self.finish(deferred);
+        if !is_short {
+            let _turn = self.take_over_turn();
+            parts.iter().for_each(|part| self.forget_in_steps(*part, what));
+        }
     }
+
+    fn forget_in_steps(&self, part: Part, what: Forget) {
+        let mut at = part.start;
+        while at < part.end {
+            let mut deferred = Deferred::default();
+            let mut state = self.state.lock();
+            let end = self.step_end(&state, at, part.end);
+            self.forget_part(&mut state, Part { start: at, end, ..part }, what, &mut deferred);
+            drop(state);
+            self.finish(deferred);
+            at = end;
+            self.give_way();
+        }
+    }
+
+    fn forget_part(&self, state: &mut State, part: Part, what: Forget, deferred: &mut Deferred) {
+        let Part { start, end, private, hidden } = part;
+        if what == Forget::Everything || !private {
+            if hidden {
+                self.drop_stashed(state, start, end, deferred);
+            } else {
+                self.unmap_pages(state, start, end, deferred);
+            }
+        } else if !hidden {
+            let mut originals = Vec::new();
+            self.space.for_each(start, end - start, &mut |va, frame, _| {
+                if frames::is_host_file(frame) {
+                    originals.push(va);
+                }
+            });
+            deferred.sync |= !originals.is_empty();
+            for va in originals {
+                self.space.unmap(va, PAGE_SIZE, &mut |_, _| {});
+            }
+        }
+    }
+}
+
+/// Where pages of the object may be.
+fn parts_of(state: &State, identity: usize, (first, end): (u64, u64)) -> Vec<Part> {
+    let part = |vma: &Vma| {
+        let Backing::Object { object, offset } = &vma.backing else { return None };
+        let (base, pages) = (offset / PAGE_SIZE, vma.len() / PAGE_SIZE);
+        let [from, to] = [first, end].map(|page| page.saturating_sub(base).min(pages));
+        (object.identity() == identity && from < to).then(|| Part {
+            start: vma.start + from * PAGE_SIZE,
+            end: vma.start + to * PAGE_SIZE,
+            private: vma.is_private(),
+            hidden: vma.prot.is_empty(),
+        })
+    };
+    state.vmas.iter().filter_map(part).collect()
 }

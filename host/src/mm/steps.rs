@@ -53,7 +53,7 @@ impl Mm {
     }
 
     #[inline]
-    fn lock_areas(&self) -> LockGuard<'_, State> {
+    pub(super) fn lock_areas(&self) -> LockGuard<'_, State> {
         let state = self.state.lock();
         if state.turn == Turn::Nobodys { state } else { self.await_turn(state, |turn| turn == Turn::Nobodys) }
     }
@@ -205,8 +205,31 @@ impl Mm {
                 return;
             }
             at = to;
-            if let Some(pause) = self.pause.get() {
-                pause.give_way();
+            self.give_way();
+        }
+    }
+
+    /// Lets others go first between two steps of what has to be done in any case.
+    pub(super) fn give_way(&self) {
+        if let Some(pause) = self.pause.get() {
+            pause.give_way();
+        }
+    }
+
+    /// Calls `each` with the areas, as far as they lie in one step after another, and what of them that is; others go first in
+    /// between, and may change what has not been seen yet.
+    pub(super) fn each_step(&self, each: &mut dyn FnMut(&State, &Vma, u64, u64)) {
+        let (mut at, end) = (0, self.caps.task_size);
+        while at < end {
+            let state = self.state.lock();
+            let to = self.step_end(&state, at, end);
+            for vma in state.vmas.overlapping(at, to) {
+                each(&state, vma, vma.start.max(at), vma.end.min(to));
+            }
+            drop(state);
+            at = to;
+            if at < end {
+                self.give_way();
             }
         }
     }

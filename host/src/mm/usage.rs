@@ -146,16 +146,19 @@ impl FileUsers {
 impl Mm {
     /// Calls `each` for every page in memory, with its area, its address, and its rights (none for hidden ones).
     fn each_resident(&self, each: &mut dyn FnMut(&Vma, u64, Frame, Prot)) {
-        let state = self.state.lock();
-        for vma in state.vmas.iter() {
-            self.each_resident_of(&state, vma, each);
-        }
+        self.each_step(&mut |state, vma, start, end| self.each_resident_of(state, vma, (start, end), each));
     }
 
-    fn each_resident_of(&self, state: &State, vma: &Vma, each: &mut dyn FnMut(&Vma, u64, Frame, Prot)) {
+    fn each_resident_of(
+        &self,
+        state: &State,
+        vma: &Vma,
+        (from, to): (u64, u64),
+        each: &mut dyn FnMut(&Vma, u64, Frame, Prot),
+    ) {
         // What nobody may touch is in the stash only, and can be huge.
         if !vma.prot.is_empty() {
-            for (start, end) in self.user_pieces(vma.start, vma.end) {
+            for (start, end) in self.user_pieces(from, to) {
                 self.space.for_each(start, end - start, &mut |va, frame, prot| {
                     if !frames::is_zero(frame) {
                         each(vma, va, frame, prot);
@@ -163,17 +166,17 @@ impl Mm {
                 });
             }
         }
-        for (&va, &frame) in state.stash.range(vma.start..vma.end) {
+        for (&va, &frame) in state.stash.range(from..to) {
             each(vma, va, frame, Prot::empty());
         }
     }
 
     /// The areas, each with what of it is in memory.
     pub fn resident_areas(&self, files: &FileUsers) -> Vec<(Vma, Resident)> {
-        let state = self.state.lock();
-        let of = |vma: &Vma| {
+        let mut areas: Vec<(Vma, Resident)> = Vec::new();
+        self.each_step(&mut |state, vma, start, end| {
             let mut sum = Resident::default();
-            self.each_resident_of(&state, vma, &mut |vma, va, frame, prot| {
+            self.each_resident_of(state, vma, (start, end), &mut |vma, va, frame, prot| {
                 let (kind, original) = kind_of(vma, va, frame);
                 let dirty = kind != Kind::File || !vma.is_private() && prot.contains(Prot::WRITE);
                 let users = match frames::references(frame) {
@@ -182,9 +185,13 @@ impl Mm {
                 };
                 sum.add(kind, dirty, users);
             });
-            (vma.clone(), sum)
-        };
-        state.vmas.iter().map(of).collect()
+            match areas.last_mut() {
+                // The rest of one that took several steps.
+                Some((last, all)) if last.start == vma.start => (*last, *all) = (vma.clone(), all.plus(sum)),
+                _ => areas.push((vma.clone(), sum)),
+            }
+        });
+        areas
     }
 
     /// What is in memory, by kind: shares and users are not worked out.

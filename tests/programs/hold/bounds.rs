@@ -43,7 +43,7 @@ pub(crate) fn forks(least: Option<&str>) -> Result<(), String> {
 }
 
 /// Touched at a time.
-const PIECE: usize = 16 << 20;
+pub(crate) const PIECE: usize = 16 << 20;
 const PAGE: usize = 4096;
 
 /// A child touches memory without end and is killed; another one then has some, for there is room again. Says so.
@@ -66,8 +66,79 @@ pub(crate) fn memory() -> Result<(), String> {
     Ok(())
 }
 
+/// A child takes memory of the kernel's without end, by what it makes and fills, and is killed; another one then has some, for
+/// there is room again. Says so.
+///
+/// # Errors
+/// It was not killed, or nobody knows what that is.
+pub(crate) fn hoard(what: &str) -> Result<(), String> {
+    let fill: fn() -> bool = match what {
+        "pipes" => full_pipe,
+        "streams" => full_stream,
+        "datagrams" => full_socket,
+        "messages" => full_queue,
+        _ => return Err("nobody knows what that is".to_owned()),
+    };
+    let hoarder = sys::fork(move || {
+        let most = libc::rlimit { rlim_cur: 1 << 16, rlim_max: 1 << 16 };
+        sys!(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, &raw const most, 0);
+        i32::from((0..ENDLESS).take_while(|_| fill()).count() < ENDLESS)
+    })?;
+    println!("{what}: {}", ended(hoarder));
+    let modest = sys::fork(|| {
+        touch(2 * PIECE);
+        0
+    })?;
+    println!("another one: {}", ended(modest));
+    Ok(())
+}
+
+const FULL_PIECE: &[u8] = &[7; 32 << 10];
+
+/// Writes to `fd` until that would have to wait.
+fn fill_up(fd: i32) {
+    while sys!(libc::SYS_sendto, fd, FULL_PIECE.as_ptr(), FULL_PIECE.len(), libc::MSG_DONTWAIT) > 0 {}
+}
+
+fn full_pipe() -> bool {
+    let mut ends = [0_i32; 2];
+    let made = sys!(libc::SYS_pipe2, ends.as_mut_ptr(), libc::O_NONBLOCK);
+    sys!(libc::SYS_fcntl, ends[1], libc::F_SETPIPE_SZ, 1 << 20);
+    while sys!(libc::SYS_write, ends[1], FULL_PIECE.as_ptr(), FULL_PIECE.len()) > 0 {}
+    made == 0
+}
+
+fn full_stream() -> bool {
+    let mut ends = [0_i32; 2];
+    let made = sys!(libc::SYS_socketpair, libc::AF_UNIX, libc::SOCK_STREAM, 0, ends.as_mut_ptr());
+    fill_up(ends[1]);
+    made == 0
+}
+
+/// One that has sent to itself.
+fn full_socket() -> bool {
+    use std::os::fd::IntoRawFd;
+    let made = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| {
+        socket.connect(socket.local_addr()?)?;
+        Ok(socket.into_raw_fd())
+    });
+    let Ok(socket) = made else { return false };
+    // What there is no room for is lost, and nobody is told.
+    for _ in 0..8 {
+        sys!(libc::SYS_sendto, socket, FULL_PIECE.as_ptr(), FULL_PIECE.len(), libc::MSG_DONTWAIT);
+    }
+    true
+}
+
+fn full_queue() -> bool {
+    let queue = sys!(libc::SYS_msgget, libc::IPC_PRIVATE, 0o600);
+    let message: Vec<u64> = vec![1; 1 + 8192 / 8];
+    while sys!(libc::SYS_msgsnd, queue, message.as_ptr(), 8192, libc::IPC_NOWAIT) == 0 {}
+    queue >= 0
+}
+
 /// Makes memory and never gives it back.
-fn touch(len: usize) {
+pub(crate) fn touch(len: usize) {
     let mut piece = vec![0_u8; len];
     piece.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
     std::mem::forget(std::hint::black_box(piece));

@@ -8,6 +8,9 @@
 //! | `hold forks [N]` | inside: forks until there are no more tasks to be had; not fewer than N |
 //! | `hold memory` | inside: a child takes memory until it is killed |
 //! | `hold fill WHAT` | inside: makes files, names, links or attributes until there is no place |
+//! | `hold hoard WHAT` | inside: a child fills pipes, streams, datagrams or messages until it is killed |
+//! | `hold soak SECONDS` | inside, as the first process: everything at once, and nothing is lost |
+//! | `hold soaked CMD...` | outside: CMD soaks; what it has of the host is counted at both ends |
 //! | `hold misses` | inside: looks for names that are not there |
 //! | `hold decoy MIB CMD...` | outside: holds memory while CMD runs beside it |
 //! | `hold stubborn CMD...` | outside: CMD's standard input keeps whoever writes to it, most of the time |
@@ -31,6 +34,7 @@ mod length;
 #[expect(unsafe_code, reason = "memory by its address")]
 mod memory;
 mod silence;
+mod soak;
 mod spaces;
 mod storm;
 mod times;
@@ -38,7 +42,7 @@ mod times;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: hold cage SECONDS MIB TASKS CMD... | decoy MIB CMD... | stubborn CMD... | silent CMD... | storm NAME COUNT SLOWER | core \
-    | forks [N] | memory | fill WHAT | misses | log | storms";
+    | forks [N] | memory | fill WHAT | hoard WHAT | soak SECONDS | soaked CMD... | misses | log | storms";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -54,6 +58,9 @@ fn main() -> ExitCode {
         ["misses"] => bounds::misses(),
         ["decoy", mib, command @ ..] if !command.is_empty() => bounds::decoy(mib, command),
         ["stubborn", command @ ..] if !command.is_empty() => host::stubborn(command),
+        ["hoard", what] => bounds::hoard(what),
+        ["soak", seconds] => soak::soak(seconds),
+        ["soaked", command @ ..] if !command.is_empty() => soak::watch(command),
         ["silent", command @ ..] if !command.is_empty() => host::silent(command),
         ["forks"] => bounds::forks(None),
         ["forks", least] => bounds::forks(Some(least)),

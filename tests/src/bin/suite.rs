@@ -22,6 +22,12 @@ struct Cli {
     /// Fuzzes for ten minutes each instead of one, from seeds that were never tried.
     #[arg(long)]
     nightly: bool,
+    /// Soaks for so many minutes, 20 if no number is given; else it does for one, and for 20 at night.
+    #[arg(long, num_args = 0..=1, default_missing_value = "20")]
+    minutes: Option<u64>,
+    /// Soaks in the nested x86_64 guest, too.
+    #[arg(long)]
+    kvm: bool,
     /// Only these layers.
     layers: Vec<Layer>,
 }
@@ -42,6 +48,8 @@ enum Layer {
     Hold,
     /// Random system calls, executables and signal frames, here and in the nested guests.
     Fuzz,
+    /// Programs that mean harm, all at once, for long: nothing is lost.
+    Soak,
     /// Sandboxes in a nested x86_64 guest.
     #[value(name = "x86_64")]
     X86_64,
@@ -67,6 +75,7 @@ fn main() -> ExitCode {
             Layer::Containers => containers(&mut tally),
             Layer::Hold => in_all_places(&mut tally, cases::hold),
             Layer::Fuzz => fuzz(&mut tally, cli.nightly),
+            Layer::Soak => soak(&mut tally, cli.minutes.unwrap_or(if cli.nightly { 20 } else { 1 }), cli.kvm),
             Layer::X86_64 => nested(&mut tally, Arch::X86_64),
             Layer::Aarch64 => nested(&mut tally, Arch::Aarch64),
         }
@@ -352,6 +361,15 @@ fn fuzz(tally: &mut Tally, nightly: bool) {
             }
         }
     });
+}
+
+/// One sandbox in which everything goes on at once.
+fn soak(tally: &mut Tally, minutes: u64, kvm: bool) {
+    run_here(tally, |_, place| cases::soak(place, minutes));
+    if kvm {
+        let cases = cases::soak(&in_guest(Arch::X86_64), minutes);
+        run_nested(tally, "nested x86_64", small_guest(Arch::X86_64, Board::Usual), &cases);
+    }
 }
 
 /// How a sandbox is started in a guest.

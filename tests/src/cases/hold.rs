@@ -79,21 +79,59 @@ pub fn hold(place: &Place) -> Vec<Case> {
             says(got, &first, "again afterwards: true\n")
         }));
     }
+    // Messages outlive who has sent them: nobody is blamed, and there is an error.
+    let ends = [
+        ("pipes", "killed by 9"),
+        ("streams", "killed by 9"),
+        ("datagrams", "killed by 9"),
+        ("messages", "exited 1"),
+    ];
+    for (what, end) in ends {
+        let step = within(place, &["--memory", "128M"], &["hoard", what]);
+        cases.push(case(&format!("hold: {what} count as memory"), step, move |got| {
+            succeeds(got)?;
+            let said = String::from_utf8_lossy(&got.stdout);
+            let expected = format!("{what}: {end}\nanother one: exited 0\n");
+            if said == expected { Ok(()) } else { Err(format!("it says {said:?}")) }
+        }));
+    }
     let step = within(place, &["--memory", "64M"], &["misses"]);
     cases.push(case("hold: names that are not there take little", step, harmless));
     if place.platform == "systrap" {
         // A guest's memory is not large enough for both.
-        cases.push(case("hold: a neighbour outlives a memory bomb", beside_a_decoy(place), |got| {
-            bombed(got)?;
-            let lives = String::from_utf8_lossy(&got.stdout).ends_with("the decoy lives: true\n");
-            if lives { Ok(()) } else { Err("the decoy does not live".to_owned()) }
-        }));
+        cases.push(case("hold: a neighbour outlives a memory bomb", beside_a_decoy(place), outlived));
     }
     cases.push(case("hold: what was opened for appending only grows", appending(place), |got| {
         let said = String::from_utf8_lossy(&got.stdout);
         if said == LOG { succeeds(got) } else { Err(format!("it says {said:?}")) }
     }));
     cases
+}
+
+/// Everything at once for so many minutes, in one sandbox, and memory bombs beside somebody else.
+pub fn soak(place: &Place, minutes: u64) -> Vec<Case> {
+    let (seconds, hold) = ((minutes * 60).to_string(), place.program("hold"));
+    let most = minutes * 60 + 300;
+    let outside = [&hold, "cage", &most.to_string(), MIB, TASKS, &hold, "soaked"];
+    let sandbox =
+        [&place.pillbox, "do", "--platform", &place.platform, "--memory", "512M", "--pids", "200", "--"];
+    let words = [&outside[..], &sandbox, &[&hold, "soak", &seconds]].concat();
+    let step = Step::new(words.into_iter().map(str::to_owned)).timeout(most + 60);
+    let mut cases = vec![case("soak: nothing is lost", step, succeeds)];
+    if place.platform == "systrap" {
+        let bombs = (1..=minutes.min(20)).map(|bomb| {
+            case(&format!("soak: a neighbour outlives memory bomb {bomb}"), beside_a_decoy(place), outlived)
+        });
+        cases.extend(bombs);
+    }
+    cases
+}
+
+/// The bomb was killed, and the decoy lives.
+fn outlived(got: &Outcome) -> Result<(), String> {
+    bombed(got)?;
+    let lives = String::from_utf8_lossy(&got.stdout).ends_with("the decoy lives: true\n");
+    if lives { Ok(()) } else { Err("the decoy does not live".to_owned()) }
 }
 
 /// One of our programs in a sandbox in a cage.

@@ -25,7 +25,7 @@ pub use abi::{FAMILIES, abi};
 pub use basics::{SCRIPT, SCRIPT_TEXT, anywhere, debian, here, small, smoke};
 pub use containers::containers;
 pub use fuzz::{Fuzz, fuzz};
-pub use hold::hold;
+pub use hold::{hold, soak};
 pub use jail::jail;
 pub use neighbours::neighbours;
 pub use outside::{idle, killed, without_kvm};

@@ -2,7 +2,10 @@
 
 use crate::abi::Result;
 use crate::mm::testing::FakePlatform;
-use crate::mm::{Advice, Layout, MAX_AREAS, MapFlags, MapRequest, Mm, PAGE_SIZE};
+use crate::mm::usage::FileUsers;
+use crate::mm::{
+    Advice, Layout, MAX_AREAS, MapFlags, MapRequest, Mappable, Mm, PAGE_SIZE, SharedMemory, VmFlags,
+};
 use crate::platform::{Platform, Prot};
 use crate::sync::Pause;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,8 +59,7 @@ fn space(cheap: bool) -> (Arc<Mm>, Arc<Counter>) {
 
 /// Memory whose pages hold their numbers, one every `apart` bytes.
 fn filled(mm: &Mm, apart: u64) -> u64 {
-    let request =
-        MapRequest { vm: crate::mm::VmFlags::NO_RESERVE, ..MapRequest::anonymous(PAGES * apart, RW) };
+    let request = MapRequest { vm: VmFlags::NO_RESERVE, ..MapRequest::anonymous(PAGES * apart, RW) };
     let at = mm.mmap(request).unwrap();
     (0..PAGES).for_each(|page| mm.write_val(at + page * apart, &page).unwrap());
     at
@@ -168,4 +170,34 @@ fn who_leaves_last_gives_way_too() {
     assert!(mm.resident() < LEN / 2, "the rest is quickly dropped");
     assert!(counter.gone_on.load(Ordering::Relaxed) >= 4);
     assert_eq!(counter.asked.load(Ordering::Relaxed), 0, "what has to be done does not end for KILL");
+}
+
+#[test]
+fn looking_and_forgetting_go_a_step_at_a_time() {
+    for cheap in [true, false] {
+        let (mm, counter) = space(cheap);
+        let memory = Arc::new(SharedMemory::new(LEN, b"memory"));
+        let object = Some((memory.clone() as Arc<dyn Mappable>, 0));
+        let request = MapRequest { object, vm: VmFlags::SHARED, ..MapRequest::anonymous(LEN, RW) };
+        let at = mm.mmap(request).unwrap();
+        let own = filled(&mm, PAGE_SIZE);
+        (0..PAGES).for_each(|page| mm.write_val(at + page * PAGE_SIZE, &page).unwrap());
+        let steps = |work: &dyn Fn()| {
+            let before = counter.gone_on.load(Ordering::Relaxed);
+            work();
+            let gone_on = counter.gone_on.load(Ordering::Relaxed) - before;
+            assert!((4..200).contains(&gone_on), "others have gone first {gone_on} times");
+        };
+        steps(&|| {
+            let areas = mm.resident_areas(&FileUsers::default());
+            let found: Vec<_> = areas.iter().map(|(vma, sum)| (vma.start, sum.anon, sum.shmem)).collect();
+            let mut expected = [(at, 0, LEN), (own, LEN, 0)];
+            expected.sort_unstable();
+            assert_eq!(found, expected);
+        });
+        steps(&|| assert_eq!(mm.resident_by_kind().total(), 2 * LEN));
+        steps(&|| memory.punch_hole(0, LEN).unwrap());
+        assert_eq!((mm.resident_by_kind().total(), mm.read_val(at + PAGE_SIZE)), (LEN, Ok(0u64)));
+        check(&mm, own, PAGE_SIZE);
+    }
 }
