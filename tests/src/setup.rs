@@ -20,6 +20,7 @@ pub fn everything(cache: &Cache) -> Result<(), Error> {
     linker(cache)?;
     sanitizers(cache);
     engines(cache);
+    debuggers(cache);
     cross_std(cache)?;
     for arch in [Arch::X86_64, Arch::Aarch64] {
         packages::qemu(cache, arch)?;
@@ -43,6 +44,15 @@ pub fn linker(cache: &Cache) -> Result<(), Error> {
 fn sanitizers(cache: &Cache) {
     if let Err(error) = packages::install(cache, "clang", &["clang", "libclang-rt-14-dev"]) {
         eprintln!("setup: no sanitizers of clang's: {error}");
+    }
+}
+
+/// Installs debuggers. Where there is none the suite says what it left out.
+fn debuggers(cache: &Cache) {
+    for name in ["strace", "gdb"] {
+        if let Err(error) = packages::install(cache, name, &[name]) {
+            eprintln!("setup: no {name}: {error}");
+        }
     }
 }
 

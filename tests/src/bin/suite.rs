@@ -258,6 +258,11 @@ fn here(tally: &mut Tally) {
         for name in missing {
             tally.skipped(&format!("here, systrap: {name}"), "it is not installed");
         }
+        let (debuggers, missing) = cases::debuggers(place, place.programs.as_ref());
+        cases.extend(debuggers);
+        for why in missing {
+            tally.skipped("here, systrap: debuggers", &why);
+        }
         match cases::neighbours(place) {
             Ok(neighbours) => cases.extend(neighbours),
             Err(why) => tally.skipped("here, systrap: network", &why),

@@ -7,6 +7,7 @@
 mod abi;
 mod basics;
 mod containers;
+mod debuggers;
 mod fuzz;
 mod hold;
 mod jail;
@@ -24,6 +25,7 @@ use crate::local;
 pub use abi::{FAMILIES, abi};
 pub use basics::{SCRIPT, SCRIPT_TEXT, anywhere, debian, here, small, smoke};
 pub use containers::containers;
+pub use debuggers::debuggers;
 pub use fuzz::{Fuzz, fuzz};
 pub use hold::{hold, soak};
 pub use jail::jail;

@@ -236,10 +236,4 @@ impl Task {
     pub fn is_traced_by_the_weak(&self) -> bool {
         self.trace.lock().tracer.as_ref().is_some_and(|tracer| !tracer.capable)
     }
-
-    /// Number, arguments, stack pointer and instruction pointer of the call in which a tracer has stopped it, or nothing
-    /// of the first two where it is in none; nothing at all while it runs.
-    pub fn stopped_at(&self) -> Option<UserRegs> {
-        self.trace.lock().stop.as_ref().map(|stop| stop.regs)
-    }
 }
