@@ -62,7 +62,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     much("end", 4, spaces::end),
     much("inherit", 4, spaces::inherit),
     attack("flood", length::flood),
-    Attack { lives: KEPT, ..attack("kept", host::kept) },
+    attack("kept", host::kept),
     Attack { prepare: silence::prepare, look_on: silence::look_on, ..attack("silence", silence::wait) },
 ];
 
@@ -76,8 +76,6 @@ pub(crate) fn usual() -> impl Iterator<Item = &'static Attack> {
 const LATE: Duration = Duration::from_millis(100);
 /// How long one may live that has a second's worth of pages to give back.
 const GIVES_BACK: Duration = Duration::from_secs(1);
-/// How long one may live that the host keeps: a call that it does not come back from cannot be undone.
-const KEPT: Duration = Duration::from_secs(4);
 /// How late it may be where somebody has a second to answer.
 const ANSWERED: Duration = Duration::from_millis(1800);
 /// Between two beats, and how many there are in a storm.
