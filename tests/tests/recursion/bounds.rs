@@ -17,8 +17,12 @@ pub(crate) const BOUNDS: &[Bound] = &[
         "mounts on mounts, of which there are 2,048 in all; tried with as many, each on the one before",
     ),
     (
-        &["kernel::task::Task", "kernel::group::"],
+        &["kernel::task::Task", "kernel::group::", "kernel::trace::Trace"],
         "two: a process that is freed has no tasks but the one that executes a program",
+    ),
+    (
+        &["fs::through::"],
+        "two: what is still to be written back is dropped once, with the last of the trees that it came from",
     ),
     (&["net::inet::tcp::"], "two: what waits to be accepted does not listen"),
     (
