@@ -24,6 +24,8 @@ mod file;
 mod names;
 mod pages;
 mod place;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use tree::{Trees, WriteBack};

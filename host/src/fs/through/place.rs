@@ -9,7 +9,7 @@ use crate::abi::{Errno, Result};
 use crate::hostfd::{self, HostFd, Origin};
 use crate::hostsys::{change, file as host};
 use crate::sync::{HostLine, Lock, Rank};
-use crate::vfs::{Dentry, Kind};
+use crate::vfs::{Dentry, Kind, Through};
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
@@ -34,7 +34,7 @@ pub(super) struct From {
 impl Origin for From {
     fn place(&self) -> (i32, Vec<u8>) {
         let mut names: Vec<Arc<[u8]>> = vec![Arc::from(&*self.name)];
-        let Some(mut at) = self.dir.upgrade().and_then(|dir| dir.alias().ok()) else {
+        let Some(mut at) = self.dir.upgrade().and_then(|dir| dir.living().into_iter().next()) else {
             return (-1, self.name.to_vec());
         };
         while let (Some(parent), name) = at.place() {
@@ -131,16 +131,38 @@ impl Node {
         if Id::of(&raw) == id { Ok(fd) } else { Err(Errno::ESTALE) }
     }
 
-    /// One of its dentries that is in use.
+    /// Its dentries that are in use and have not been removed in here.
+    fn living(&self) -> Vec<Arc<Dentry>> {
+        let all: Vec<Arc<Dentry>> = self.aliases.lock().iter().filter_map(Weak::upgrade).collect();
+        all.into_iter().filter(|dentry| !dentry.is_dead()).collect()
+    }
+
+    /// One of its dentries that is in use. Of several, one by whose name it is still found: others may have moved it.
     pub(super) fn alias(&self) -> Result<Arc<Dentry>> {
-        let found: Vec<Arc<Dentry>> = self.aliases.lock().iter().filter_map(Weak::upgrade).collect();
-        let living = found.iter().find(|dentry| !dentry.is_dead()).cloned();
-        living.ok_or(Errno::ENOENT)
+        let living = self.living();
+        let is_there = |dentry: &&Arc<Dentry>| {
+            let (Some(parent), name) = dentry.place() else { return true };
+            node_of(&parent).and_then(|dir| dir.is_still(&name, self)).unwrap_or(false)
+        };
+        let found = if living.len() > 1 { living.iter().find(is_there) } else { None };
+        found.or(living.first()).cloned().ok_or(Errno::ENOENT)
+    }
+
+    /// Looks for it by the names that it has here.
+    fn find_again(&self) -> Result<HostFd> {
+        let mut result = Err(Errno::ENOENT);
+        for dentry in self.living() {
+            result = self.find_by(dentry);
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
     }
 
     /// Goes the way from the nearest directory above that has a descriptor.
-    fn find_again(&self) -> Result<HostFd> {
-        let mut way = vec![self.alias()?];
+    fn find_by(&self, dentry: Arc<Dentry>) -> Result<HostFd> {
+        let mut way = vec![dentry];
         let mut at = loop {
             let parent = way.last().and_then(|dentry| dentry.parent()).ok_or(Errno::ESTALE)?;
             let known = node_of(&parent)?.place.lock().as_ref().map(|place| place.fd.clone());
