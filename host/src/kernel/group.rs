@@ -218,6 +218,11 @@ impl ThreadGroup {
         self.state.lock().exit.is_some()
     }
 
+    /// How it ends as a whole, if it does.
+    pub(super) fn exit_status(&self) -> Option<WaitStatus> {
+        self.state.lock().exit
+    }
+
     /// Whether it has ended.
     pub fn is_dead(&self) -> bool {
         self.dead.load(Ordering::SeqCst)

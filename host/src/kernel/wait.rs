@@ -177,7 +177,9 @@ fn report_tracee(
     let uid = task.cred().uid.real;
     let leads = tid == tgid;
     let zombie = tree.node(tgid).and_then(|node| node.zombie).filter(|_| leads);
-    if let Some(status) = zombie.map(|zombie| zombie.status).or(dead) {
+    // A thread of a process that ends as a whole ends like it.
+    let thread = || dead.map(|own| task.group.exit_status().unwrap_or(own));
+    if let Some(status) = zombie.map(|zombie| zombie.status).or_else(thread) {
         if !options.contains(WaitOptions::EXITED) {
             return None;
         }
