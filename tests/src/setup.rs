@@ -22,7 +22,7 @@ pub fn everything(cache: &Cache) -> Result<(), Error> {
     engines(cache);
     debuggers(cache);
     cross_std(cache)?;
-    for arch in [Arch::X86_64, Arch::Aarch64] {
+    for arch in Arch::ALL {
         packages::qemu(cache, arch)?;
         packages::kernel(cache, arch, Board::Usual)?;
         packages::busybox(cache, arch)?;

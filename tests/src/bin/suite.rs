@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, ValueEnum};
@@ -76,8 +77,10 @@ fn main() -> ExitCode {
             Layer::Hold => in_all_places(&mut tally, cases::hold),
             Layer::Fuzz => fuzz(&mut tally, cli.nightly),
             Layer::Soak => soak(&mut tally, cli.minutes.unwrap_or(if cli.nightly { 20 } else { 1 }), cli.kvm),
-            Layer::X86_64 => nested(&mut tally, Arch::X86_64),
-            Layer::Aarch64 => nested(&mut tally, Arch::Aarch64),
+            Layer::X86_64 if layers.contains(&Layer::Aarch64) => nested(&mut tally, &Arch::ALL),
+            Layer::X86_64 => nested(&mut tally, &[Arch::X86_64]),
+            Layer::Aarch64 if layers.contains(&Layer::X86_64) => continue,
+            Layer::Aarch64 => nested(&mut tally, &[Arch::Aarch64]),
         }
         let name = layer.to_possible_value().map(|value| value.get_name().to_owned());
         println!("     {} took {} s", name.unwrap_or_default(), start.elapsed().as_secs());
@@ -228,7 +231,7 @@ fn unit(tally: &mut Tally) {
 }
 
 fn bare(tally: &mut Tally) {
-    for arch in [Arch::X86_64, Arch::Aarch64] {
+    for arch in Arch::ALL {
         let image = match bare::build(arch).and_then(|elf| Image::of(&elf)) {
             Ok(image) => image,
             Err(error) => {
@@ -325,16 +328,67 @@ fn containers(tally: &mut Tally) {
 }
 
 /// The same cases on both platforms: here and in both guests.
-fn in_all_places(tally: &mut Tally, cases: impl Fn(&Place) -> Vec<Case>) {
+fn in_all_places(tally: &mut Tally, cases: impl Fn(&Place) -> Vec<Case> + Sync) {
     run_here(tally, |_, place| cases(place));
-    for arch in [Arch::X86_64, Arch::Aarch64] {
-        let cases = cases(&in_guest(arch));
-        run_nested(tally, &format!("nested {arch}"), small_guest(arch, Board::Usual), &cases);
+    in_guests(tally, &Arch::ALL, |arch, guests| {
+        guests.run(&format!("nested {arch}"), small_guest(arch, Board::Usual), &cases(&in_guest(arch)));
+    });
+}
+
+/// What becomes of cases in guests, as those who run them tell it.
+enum Told {
+    Case(String, Verdict),
+    Failed(String, String),
+}
+
+/// The guests of one architecture.
+struct Guests {
+    deadline: Instant,
+    tell: mpsc::Sender<Told>,
+}
+
+impl Guests {
+    /// Runs cases in a guest.
+    fn run(&self, layer: &str, guest: Result<Guest, guest::Error>, cases: &[Case]) {
+        // Whoever listens does so until all have told.
+        match guest {
+            Ok(guest) => cases::run_in_guest(guest, cases, self.deadline, |case, verdict| {
+                let _heard = self.tell.send(Told::Case(format!("{layer}: {}", case.name), verdict));
+            }),
+            Err(error) => {
+                let _heard = self.tell.send(Told::Failed(layer.to_owned(), error.to_string()));
+            }
+        }
     }
 }
 
-/// Short runs begin at the same place each time: what they find was not there before. How long they take is given, and two
-/// emulators find two CPUs: both guests run at once.
+/// Runs something in guests of each architecture, all at once: an emulator takes one CPU, and there are two.
+fn in_guests(tally: &mut Tally, archs: &[Arch], run: impl Fn(Arch, &Guests) + Sync) {
+    let (deadline, run) = (tally.deadline, &run);
+    let (tell, told) = mpsc::channel();
+    let ended = std::thread::scope(|scope| {
+        let threads: Vec<_> = archs
+            .iter()
+            .map(|&arch| {
+                let guests = Guests { deadline, tell: tell.clone() };
+                (arch, scope.spawn(move || run(arch, &guests)))
+            })
+            .collect();
+        drop(tell);
+        for told in told {
+            match told {
+                Told::Case(name, verdict) => tally.case(&name, verdict),
+                Told::Failed(layer, why) => tally.failed(&layer, &why),
+            }
+        }
+        threads.into_iter().map(|(arch, thread)| (arch, thread.join().is_ok())).collect::<Vec<_>>()
+    });
+    for (arch, _) in ended.iter().filter(|(_, well)| !well) {
+        tally.failed(&format!("nested {arch}"), "the harness failed");
+    }
+}
+
+/// Short runs begin at the same place each time: what they find was not there before.
 fn fuzz(tally: &mut Tally, nightly: bool) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let (seconds, seed) = if nightly { (600, now) } else { (60, 1) };
@@ -343,28 +397,8 @@ fn fuzz(tally: &mut Tally, nightly: bool) {
         cases::fuzz(place, Fuzz { seconds, seed })
     };
     run_here(tally, |_, place| cases(place));
-    let deadline = tally.deadline;
-    let fuzzed = |arch: Arch| {
-        let mut verdicts = Vec::new();
-        let guest = small_guest(arch, Board::Usual).map_err(|error| error.to_string())?;
-        cases::run_in_guest(guest, &cases(&in_guest(arch)), deadline, |case, verdict| {
-            verdicts.push((case.name.clone(), verdict));
-        });
-        Ok::<_, String>(verdicts)
-    };
-    std::thread::scope(|scope| {
-        let runs = [Arch::X86_64, Arch::Aarch64].map(|arch| (arch, scope.spawn(move || fuzzed(arch))));
-        for (arch, run) in runs {
-            let layer = format!("nested {arch}");
-            match run.join().unwrap_or_else(|_| Err("the harness failed".to_owned())) {
-                Ok(verdicts) => {
-                    for (name, verdict) in verdicts {
-                        tally.case(&format!("{layer}: {name}"), verdict);
-                    }
-                }
-                Err(why) => tally.failed(&layer, &why),
-            }
-        }
+    in_guests(tally, &Arch::ALL, |arch, guests| {
+        guests.run(&format!("nested {arch}"), small_guest(arch, Board::Usual), &cases(&in_guest(arch)));
     });
 }
 
@@ -372,8 +406,10 @@ fn fuzz(tally: &mut Tally, nightly: bool) {
 fn soak(tally: &mut Tally, minutes: u64, kvm: bool) {
     run_here(tally, |_, place| cases::soak(place, minutes));
     if kvm {
-        let cases = cases::soak(&in_guest(Arch::X86_64), minutes);
-        run_nested(tally, "nested x86_64", small_guest(Arch::X86_64, Board::Usual), &cases);
+        in_guests(tally, &[Arch::X86_64], |arch, guests| {
+            let cases = cases::soak(&in_guest(arch), minutes);
+            guests.run("nested x86_64", small_guest(arch, Board::Usual), &cases);
+        });
     }
 }
 
@@ -393,20 +429,16 @@ fn small_guest(arch: Arch, board: Board) -> Result<Guest, guest::Error> {
     Guest::new(arch, options).and_then(Guest::with_pillbox)
 }
 
-fn run_nested(tally: &mut Tally, layer: &str, guest: Result<Guest, guest::Error>, cases: &[Case]) {
-    match guest {
-        Ok(guest) => cases::run_in_guest(guest, cases, tally.deadline, |case, verdict| {
-            tally.case(&format!("{layer}: {}", case.name), verdict);
-        }),
-        Err(error) => tally.failed(layer, &error.to_string()),
-    }
+fn nested(tally: &mut Tally, archs: &[Arch]) {
+    in_guests(tally, archs, in_guests_of);
 }
 
-fn nested(tally: &mut Tally, arch: Arch) {
+/// All that is checked in guests of one architecture, one guest after the other.
+fn in_guests_of(arch: Arch, guests: &Guests) {
     let place = in_guest(arch);
     let small = |board| small_guest(arch, board);
-    let mut run = |layer: String, guest: Result<Guest, guest::Error>, cases: &[Case]| {
-        run_nested(tally, &layer, guest, cases);
+    let run = |layer: String, guest: Result<Guest, guest::Error>, cases: &[Case]| {
+        guests.run(&layer, guest, cases);
     };
     let (idle, killed, jail) = (cases::idle(&place), cases::killed(&place), cases::jail(&place));
     let cases = [cases::platform(&place), cases::small(&place), idle, killed, jail];
