@@ -94,6 +94,21 @@ pub fn ignore(signal: i32) {
     let _ = unsafe { syscall(libc::SYS_rt_sigaction, [signal as u64, action.as_ptr() as u64, 0, 8, 0, 0]) };
 }
 
+/// The standard signals that whoever started this process has it ignore (nohup(1)): bit n - 1 for signal n. Not those that our
+/// own run-time ignores.
+pub fn ignored() -> u64 {
+    let asked = (1..=libc::SIGSYS).filter(|signal| ![libc::SIGPIPE, libc::SIGXFSZ].contains(signal));
+    let is_ignored = |signal: &i32| {
+        // struct kernel_sigaction, the handler first.
+        let mut action = [0_u64; 4];
+        let args = [*signal as u64, 0, action.as_mut_ptr() as u64, 8, 0, 0];
+        // SAFETY: `action` has room for what is written.
+        let known = unsafe { syscall(libc::SYS_rt_sigaction, args) };
+        known.is_ok() && action[0] == libc::SIG_IGN as u64
+    };
+    asked.filter(is_ignored).fold(0, |mask, signal| mask | 1 << (signal - 1))
+}
+
 /// Nobody but root looks into this process, and no core is made of it (prctl(2), PR_SET_DUMPABLE).
 pub fn hide() {
     // SAFETY: no pointers.

@@ -324,7 +324,7 @@ pub(super) fn spawn_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>> 
     if (tid == INIT) != first.is_none() {
         return Err(Errno::ESRCH);
     }
-    let group = ThreadGroup::new(tid, Actions::new(), init.limits);
+    let group = ThreadGroup::new(tid, Actions::ignoring(init.ignored), init.limits);
     if let Some(on_exit) = init.on_exit {
         let _ = group.on_exit.set(on_exit);
     }

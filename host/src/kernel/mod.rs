@@ -179,6 +179,8 @@ pub struct Init {
     pub exe: Option<Path>,
     /// What it, and what it executes, may call and become.
     pub confinement: seccomp::Confinement,
+    /// Signals that it ignores from the start.
+    pub ignored: signal::SigSet,
     /// The number of its controlling terminal. Of process 1: what the kernel was told ([`Kernel::set_host_terminal`]).
     pub tty: Option<u64>,
     /// Told its number, before it runs.

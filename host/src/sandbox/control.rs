@@ -17,7 +17,7 @@ use crate::hostfd::{self, HostFd};
 use crate::hostsys::file;
 use crate::kernel::limits::Limits;
 use crate::kernel::seccomp::{Confinement, Filter};
-use crate::kernel::signal::SigInfo;
+use crate::kernel::signal::{SigInfo, SigSet};
 use crate::kernel::{Init, Kernel, WaitStatus};
 use crate::vfs::{Caller, FsContext, Kind, Lookup, Resolve};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -237,6 +237,7 @@ impl Control {
             exe: Some(exe),
             limits,
             confinement: Confinement::of_container(exec.user.no_new_privileges, self.seccomp.as_ref()),
+            ignored: SigSet::EMPTY,
             tty: streams.tty.map(|(number, _)| number),
             on_exit: Some(Box::new(on_exit)),
             told: Some(Box::new({

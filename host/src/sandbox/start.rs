@@ -19,6 +19,7 @@ use crate::hostsys::{self, identity};
 use crate::kernel::limits::{self, Limit, Limits};
 use crate::kernel::sched::SPARES;
 use crate::kernel::seccomp::Confinement;
+use crate::kernel::signal::SigSet;
 use crate::kernel::{Init, Kernel, Options, WaitStatus, poller};
 use crate::metrics::{Log, Metrics};
 use crate::mm::MmLimits;
@@ -185,6 +186,8 @@ fn first_process(
             user.is_some_and(|user| user.no_new_privileges),
             spec.container.seccomp.as_ref(),
         ),
+        // An engine's are not its containers'.
+        ignored: SigSet(if spec.container.control.is_some() { 0 } else { hostsys::process::ignored() }),
         tty: None,
         told: None,
         on_exit: None,

@@ -121,6 +121,7 @@ pub fn here(place: &Place) -> Vec<Case> {
         secrets(place),
         examples(place),
         timeout(place),
+        ignored(place),
     ];
     cases.extend(on_a_terminal(place));
     cases.extend(super::abi(place));
@@ -157,6 +158,14 @@ fn timeout(place: &Place) -> Case {
         let right = got.status == 137 && got.stdout == b"up\n" && said.contains("had not ended after 300ms");
         if right { Ok(()) } else { Err(format!("{got:?}")) }
     })
+}
+
+/// A caller's ignored signals are its program's, too (nohup(1)).
+fn ignored(place: &Place) -> Case {
+    const SCRIPT: &str = "trap '' HUP INT QUIT USR1; exec $0 do --platform $1 -- sh -c 'kill -USR1 $$; kill -HUP $$; \
+        grep SigIgn /proc/self/status; trap - USR1; echo up'";
+    let step = Step::new(["/bin/sh", "-c", SCRIPT, &place.pillbox, &place.platform]).timeout(TIMEOUT);
+    gives("what the caller ignores is ignored", step, "SigIgn:\t0000000000000207\nup\n", 0)
 }
 
 const REDIRECTIONS_HERE: &str = "d=$(mktemp -d) && cd $d && (echo one; echo two >&2) 2>err >out; cat out err; \

@@ -163,6 +163,15 @@ impl Actions {
         Actions([SigAction::default(); NSIG as usize])
     }
 
+    /// All default but these, which are ignored.
+    pub fn ignoring(signals: SigSet) -> Self {
+        let mut actions = Actions::new();
+        for signo in (1..=NSIG).filter(|signo| signals.has(*signo)) {
+            actions.of_mut(signo).handler = SIG_IGN;
+        }
+        actions
+    }
+
     /// The action for a valid signal number.
     pub fn of(&self, signo: i32) -> &SigAction {
         &self.0[(signo - 1) as usize]

@@ -3,8 +3,16 @@
 //! Where one would have to it ends there, who has the lock lets go of it, what is missing is brought, and all is done again.
 
 use super::super::usermem::{Missing, TRIES};
-use super::{IoDst, IoSrc, Sink, Source, UserIo};
+use super::{IoDst, IoSrc, Iovec, Sink, Source, UserIo};
 use crate::abi::{Errno, Result};
+
+/// Where a copy begins.
+#[derive(Clone, Copy)]
+struct Mark<'a> {
+    first: Iovec,
+    rest: &'a [Iovec],
+    remaining: u64,
+}
 
 /// Either of the two, where it is a program's.
 trait Side<'a> {
@@ -31,27 +39,38 @@ impl<'a> Side<'a> for IoSrc<'a> {
     }
 }
 
-/// Calls `body`, in which nothing waits for the host; returns where it began and what was missing, if something was.
+/// Calls `body`, in which nothing waits for the host. Whether something was missing is left in the side's `missing`.
 #[inline]
-fn quickly<'a, S: Side<'a>, R>(
-    side: &mut S,
-    body: &mut impl FnMut(&mut S) -> R,
-) -> (R, Option<(UserIo<'a>, Missing)>) {
-    let Some(io) = side.io() else { return (body(side), None) };
-    let start = *io;
-    io.quick = true;
+fn quickly<'a, S: Side<'a>, R>(side: &mut S, body: &mut impl FnMut(&mut S) -> R) -> R {
+    let Some(io) = side.io() else { return body(side) };
+    let before = core::mem::replace(&mut io.quick, true);
     let result = body(side);
-    let Some(io) = side.io() else { return (result, None) };
-    io.quick = start.quick;
-    (result, io.missing.take().map(|missing| (start, missing)))
+    if let Some(io) = side.io() {
+        io.quick = before;
+    }
+    result
+}
+
+/// What was missing, which is forgotten.
+#[inline]
+fn missing<'a, S: Side<'a>>(side: &mut S) -> Option<Missing> {
+    side.io().and_then(|io| io.missing.take())
+}
+
+/// Where a side is before a copy.
+#[inline]
+fn mark<'a, S: Side<'a>>(side: &mut S) -> Option<Mark<'a>> {
+    side.io().map(|io| Mark { first: io.first, rest: io.rest, remaining: io.remaining })
 }
 
 #[inline]
 fn held<'a, S: Side<'a>, R>(side: &mut S, mut body: impl FnMut(&mut S) -> Result<R>) -> Result<R> {
+    let start = mark(side);
     for _ in 0..TRIES {
-        match quickly(side, &mut body) {
-            (Err(Errno::EFAULT), Some((start, missing))) => again(side, start, 0, missing)?,
-            (result, _) => return result,
+        let result = quickly(side, &mut body);
+        match (missing(side), &result, start) {
+            (Some(missing), Err(Errno::EFAULT), Some(start)) => again(side, start, 0, missing)?,
+            _ => return result,
         }
     }
     Err(Errno::EFAULT)
@@ -59,9 +78,11 @@ fn held<'a, S: Side<'a>, R>(side: &mut S, mut body: impl FnMut(&mut S) -> Result
 
 #[inline]
 fn streamed<'a, S: Side<'a>>(side: &mut S, mut body: impl FnMut(&mut S) -> Result<usize>) -> Result<usize> {
-    match quickly(side, &mut body) {
-        (result, None) => result,
-        (result, Some(missed)) => streamed_on(side, result, missed, &mut body),
+    let start = mark(side);
+    let result = quickly(side, &mut body);
+    match (missing(side), start) {
+        (Some(missing), Some(start)) => streamed_on(side, result, start, missing, &mut body),
+        _ => result,
     }
 }
 
@@ -70,8 +91,9 @@ fn streamed<'a, S: Side<'a>>(side: &mut S, mut body: impl FnMut(&mut S) -> Resul
 fn streamed_on<'a, S: Side<'a>>(
     side: &mut S,
     mut result: Result<usize>,
-    (mut start, mut missing): (UserIo<'a>, Missing),
-    body: &mut impl FnMut(&mut S) -> Result<usize>,
+    mut start: Mark<'a>,
+    mut missed: Missing,
+    body: &mut dyn FnMut(&mut S) -> Result<usize>,
 ) -> Result<usize> {
     let mut done = 0;
     for _ in 0..TRIES {
@@ -81,15 +103,15 @@ fn streamed_on<'a, S: Side<'a>>(
             Err(_) => break,
         };
         done += count;
-        result = again(side, start, count, missing).map(|()| 0);
+        result = again(side, start, count, missed).map(|()| 0);
         if result.is_err() {
             break;
         }
-        let missed;
-        (result, missed) = quickly(side, body);
-        match missed {
-            Some(missed) => (start, missing) = missed,
-            None => return result.map(|count| done + count).or_else(|errno| some(done).ok_or(errno)),
+        let here = mark(side);
+        result = quickly(side, &mut |side| body(side));
+        match (missing(side), here) {
+            (Some(missing), Some(here)) => (start, missed) = (here, missing),
+            _ => return result.map(|count| done + count).or_else(|errno| some(done).ok_or(errno)),
         }
     }
     some(done).ok_or(result.err().unwrap_or(Errno::EFAULT))
@@ -102,9 +124,9 @@ fn some(count: usize) -> Option<usize> {
 
 /// Goes back to `count` bytes behind `start`, and waits for what was missing.
 #[cold]
-fn again<'a, S: Side<'a>>(side: &mut S, start: UserIo<'a>, count: usize, missing: Missing) -> Result<()> {
+fn again<'a, S: Side<'a>>(side: &mut S, start: Mark<'a>, count: usize, missing: Missing) -> Result<()> {
     let Some(io) = side.io() else { return Err(Errno::EFAULT) };
-    *io = start;
+    (io.first, io.rest, io.remaining) = (start.first, start.rest, start.remaining);
     io.advance(count as u64);
     // Where this is part of something with a lock of its own, that is to be let go of first.
     if io.quick {
