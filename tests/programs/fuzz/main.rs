@@ -98,6 +98,12 @@ fn rounds(seconds: u64, seed: u64, attack: &Attack<'_>) -> Result<(), String> {
 
 /// Some processes do their worst; then none of them is left, and neither are their files.
 fn round(seed: u64, attack: &Attack<'_>) -> Result<(), String> {
+    // Root's rounds may have put something else in its place, or in that of the directory above.
+    for place in ["/tmp", SCRATCH] {
+        if !std::fs::symlink_metadata(place).is_ok_and(|found| found.is_dir()) {
+            let _left = std::fs::remove_file(place);
+        }
+    }
     let _left = std::fs::remove_dir_all(SCRATCH);
     std::fs::create_dir_all(SCRATCH).map_err(|e| format!("{SCRATCH}: {e}"))?;
     for number in 0..PROCESSES {

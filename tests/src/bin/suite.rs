@@ -60,7 +60,10 @@ enum Layer {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let layers = if cli.layers.is_empty() { Layer::value_variants() } else { &cli.layers };
+    // A soak has a command of its own: `cargo soak`.
+    let usual: Vec<_> =
+        Layer::value_variants().iter().copied().filter(|layer| *layer != Layer::Soak).collect();
+    let layers = if cli.layers.is_empty() { &usual } else { &cli.layers };
     let mut tally = Tally::new(if cli.nightly { WHOLE_NIGHT } else { WHOLE });
     let ready = Cache::open().and_then(|cache| setup::everything(&cache));
     if let Err(error) = ready {
