@@ -21,6 +21,7 @@ pub mod pipe;
 pub mod proc;
 pub mod pseudo;
 pub mod pty;
+mod records;
 pub mod signalfd;
 pub mod sysfs;
 pub mod terminal;

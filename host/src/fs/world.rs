@@ -134,10 +134,7 @@ fn terminal(
             index
         }
     };
-    let (fs, root) = (FsContext::new(world.ns.clone()), Cred::root());
-    let lookup = Lookup { fs: &fs, cred: &root, caller: Caller::default() };
-    let how = OpenHow { flags: access_mode(fd) | c::O_NOCTTY, ..OpenHow::default() };
-    lookup.open(None, format!("/dev/pts/{index}").as_bytes(), &how)
+    world.open_terminal(index, access_mode(fd))
 }
 
 fn passed_through(world: &World, kernel: &Arc<Kernel>, fd: i32) -> Result<Arc<File>> {
@@ -183,10 +180,7 @@ pub fn received_stdio(
     }
     let first = received.into_iter().next().ok_or(Errno::EBADF)?;
     let index = world.devices.ptys.add_received(first, (cred.uid.real, cred.gid.real))?;
-    let (fs, root) = (FsContext::new(world.ns.clone()), Cred::root());
-    let lookup = Lookup { fs: &fs, cred: &root, caller: Caller::default() };
-    let how = OpenHow { flags: c::O_RDWR | c::O_NOCTTY, ..OpenHow::default() };
-    let file = lookup.open(None, format!("/dev/pts/{index}").as_bytes(), &how)?;
+    let file = world.open_terminal(index, c::O_RDWR)?;
     for number in 0..3 {
         fds.install_at(number, file.clone(), false, 3)?;
     }
@@ -198,6 +192,26 @@ impl World {
     pub fn write_back(&self) -> Option<WriteBack> {
         let some = !self.trees.is_empty();
         self.write_back.lock().take().filter(|_| some)
+    }
+
+    /// Has `body` look names up as root, in the first namespace of mounts and for `caller`; what it makes has the permission bits
+    /// that it says.
+    pub fn as_root<R>(&self, caller: Caller, body: impl FnOnce(&Lookup<'_>) -> R) -> R {
+        let (fs, cred) = (FsContext::new(self.ns.clone()), Cred::root());
+        fs.set_umask(0);
+        body(&Lookup { fs: &fs, cred: &cred, caller })
+    }
+
+    fn open_terminal(&self, index: u32, mode: u32) -> Result<Arc<File>> {
+        let how = OpenHow { flags: mode | c::O_NOCTTY, ..OpenHow::default() };
+        self.as_root(Caller::default(), |lookup| {
+            lookup.open(None, format!("/dev/pts/{index}").as_bytes(), &how)
+        })
+    }
+
+    /// What `place` names.
+    fn find(&self, place: &[u8]) -> Result<Path> {
+        self.as_root(Caller::default(), |lookup| lookup.resolve(None, place, Resolve::FOLLOW))
     }
 
     /// Mounts `root` at `place`, which is made if it is missing.
@@ -216,13 +230,12 @@ impl World {
     pub fn mount_file(&self, place: &[u8], root: Arc<Dentry>, source: &str, flags: MountFlags) -> Result<()> {
         let parent = place.iter().rposition(|&b| b == b'/').unwrap_or(0);
         self.directory(&place[..parent.max(1)])?;
-        let (fs, cred) = (FsContext::new(self.ns.clone()), Cred::root());
-        let lookup = Lookup { fs: &fs, cred: &cred, caller: Caller::default() };
-        match lookup.create(None, place, Kind::File, 0o644, Extra::None) {
+        let make = |lookup: &Lookup<'_>| lookup.create(None, place, Kind::File, 0o644, Extra::None);
+        match self.as_root(Caller::default(), make) {
             Ok(_) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(errno),
         }
-        let place = lookup.resolve(None, place, Resolve::FOLLOW)?;
+        let place = self.find(place)?;
         self.ns.mount(&place, root, source, flags).map(drop)
     }
 
@@ -231,9 +244,7 @@ impl World {
     /// # Errors
     /// ENOENT.
     pub fn mount_again(&self, place: &[u8], flags: MountFlags) -> Result<()> {
-        let (fs, cred) = (FsContext::new(self.ns.clone()), Cred::root());
-        let lookup = Lookup { fs: &fs, cred: &cred, caller: Caller::default() };
-        let path = lookup.resolve(None, place, Resolve::FOLLOW)?;
+        let path = self.find(place)?;
         let source = path.mount.source.clone();
         self.ns.mount(&path, path.dentry.clone(), &source, flags).map(drop)
     }
@@ -243,12 +254,10 @@ impl World {
     /// # Errors
     /// ENOENT.
     pub fn mask(&self, place: &[u8], dev: u32) -> Result<()> {
-        let (fs, cred) = (FsContext::new(self.ns.clone()), Cred::root());
-        let lookup = Lookup { fs: &fs, cred: &cred, caller: Caller::default() };
-        let path = lookup.resolve(None, place, Resolve::FOLLOW)?;
+        let path = self.find(place)?;
         let nothing = match path.dentry.kind() {
             Kind::Dir => Layer::tmpfs(dev, "tmpfs", 0o555, &self.devices),
-            _ => lookup.resolve(None, b"/dev/null", Resolve::FOLLOW)?.dentry,
+            _ => self.find(b"/dev/null")?.dentry,
         };
         let mount = self.ns.mount(&path, nothing, "tmpfs", MountFlags::RDONLY)?;
         mount.set_locked(true);
@@ -260,18 +269,17 @@ impl World {
     /// # Errors
     /// As mkdir(2).
     pub fn directory(&self, name: &[u8]) -> Result<Path> {
-        let (fs, cred) = (FsContext::new(self.ns.clone()), Cred::root());
-        fs.set_umask(0);
-        let lookup = Lookup { fs: &fs, cred: &cred, caller: Caller::default() };
-        let mut at = 1;
-        while at <= name.len() {
-            let end = name[at..].iter().position(|&b| b == b'/').map_or(name.len(), |n| at + n);
-            match lookup.create(None, &name[..end], Kind::Dir, 0o755, Extra::None) {
-                Ok(_) | Err(Errno::EEXIST) => {}
-                Err(errno) => return Err(errno),
+        self.as_root(Caller::default(), |lookup| {
+            let mut at = 1;
+            while at <= name.len() {
+                let end = name[at..].iter().position(|&b| b == b'/').map_or(name.len(), |n| at + n);
+                match lookup.create(None, &name[..end], Kind::Dir, 0o755, Extra::None) {
+                    Ok(_) | Err(Errno::EEXIST) => {}
+                    Err(errno) => return Err(errno),
+                }
+                at = end + 1;
             }
-            at = end + 1;
-        }
-        lookup.resolve(None, name, Resolve::FOLLOW)
+            lookup.resolve(None, name, Resolve::FOLLOW)
+        })
     }
 }

@@ -71,7 +71,8 @@ pub struct Rejected {
 /// # Errors
 /// One line that says why neither platform works.
 pub fn auto(device: &Path, workers: usize) -> Result<(Arc<dyn Platform>, Option<Rejected>), String> {
-    let reason = match verdict(device) {
+    let (verdict, cache) = verdict(device);
+    let reason = match verdict {
         Verdict::Usable => match Kvm::new(device, workers) {
             Ok(kvm) => return Ok((Arc::new(kvm), None)),
             Err(error) => error.to_string(),
@@ -80,7 +81,7 @@ pub fn auto(device: &Path, workers: usize) -> Result<(Arc<dyn Platform>, Option<
         Verdict::Rejected(reason) => reason,
     };
     let line = format!("{} is not used ({reason}); running on systrap", device.display());
-    let new = Cache::find(device).is_none_or(|cache| cache.tell(&line));
+    let new = cache.is_none_or(|cache| cache.tell(&line));
     Ok((systrap()?, Some(Rejected { line, new })))
 }
 
@@ -89,7 +90,7 @@ pub fn auto(device: &Path, workers: usize) -> Result<(Arc<dyn Platform>, Option<
 /// # Errors
 /// One line that says why it does not work.
 pub fn kvm(device: &Path, workers: usize) -> Result<Arc<dyn Platform>, String> {
-    let mut verdict = verdict(device);
+    let (mut verdict, _) = verdict(device);
     if matches!(&verdict, Verdict::Rejected(reason) if is_out_of_time(reason)) {
         verdict = examine_and_remember(device, PATIENCE).0;
     }
@@ -116,22 +117,22 @@ pub fn systrap() -> Result<Arc<dyn Platform>, String> {
     }
 }
 
-/// What is known about the device, from the cache or by trying.
-fn verdict(device: &Path) -> Verdict {
+/// What is known about the device, from the cache or by trying; and the cache, if there can be one.
+fn verdict(device: &Path) -> (Verdict, Option<Cache>) {
     let metadata = match std::fs::metadata(device) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Verdict::Absent,
-        Err(error) => return Verdict::Rejected(error.to_string()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return (Verdict::Absent, None),
+        Err(error) => return (Verdict::Rejected(error.to_string()), None),
     };
     let cache = Cache::open(device, &metadata);
     if let Some(known) = cache.as_ref().and_then(Cache::read) {
-        return known;
+        return (known, cache);
     }
     let (verdict, _) = examine(device, DEADLINE);
-    if let Some(cache) = cache {
+    if let Some(cache) = &cache {
         cache.write(&verdict);
     }
-    verdict
+    (verdict, cache)
 }
 
 /// Tries the device within the time that `doctor` has, whatever the cache says, and puts the outcome there.
@@ -141,7 +142,7 @@ pub fn examine_now(device: &Path) -> (Verdict, Vec<Tried>) {
 
 fn examine_and_remember(device: &Path, deadline: Duration) -> (Verdict, Vec<Tried>) {
     let (verdict, steps) = examine(device, deadline);
-    if let Some(cache) = Cache::find(device) {
+    if let Some(cache) = std::fs::metadata(device).ok().and_then(|metadata| Cache::open(device, &metadata)) {
         cache.write(&verdict);
     }
     (verdict, steps)
@@ -303,10 +304,6 @@ struct Cache {
 }
 
 impl Cache {
-    fn find(device: &Path) -> Option<Self> {
-        Cache::open(device, &std::fs::metadata(device).ok()?)
-    }
-
     fn open(device: &Path, metadata: &Metadata) -> Option<Self> {
         let boot = crate::hostsys::told::text("/proc/sys/kernel/random/boot_id")?;
         let binary = std::fs::metadata("/proc/self/exe").ok()?;

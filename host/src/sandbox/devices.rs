@@ -6,9 +6,8 @@
 
 use super::Error;
 use crate::abi::{Errno, Result};
-use crate::cred::Cred;
 use crate::fs::world::World;
-use crate::vfs::{Caller, Extra, FsContext, Kind, Lookup, Resolve};
+use crate::vfs::{Caller, Extra, Kind};
 
 /// A node to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,17 +41,13 @@ fn make_one(device: &Device, world: &World) -> Result<()> {
     let place = &*device.place;
     let parent = place.iter().rposition(|&byte| byte == b'/').ok_or(Errno::EINVAL)?;
     world.directory(&place[..parent.max(1)])?;
-    let (fs, cred) = (FsContext::new(world.ns.clone()), Cred::root());
-    fs.set_umask(0);
-    let lookup = Lookup { fs: &fs, cred: &cred, caller: Caller::default() };
-    match lookup.remove(None, place, false) {
-        Ok(()) | Err(Errno::ENOENT) => {}
-        Err(errno) => return Err(errno),
-    }
-    lookup.create(None, place, device.kind, device.perm, Extra::Device(device.number))?;
-    if device.owner != (0, 0) {
-        let path = lookup.resolve(None, place, Resolve::empty())?;
-        lookup.set_owner(&path, device.owner.0, device.owner.1)?;
-    }
-    Ok(())
+    world.as_root(Caller::default(), |lookup| {
+        match lookup.remove(None, place, false) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(errno),
+        }
+        let path = lookup.create(None, place, device.kind, device.perm, Extra::Device(device.number))?;
+        let (uid, gid) = device.owner;
+        if (uid, gid) == (0, 0) { Ok(()) } else { lookup.set_owner(&path, uid, gid) }
+    })
 }

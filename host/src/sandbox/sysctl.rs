@@ -2,10 +2,9 @@
 
 use super::Error;
 use crate::abi::{Errno, Result};
-use crate::cred::Cred;
 use crate::fs::world::World;
 use crate::mm::IoSrc;
-use crate::vfs::{Caller, FsContext, Lookup, OpenHow};
+use crate::vfs::{Caller, OpenHow};
 use linux_raw_sys::general::O_WRONLY;
 
 /// Writes them: names with dots between their parts, and values.
@@ -23,8 +22,7 @@ fn set_one(name: &str, value: &str, world: &World) -> Result<()> {
         return Err(Errno::ENOENT);
     }
     let place = format!("/proc/sys/{}", name.replace('.', "/"));
-    let (fs, cred) = (FsContext::new(world.ns.clone()), Cred::root());
-    let lookup = Lookup { fs: &fs, cred: &cred, caller: Caller::MAKER };
-    let file = lookup.open(None, place.as_bytes(), &OpenHow { flags: O_WRONLY, ..OpenHow::default() })?;
+    let how = OpenHow { flags: O_WRONLY, ..OpenHow::default() };
+    let file = world.as_root(Caller::MAKER, |lookup| lookup.open(None, place.as_bytes(), &how))?;
     file.write(&mut IoSrc::kernel(value.as_bytes())).map(drop)
 }

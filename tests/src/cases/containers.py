@@ -543,32 +543,43 @@ def case_podman_run():
                 ).stdout, "1\n", "no more memory than that")
 
 
+def goes_through_life(engine, *options, absent, running):
+    """What an engine does with a container, from run to rm; `absent` is exec's status for a program that is not there, `running`
+    what else holds while it runs."""
+    engine("run", "-d", "--name", "box", *options, "bb:1", "sh", "-c",
+           "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done", check=0)
+    wait_for("its log", lambda: engine("logs", "box").stdout == "up\n")
+    same(engine("exec", "-u", "65534", "-w", "/tmp", "-e", "A=b", "box", "sh", "-c", "id -u; pwd; echo $A; exit 5", check=5).stdout,
+         "65534\n/tmp\nb\n")
+    same(engine("exec", "-i", "box", "cat", text="in\n", check=0).stdout, "in\n")
+    engine("exec", "box", "nonesuch", check=absent)
+    engine("pause", "box", check=0)
+    same(engine("inspect", "-f", "{{.State.Status}}", "box", check=0).stdout, "paused\n")
+    engine("unpause", "box", check=0)
+    same("box" in engine("stats", "--no-stream", "--format", "{{.Name}}", "box", check=0).stdout, True)
+    running()
+    engine("stop", "-t", "10", "box", check=0)
+    same(engine("inspect", "-f", "{{.State.ExitCode}}", "box", check=0).stdout, "3\n", "a handler's status")
+    engine("start", "box", check=0)
+    engine("restart", "-t", "5", "box", check=0)
+    engine("kill", "box", check=0)
+    same(engine("wait", "box", check=0).stdout, "137\n")
+    engine("rm", "box", check=0)
+    # Nobody handles SIGTERM there.
+    engine("run", "-d", "--name", "deaf", *options, "bb:1", "sleep", "1000", check=0)
+    engine("stop", "-t", "1", "deaf", check=0)
+    same(engine("inspect", "-f", "{{.State.ExitCode}}", "deaf", check=0).stdout, "137\n")
+    engine("rm", "deaf", check=0)
+
+
 def case_podman_life():
     """podman: exec, pause, stop, restart, logs, stats, update, rm."""
     image()
-    podman("run", "-d", "--name", "s", "bb:1", "sh", "-c", "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done", check=0)
-    wait_for("its log", lambda: podman("logs", "s").stdout == "up\n")
-    same(podman("exec", "-u", "65534", "-w", "/tmp", "-e", "A=b", "s", "sh", "-c", "id -u; pwd; echo $A; exit 5", check=5).stdout,
-         "65534\n/tmp\nb\n")
-    same(podman("exec", "-t", "s", "tty", check=0).stdout, "/dev/pts/0\n")
-    same(podman("exec", "-i", "s", "cat", text="in\n", check=0).stdout, "in\n")
-    podman("exec", "s", "nonesuch", check=127)
-    podman("pause", "s", check=0)
-    same(podman("inspect", "-f", "{{.State.Status}}", "s", check=0).stdout, "paused\n")
-    podman("unpause", "s", check=0)
-    same("s" in podman("stats", "--no-stream", "--format", "{{.Name}}", "s", check=0).stdout, True)
-    podman("stop", "-t", "10", "s", check=0)
-    same(podman("inspect", "-f", "{{.State.ExitCode}}", "s", check=0).stdout, "3\n", "a handler's status")
-    podman("start", "s", check=0)
-    podman("restart", "-t", "5", "s", check=0)
-    podman("kill", "s", check=0)
-    same(podman("wait", "s", check=0).stdout, "137\n")
-    podman("rm", "s", check=0)
-    # Nobody handles SIGTERM there.
-    podman("run", "-d", "--name", "d", "bb:1", "sleep", "1000", check=0)
-    podman("stop", "-t", "1", "d", check=0)
-    same(podman("inspect", "-f", "{{.State.ExitCode}}", "d", check=0).stdout, "137\n")
-    podman("rm", "d", check=0)
+
+    def running():
+        same(podman("exec", "-t", "box", "tty", check=0).stdout, "/dev/pts/0\n")
+
+    goes_through_life(podman, absent=127, running=running)
 
 
 def case_podman_ten():
@@ -660,16 +671,8 @@ def case_docker_run():
 
 
 def case_docker_life():
-    """docker: exec, pause, stop, restart, logs, top, stats, update, rm."""
-    with dockerd():
-        docker_image()
-        docker("run", "-d", "--name", "box", "--network", "none", "bb:1", "sh", "-c",
-               "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done", check=0)
-        wait_for("its log", lambda: docker("logs", "box").stdout == "up\n")
-        same(docker("exec", "-u", "65534", "-w", "/tmp", "-e", "A=b", "box", "sh", "-c", "id -u; pwd; echo $A; exit 5", check=5).stdout,
-             "65534\n/tmp\nb\n")
-        same(docker("exec", "-i", "box", "cat", text="in\n", check=0).stdout, "in\n")
-        docker("exec", "box", "nonesuch", check=126)
+    """docker: exec, cp, diff, commit, pause, stop, restart, logs, top, stats, update, rm."""
+    def running():
         # Both sides see what the other has made.
         (DIR / "given").write_text("from outside\n")
         docker("cp", str(DIR / "given"), "box:/root/given", check=0)
@@ -679,9 +682,6 @@ def case_docker_life():
         changes = docker("diff", "box", check=0).stdout.splitlines()
         same({"A /root/given", "A /root/made"} <= set(changes), True, changes)
         same(len(docker("top", "box", check=0).stdout.splitlines()), 2)
-        docker("pause", "box", check=0)
-        same(docker("inspect", "-f", "{{.State.Status}}", "box", check=0).stdout, "paused\n")
-        docker("unpause", "box", check=0)
         same(docker("stats", "--no-stream", "--format", "{{.Name}}", "box", check=0).stdout, "box\n")
         docker("commit", "box", "bb:2", check=0)
         volume = DIR / "volume"
@@ -692,18 +692,10 @@ def case_docker_life():
         docker("update", "-m", "128m", "--memory-swap", "256m", "box", check=0)
         total = docker("exec", "box", "grep", "MemTotal", "/proc/meminfo", check=0).stdout.split()[1]
         same(64 << 10 < int(total) <= 128 << 10, True, total)
-        docker("stop", "-t", "10", "box", check=0)
-        same(docker("inspect", "-f", "{{.State.ExitCode}}", "box", check=0).stdout, "3\n", "a handler's status")
-        docker("start", "box", check=0)
-        docker("restart", "-t", "5", "box", check=0)
-        docker("kill", "box", check=0)
-        same(docker("wait", "box", check=0).stdout, "137\n")
-        docker("rm", "box", check=0)
-        # Nobody handles SIGTERM there.
-        docker("run", "-d", "--name", "deaf", "--network", "none", "bb:1", "sleep", "1000", check=0)
-        docker("stop", "-t", "1", "deaf", check=0)
-        same(docker("inspect", "-f", "{{.State.ExitCode}}", "deaf", check=0).stdout, "137\n")
-        docker("rm", "deaf", check=0)
+
+    with dockerd():
+        docker_image()
+        goes_through_life(docker, "--network", "none", absent=126, running=running)
 
 
 def case_containerd():

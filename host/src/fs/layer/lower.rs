@@ -4,6 +4,7 @@
 //! cannot lead out of it, and what is a link there is followed in the sandbox's own tree.
 
 use crate::abi::{Errno, Result};
+use crate::fs::records;
 use crate::hostfd::{self, HostFd, Origin};
 use crate::hostsys::file;
 use crate::sync::{HostLine, HostLines, Lock, Rank, Reach};
@@ -349,23 +350,7 @@ impl LowerDir {
                 return Ok(());
             }
             *moved = true;
-            self.parse(&room[..len], entries);
-        }
-    }
-
-    /// Takes `struct linux_dirent64` records apart.
-    fn parse(&self, mut rest: &[u8], entries: &mut Vec<ListEntry>) {
-        while rest.len() > 19 {
-            let ino = u64::from_ne_bytes(rest[..8].try_into().unwrap_or_default());
-            let size = usize::from(u16::from_ne_bytes([rest[16], rest[17]]));
-            let Some(record) = rest.get(..size) else { return };
-            let name = record[19..].split(|&b| b == 0).next().unwrap_or_default();
-            // Types unknown to the host's file system are looked up when they matter: files are the common case.
-            let kind = Kind::from_dirent_type(record[18]).unwrap_or(Kind::File);
-            if name != b"." && name != b".." {
-                entries.push(ListEntry { name: name.into(), ino: self.devices.ino(self.dev, ino), kind });
-            }
-            rest = &rest[size.max(1)..];
+            records::parse(&room[..len], |ino| self.devices.ino(self.dev, ino), entries);
         }
     }
 }

@@ -9,6 +9,7 @@ use super::file::Data;
 use super::place::node_of;
 use super::{Id, Node, kind_of};
 use crate::abi::{Errno, Result};
+use crate::fs::records;
 use crate::hostfd;
 use crate::hostsys::{change, file as host};
 use crate::vfs::{Dentry, Inode, Kind, ListEntry, NewNode, Path, Through};
@@ -43,23 +44,9 @@ impl Node {
             if len == 0 {
                 return Ok(all);
             }
-            self.parse(&room[..len], &mut all);
-        }
-    }
-
-    /// Takes `struct linux_dirent64` records apart.
-    fn parse(&self, mut rest: &[u8], all: &mut Vec<ListEntry>) {
-        while rest.len() > 19 {
-            let ino = u64::from_ne_bytes(rest[..8].try_into().unwrap_or_default());
-            let size = usize::from(u16::from_ne_bytes([rest[16], rest[17]]));
-            let Some(record) = rest.get(..size) else { return };
-            let name = record[19..].split(|&b| b == 0).next().unwrap_or_default();
-            let kind = Kind::from_dirent_type(record[18]).unwrap_or(Kind::File);
-            if name != b"." && name != b".." {
-                let ino = if self.id.0 == self.tree.dev { ino } else { self.tree.ino_on(self.id.0, ino) };
-                all.push(ListEntry { name: name.into(), ino, kind });
-            }
-            rest = &rest[size.max(1)..];
+            let own = self.id.0 == self.tree.dev;
+            let ino = |ino| if own { ino } else { self.tree.ino_on(self.id.0, ino) };
+            records::parse(&room[..len], ino, &mut all);
         }
     }
 
