@@ -1,10 +1,20 @@
 //! Credentials: who a task is.
 //!
-//! A [`Cred`] is immutable and shared; changing credentials replaces it. There is one user namespace: ids inside
-//! the sandbox are just numbers that files and tasks compare.
+//! A [`Cred`] is immutable and shared; changing credentials replaces it. Its ids are those of the first user namespace, numbers
+//! that files and tasks compare; what programs call them is their namespace's ([`userns`]). So are its capabilities:
+//!
+//! | asked with | power over |
+//! |---|---|
+//! | [`Cred::has`] | the whole system, which only the first namespace's credentials have (`capable`) |
+//! | [`Cred::has_own`] | what is of its own namespace: itself |
+//! | [`Cred::has_in`] | what is of a given namespace (`ns_capable`) |
+//! | [`Cred::has_over`] | a file, whose ids must have names (`capable_wrt_inode_uidgid`) |
+
+pub mod userns;
 
 use crate::abi::{Errno, Result};
 use std::sync::Arc;
+use userns::UserNs;
 
 bitflags::bitflags! {
     /// Capabilities (capabilities(7)), bit = number in linux/capability.h.
@@ -28,6 +38,8 @@ bitflags::bitflags! {
         const SETUID = 1 << 7;
         /// Grant capabilities.
         const SETPCAP = 1 << 8;
+        /// Set what keeps files as they are.
+        const LINUX_IMMUTABLE = 1 << 9;
         /// Bind low ports.
         const NET_BIND_SERVICE = 1 << 10;
         /// Administer the network.
@@ -58,6 +70,8 @@ bitflags::bitflags! {
         const MKNOD = 1 << 27;
         /// File capabilities.
         const SETFCAP = 1 << 31;
+        /// Those that are about files, as the file-system id says (CAP_FS_SET): CAP_LINUX_IMMUTABLE and CAP_MAC_OVERRIDE, too.
+        const FILES = 0x1f | 1 << 9 | 1 << 27 | 1 << 32;
         /// All that Linux 6.1 knows (`CAP_LAST_CAP` is 40).
         const ALL = (1 << 41) - 1;
     }
@@ -196,6 +210,17 @@ pub struct Cred {
     pub ambient: Caps,
     /// `securebits`.
     pub securebits: u32,
+    /// Where its capabilities count, and what its ids are called.
+    pub user_ns: UserNs,
+}
+
+/// Why a program gets nothing that its caller did not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// Somebody else can steer it.
+    Steered,
+    /// Its caller has said so (PR_SET_NO_NEW_PRIVS).
+    NoNewPrivileges,
 }
 
 impl Cred {
@@ -211,6 +236,7 @@ impl Cred {
             bounding: Caps::ALL,
             ambient: Caps::empty(),
             securebits: 0,
+            user_ns: UserNs::FIRST,
         }
     }
 
@@ -228,10 +254,57 @@ impl Cred {
         }
     }
 
-    /// Whether it has a capability.
+    /// Whether it has a capability over the whole system.
     #[inline]
     pub fn has(&self, cap: Caps) -> bool {
+        self.user_ns.is_first() && self.effective.contains(cap)
+    }
+
+    /// Whether it has a capability in its own user namespace.
+    #[inline]
+    pub fn has_own(&self, cap: Caps) -> bool {
         self.effective.contains(cap)
+    }
+
+    /// Whether it has a capability over what belongs to a user namespace: its own, one below that, or one that its user made
+    /// there and those below that (user_namespaces(7), "Capabilities").
+    #[inline]
+    pub fn has_in(&self, user_ns: &UserNs, cap: Caps) -> bool {
+        if *user_ns == self.user_ns {
+            self.effective.contains(cap)
+        } else {
+            self.reaches(user_ns, self.effective, cap)
+        }
+    }
+
+    /// The same for given capabilities of its.
+    pub fn reaches(&self, user_ns: &UserNs, caps: Caps, cap: Caps) -> bool {
+        for at in user_ns.upwards() {
+            if *at == self.user_ns {
+                return caps.contains(cap);
+            }
+            if at.parent() == Some(&self.user_ns) && at.owner() == self.uid.effective {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether it has a capability over a file with these owners: both must have names where it is.
+    #[inline]
+    pub fn has_over(&self, (uid, gid): (u32, u32), cap: Caps) -> bool {
+        self.effective.contains(cap) && self.user_ns.knows(uid, gid)
+    }
+
+    /// Who is root where it is.
+    #[inline]
+    fn root_uid(&self) -> Option<u32> {
+        if self.user_ns.is_first() { Some(0) } else { self.user_ns.uid(0) }
+    }
+
+    /// Whether it really is root of its namespace.
+    pub fn is_really_root(&self) -> bool {
+        self.root_uid() == Some(self.uid.real)
     }
 
     /// Whether file access counts it as a member of `gid`.
@@ -265,19 +338,14 @@ impl Cred {
 
     /// setfsuid(2): the old id.
     pub fn set_fsuid(&mut self, id: u32) -> u32 {
-        let privileged = self.has(Caps::SETUID);
+        let privileged = self.has_own(Caps::SETUID);
         let old = self.uid.set_fs(id, privileged);
         if self.securebits & securebits::NO_SETUID_FIXUP == 0 {
-            let file_caps = Caps::CHOWN
-                | Caps::DAC_OVERRIDE
-                | Caps::DAC_READ_SEARCH
-                | Caps::FOWNER
-                | Caps::FSETID
-                | Caps::MKNOD;
-            if old == 0 && self.uid.fs != 0 {
-                self.effective -= file_caps;
-            } else if old != 0 && self.uid.fs == 0 {
-                self.effective |= self.permitted & file_caps;
+            let (was, is) = (self.root_uid() == Some(old), self.root_uid() == Some(self.uid.fs));
+            if was && !is {
+                self.effective -= Caps::FILES;
+            } else if !was && is {
+                self.effective |= self.permitted & Caps::FILES;
             }
         }
         old
@@ -288,7 +356,7 @@ impl Cred {
     /// # Errors
     /// EPERM, EINVAL.
     pub fn set_gid(&mut self, id: u32) -> Result<()> {
-        let privileged = self.has(Caps::SETGID);
+        let privileged = self.has_own(Caps::SETGID);
         self.gid.set(id, privileged)
     }
 
@@ -297,7 +365,7 @@ impl Cred {
     /// # Errors
     /// EPERM.
     pub fn set_regid(&mut self, real: u32, effective: u32) -> Result<()> {
-        let privileged = self.has(Caps::SETGID);
+        let privileged = self.has_own(Caps::SETGID);
         self.gid.set_re(real, effective, privileged)
     }
 
@@ -306,30 +374,39 @@ impl Cred {
     /// # Errors
     /// EPERM.
     pub fn set_resgid(&mut self, real: u32, effective: u32, saved: u32) -> Result<()> {
-        let privileged = self.has(Caps::SETGID);
+        let privileged = self.has_own(Caps::SETGID);
         self.gid.set_res(real, effective, saved, privileged)
     }
 
     /// setfsgid(2): the old id.
     pub fn set_fsgid(&mut self, id: u32) -> u32 {
-        let privileged = self.has(Caps::SETGID);
+        let privileged = self.has_own(Caps::SETGID);
         self.gid.set_fs(id, privileged)
     }
 
-    /// What execve(2) makes of it for a file that is set-uid (`setuid`) and set-gid (`setgid`) to those ids. A program that
-    /// somebody else can steer (`steered`) gets nothing that its caller did not have.
+    /// What execve(2) makes of it for a file that is set-uid (`setuid`) and set-gid (`setgid`) to those ids. A program that is
+    /// `held` gets nothing that its caller did not have, not even what root's programs get (cap_bprm_creds_from_file).
     #[must_use]
-    pub fn after_exec(&self, setuid: Option<u32>, setgid: Option<u32>, steered: bool) -> Self {
+    pub fn after_exec(
+        &self,
+        setuid: Option<u32>,
+        setgid: Option<u32>,
+        held: impl FnOnce() -> Option<Withheld>,
+    ) -> Self {
         let mut new = self.clone();
         new.uid.effective = setuid.unwrap_or(self.uid.effective);
         new.gid.effective = setgid.unwrap_or(self.gid.effective);
         let privileged = self.securebits & securebits::NOROOT == 0;
-        let root = privileged && (new.uid.effective == 0 || new.uid.real == 0);
-        let all_count = privileged && new.uid.effective == 0;
+        let is_root = |id| self.root_uid() == Some(id);
+        let root = privileged && (is_root(new.uid.effective) || is_root(new.uid.real));
+        let all_count = privileged && is_root(new.uid.effective);
         new.permitted = if root { new.inheritable | new.bounding } else { Caps::empty() };
         let raised = new.is_raised();
-        if steered && (raised || !self.permitted.contains(new.permitted)) {
-            if !self.has(Caps::SETUID) {
+        // Who acts as another already gets no more by it (Linux 6.16; before, such ids were taken away, too).
+        let counts = |cred: &Cred| (cred.uid.effective, cred.gid.effective);
+        let more = counts(self) != counts(&new) || !self.permitted.contains(new.permitted);
+        if let Some(held) = more.then(held).flatten() {
+            if held == Withheld::NoNewPrivileges || !self.has_own(Caps::SETUID) {
                 new.uid.effective = new.uid.real;
                 new.gid.effective = new.gid.real;
             }
@@ -356,19 +433,30 @@ impl Cred {
         let counts = |ids: &Ids| (ids.effective, ids.fs);
         counts(&self.uid) != counts(&new.uid)
             || counts(&self.gid) != counts(&new.gid)
-            || !self.permitted.contains(new.permitted)
+            || !self.could_have(new)
+    }
+
+    /// Whether `new` can do nothing that it could not: what its user made is his own (cred_cap_issubset).
+    fn could_have(&self, new: &Cred) -> bool {
+        if self.user_ns == new.user_ns {
+            return self.permitted.contains(new.permitted);
+        }
+        let own = |at: &UserNs| at.parent() == Some(&self.user_ns) && at.owner() == self.uid.effective;
+        new.user_ns.upwards().any(own)
     }
 
     /// Changes user ids and adjusts capabilities as capabilities(7), "Effect of user ID changes".
     fn change_uids(&mut self, change: impl FnOnce(&mut Ids, bool) -> Result<()>) -> Result<()> {
         let old = self.uid;
-        let privileged = self.has(Caps::SETUID);
+        let privileged = self.has_own(Caps::SETUID);
         change(&mut self.uid, privileged)?;
         if self.securebits & securebits::NO_SETUID_FIXUP != 0 {
             return Ok(());
         }
         let new = self.uid;
-        if old.has(0) && !new.has(0) {
+        let root = self.root_uid();
+        let has_root = |ids: &Ids| root.is_some_and(|root| ids.has(root));
+        if has_root(&old) && !has_root(&new) {
             if self.securebits & securebits::KEEP_CAPS == 0 {
                 self.permitted = Caps::empty();
                 self.effective = Caps::empty();
@@ -376,9 +464,10 @@ impl Cred {
             // Programs that know nothing of them expect the next execve(2) to drop what is kept.
             self.ambient = Caps::empty();
         }
-        if old.effective == 0 && new.effective != 0 {
+        let (was, is) = (root == Some(old.effective), root == Some(new.effective));
+        if was && !is {
             self.effective = Caps::empty();
-        } else if old.effective != 0 && new.effective == 0 {
+        } else if !was && is {
             self.effective = self.permitted;
         }
         Ok(())
@@ -386,58 +475,4 @@ impl Cred {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Caps, Cred, NO_ID};
-    use crate::abi::Errno;
-
-    #[test]
-    fn dropping_root_drops_capabilities() {
-        let mut cred = Cred::root();
-        cred.set_resuid(1000, 1000, 1000).unwrap();
-        assert_eq!((cred.permitted, cred.effective), (Caps::empty(), Caps::empty()));
-        assert_eq!(cred.set_uid(0), Err(Errno::EPERM));
-    }
-
-    #[test]
-    fn saved_id_allows_the_way_back() {
-        let mut cred = Cred::root();
-        cred.set_reuid(NO_ID, 1000).unwrap();
-        assert_eq!((cred.uid.effective, cred.uid.saved, cred.effective), (1000, 1000, Caps::empty()));
-        let mut cred = Cred::root();
-        cred.set_resuid(NO_ID, 1000, NO_ID).unwrap();
-        assert!(!cred.has(Caps::CHOWN));
-        cred.set_resuid(NO_ID, 0, NO_ID).unwrap();
-        assert!(cred.has(Caps::CHOWN));
-    }
-
-    #[test]
-    fn exec_of_a_setuid_file() {
-        let user = Cred::user(1000, 1000, &[]);
-        assert_eq!(user.after_exec(None, None, false).permitted, Caps::empty());
-        let root = user.after_exec(Some(0), None, false);
-        assert_eq!((root.uid.real, root.uid.effective, root.effective), (1000, 0, Caps::ALL));
-    }
-
-    #[test]
-    fn a_steered_program_gets_nothing_new() {
-        let user = Cred::user(1000, 1000, &[]);
-        let steered = user.after_exec(Some(0), Some(0), true);
-        assert_eq!((steered.uid, steered.gid), (user.uid, user.gid));
-        assert_eq!((steered.permitted, steered.effective), (Caps::empty(), Caps::empty()));
-        // Who may become anybody anyway does, with the capabilities that it had.
-        let mut some = user.clone();
-        (some.permitted, some.effective) = (Caps::SETUID | Caps::CHOWN, Caps::SETUID);
-        let steered = some.after_exec(Some(0), None, true);
-        assert_eq!((steered.uid.effective, steered.effective), (0, Caps::SETUID | Caps::CHOWN));
-    }
-
-    #[test]
-    fn ambient_capabilities_end_with_root() {
-        let mut cred = Cred::root();
-        (cred.inheritable, cred.ambient) = (Caps::CHOWN, Caps::CHOWN);
-        cred.securebits = super::securebits::KEEP_CAPS;
-        cred.set_resuid(1000, 1000, 1000).unwrap();
-        assert_eq!((cred.ambient, cred.permitted), (Caps::empty(), Caps::ALL));
-        assert_eq!(cred.after_exec(None, None, false).permitted, Caps::empty());
-    }
-}
+mod tests;

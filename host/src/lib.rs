@@ -10,6 +10,7 @@
 //! | [`sync`], [`metrics`], [`random`], [`arena`], [`arch`], [`time`], [`cred`] | locks and wait queues, counters, random numbers, the memory window, the one `cfg(target_arch)`, clocks, credentials |
 //! | [`platform`] | how application code runs: `kvm`, `systrap` |
 //! | [`mm`], [`vfs`], [`loader`] | address spaces, names and open files, ELF |
+//! | [`warden`] | the process that holds the rules about the network |
 //! | [`net`] | sockets, and the networks they are in |
 //! | [`kernel`] | tasks, scheduling, signals, futexes, pids, limits |
 //! | [`fs`] | file systems |
@@ -42,3 +43,4 @@ pub mod sync;
 pub mod syscalls;
 pub mod time;
 pub mod vfs;
+pub mod warden;

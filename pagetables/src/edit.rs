@@ -280,10 +280,10 @@ fn clear_pages<F: Format>(
     flush: &mut Flush,
 ) {
     let mut touched = (u64::MAX, 0);
-    for page in index(first, 0)..=index(last, 0) {
+    for page in used(table, first, last) {
         let slot = table.slot(page);
         let entry = read(slot);
-        if entry == 0 || entry & F::FROZEN != 0 {
+        if entry & F::FROZEN != 0 {
             continue;
         }
         write(slot, 0);
@@ -306,10 +306,10 @@ fn update_pages<F: Format>(
     flush: &mut Flush,
 ) {
     let mut touched = (u64::MAX, 0);
-    for page in index(first, 0)..=index(last, 0) {
+    for page in used(table, first, last) {
         let slot = table.slot(page);
         let entry = read(slot);
-        if entry == 0 || entry & F::FROZEN != 0 {
+        if entry & F::FROZEN != 0 {
             continue;
         }
         let new = entry & F::ADDRESS | bits;
@@ -321,6 +321,18 @@ fn update_pages<F: Format>(
         }
     }
     add_pages(flush, touched);
+}
+
+/// Page numbers from `first` to `last`, all of one table, whose entries are not zero.
+#[inline]
+pub(crate) fn used(table: Node<'_>, first: u64, last: u64) -> impl Iterator<Item = u64> {
+    let (mut page, end) = (index(first, 0), index(last, 0) + 1);
+    let base = page & !511;
+    core::iter::from_fn(move || {
+        let found = base + table.next_used(page - base, end - base);
+        page = found + 1;
+        (found < end).then_some(found)
+    })
 }
 
 fn add_pages(flush: &mut Flush, (first, last): (u64, u64)) {

@@ -187,16 +187,23 @@ impl<F: Format, A: TableAlloc> Tree<F, A> {
         Retired { head: self.retired.swap(0, Ordering::Relaxed) }
     }
 
-    /// Frees the tables below `node` that are the tree's own.
-    fn free_below(&self, node: Node<'_>, level: u32) {
-        for i in 0..512 {
+    /// Frees the tables below `node` that are the tree's own. At most `in_use` of its entries are not zero.
+    fn free_below(&self, node: Node<'_>, level: u32, mut in_use: u64) {
+        let mut i = 0;
+        while in_use > 0 {
+            i = node.next_used(i, 512);
+            if i == 512 {
+                break;
+            }
             let entry = read(node.slot(i));
             if is_own_table::<F>(entry) {
+                let below = count::<F>(entry);
                 if level > 1 {
-                    self.free_below(self.table(entry), level - 1);
+                    self.free_below(self.table(entry), level - 1, below);
                 }
-                self.alloc.free(entry & F::ADDRESS, count::<F>(entry) == 0);
+                self.alloc.free(entry & F::ADDRESS, below == 0);
             }
+            (i, in_use) = (i + 1, in_use - 1);
         }
     }
 }
@@ -205,7 +212,7 @@ impl<F: Format, A: TableAlloc> Drop for Tree<F, A> {
     /// Frees everything: whoever drops a table has made sure that no CPU uses it.
     fn drop(&mut self) {
         self.take_retired().free(&self.alloc);
-        self.free_below(self.root(), ROOT_LEVEL);
+        self.free_below(self.root(), ROOT_LEVEL, 512);
         self.alloc.free(self.root, false);
     }
 }

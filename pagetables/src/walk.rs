@@ -1,6 +1,6 @@
 //! Reading: lookup and enumeration.
 
-use crate::edit::{mapping, pieces};
+use crate::edit::{mapping, pieces, used};
 use crate::node::{Node, TableAlloc, read};
 use crate::tree::{Mapping, ROOT_LEVEL, Tree, index, shift};
 use crate::{Format, PageSize};
@@ -67,9 +67,9 @@ impl<F: Format, A: TableAlloc> Tree<F, A> {
 
     fn visit(&self, node: Node<'_>, level: u32, (first, last): (u64, u64), each: &mut impl FnMut(Mapping)) {
         if level == 0 {
-            for page in index(first, 0)..=index(last, 0) {
+            for page in used(node, first, last) {
                 let entry = read(node.slot(page));
-                if entry != 0 && entry & F::FROZEN == 0 {
+                if entry & F::FROZEN == 0 {
                     each(mapping::<F>(page << shift(0), entry, 0));
                 }
             }

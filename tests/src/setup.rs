@@ -18,14 +18,16 @@ const LIBRARY_VARIABLE: &str = "PILLBOX_RUST_LIBRARY";
 /// Does whatever is left to do for building and testing for both architectures.
 pub fn everything(cache: &Cache) -> Result<(), Error> {
     linker(cache)?;
-    sanitizers(cache);
-    engines(cache);
-    debuggers(cache);
+    optional(cache);
     cross_std(cache)?;
     for arch in Arch::ALL {
         packages::qemu(cache, arch)?;
         packages::kernel(cache, arch, Board::Usual)?;
         packages::busybox(cache, arch)?;
+    }
+    // Only the Intel PC needs it, and says so.
+    if let Err(error) = packages::Bochs::get(cache) {
+        eprintln!("setup: no Bochs: {error}");
     }
     Ok(())
 }
@@ -40,27 +42,40 @@ pub fn linker(cache: &Cache) -> Result<(), Error> {
     packages::install(cache, program, &[package, libc])
 }
 
-/// Installs the compiler whose sanitizers the suite runs besides gcc's. Where there is none the suite says what it left out.
-fn sanitizers(cache: &Cache) {
-    if let Err(error) = packages::install(cache, "clang", &["clang", "libclang-rt-14-dev"]) {
-        eprintln!("setup: no sanitizers of clang's: {error}");
-    }
-}
+/// What the suite runs if it is there: programs, and the packages that each comes with.
+const OPTIONAL: &[(&str, &[&str])] = &[
+    // A compiler with sanitizers besides gcc's; debuggers; container engines.
+    ("clang", &["clang", "libclang-rt-14-dev"]),
+    ("strace", &["strace"]),
+    ("gdb", &["gdb"]),
+    ("podman", &["podman", "crun", "conmon"]),
+    ("docker", &["docker.io", "containerd", "runc"]),
+    // Real programs.
+    ("pgbench", &["postgresql"]),
+    ("nginx", &["nginx-light"]),
+    ("curl", &["curl"]),
+    ("redis-cli", &["redis-tools"]),
+    ("memcached", &["memcached"]),
+    ("mariadbd", &["mariadb-server-core", "mariadb-client-core"]),
+    ("sqlite3", &["sqlite3"]),
+    ("node", &["nodejs"]),
+    ("go", &["golang-go"]),
+    ("javac", &["openjdk-17-jdk-headless"]),
+    ("tmux", &["tmux"]),
+    ("screen", &["screen"]),
+    ("bwrap", &["bubblewrap"]),
+    ("socat", &["socat"]),
+    ("nc", &["netcat-openbsd"]),
+    ("iperf3", &["iperf3"]),
+    ("sshd", &["openssh-server", "openssh-client"]),
+    ("rsync", &["rsync"]),
+    ("Xvfb", &["xvfb"]),
+    ("xev", &["x11-utils"]),
+];
 
-/// Installs debuggers. Where there is none the suite says what it left out.
-fn debuggers(cache: &Cache) {
-    for name in ["strace", "gdb"] {
-        if let Err(error) = packages::install(cache, name, &[name]) {
-            eprintln!("setup: no {name}: {error}");
-        }
-    }
-}
-
-/// Installs container engines. Where there is none the suite says what it left out.
-fn engines(cache: &Cache) {
-    for (name, all) in
-        [("podman", &["podman", "crun", "conmon"][..]), ("docker", &["docker.io", "containerd", "runc"][..])]
-    {
+/// Installs it. What there is none of the suite leaves out, and says so.
+fn optional(cache: &Cache) {
+    for (name, all) in OPTIONAL {
         if let Err(error) = packages::install(cache, name, all) {
             eprintln!("setup: no {name}: {error}");
         }

@@ -14,14 +14,30 @@ use dlmalloc::{Allocator, Dlmalloc};
 const MALLOC_ALIGN: usize = 16;
 /// How much of the end of a segment is worth giving back.
 const TAIL: usize = 4 << 20;
-/// How much the heap has grown when it is worth looking for segments that are free.
-const GROWN: u64 = 8 << 20;
+/// How much more of the heap than after the last time is in use by nobody when it is worth looking for segments that are
+/// free.
+const WORTH: u64 = 8 << 20;
 
 /// Feeds dlmalloc from the heap region, bottom up.
 struct Source;
 
-/// How large the heap was when it was trimmed last.
-static TRIMMED: AtomicU64 = AtomicU64::new(0);
+/// What of the heap nobody used when it was trimmed last, or at least since.
+static UNUSED: Mark = Mark(AtomicU64::new(0));
+
+/// How much is to be compared with.
+struct Mark(AtomicU64);
+
+impl Mark {
+    /// Whether so much that nobody uses is worth a look.
+    fn is_passed(&self, unused: u64) -> bool {
+        unused.saturating_sub(self.0.fetch_min(unused, Ordering::Relaxed)) >= WORTH
+    }
+
+    /// So much is left after one.
+    fn set(&self, unused: u64) {
+        self.0.store(unused, Ordering::Relaxed);
+    }
+}
 
 // SAFETY: `alloc` hands out disjoint, mapped memory of the region; what is taken back nobody uses any more.
 unsafe impl Allocator for Source {
@@ -62,27 +78,96 @@ unsafe impl Allocator for Source {
     }
 }
 
-static HEAP: Lock<Dlmalloc<Source>> = Lock::new(Rank::Heap, Dlmalloc::new_with_allocator(Source));
+static HEAP: Lock<Heap> =
+    Lock::new(Rank::Heap, Heap { chunks: Dlmalloc::new_with_allocator(Source), live: 0 });
 
 /// Whether nobody holds the heap's lock right now: what a crash report asks before it allocates.
 pub fn is_free() -> bool {
     HEAP.try_lock().is_some()
 }
 
-/// Gives segments back that hold nothing.
-pub fn trim() {
-    // SAFETY: what is in use is not touched.
-    let _given = unsafe { HEAP.lock().trim(0) };
-    granules::flush();
-    TRIMMED.store(ledger::heap(), Ordering::Relaxed);
+/// The allocator, and how much of what it has is somebody's.
+struct Heap {
+    chunks: Dlmalloc<Source>,
+    live: u64,
 }
 
-/// The same if the heap has grown a good deal: to be called where much was freed.
-pub fn trim_if_grown() {
-    let (now, before) = (ledger::heap(), TRIMMED.load(Ordering::Relaxed));
-    if now < before {
-        TRIMMED.store(now, Ordering::Relaxed);
-    } else if now - before >= GROWN {
+impl Heap {
+    /// What of it nobody uses, bytes: what separates its chunks included.
+    fn unused(&self) -> u64 {
+        ledger::heap().saturating_sub(self.live)
+    }
+
+    fn malloc(&mut self, size: usize, align: usize) -> *mut u8 {
+        // SAFETY: any size and power-of-two alignment is allowed.
+        let ptr = unsafe { self.chunks.malloc(size, align) };
+        self.taken(ptr)
+    }
+
+    fn calloc(&mut self, size: usize, align: usize) -> *mut u8 {
+        // SAFETY: as for `malloc`.
+        let ptr = unsafe { self.chunks.calloc(size, align) };
+        self.taken(ptr)
+    }
+
+    fn taken(&mut self, ptr: *mut u8) -> *mut u8 {
+        if !ptr.is_null() {
+            // SAFETY: just allocated.
+            self.live += unsafe { usable(ptr) } as u64;
+        }
+        ptr
+    }
+
+    /// # Safety
+    /// `ptr` is from this heap; nobody uses it any more.
+    unsafe fn free(&mut self, ptr: *mut u8) {
+        // SAFETY: by contract.
+        unsafe {
+            self.live -= usable(ptr) as u64;
+            self.chunks.c_free(ptr);
+        }
+    }
+
+    /// # Safety
+    /// `ptr` is from this heap, with this alignment; if the result is not null, nobody uses it any more. `old` is at most what it was allocated with.
+    unsafe fn realloc(&mut self, ptr: *mut u8, old: usize, align: usize, new: usize) -> *mut u8 {
+        // SAFETY: by contract.
+        let (before, moved) = unsafe { (usable(ptr), self.chunks.realloc(ptr, old, align, new)) };
+        if !moved.is_null() {
+            self.live -= before as u64;
+        }
+        self.taken(moved)
+    }
+}
+
+/// What can be used of an allocation.
+///
+/// # Safety
+/// `ptr` is from the heap and not freed.
+unsafe fn usable(ptr: *mut u8) -> usize {
+    // SAFETY: by contract; dlmalloc keeps the chunk's size, flags in its low bits, in the word before what it hands out.
+    let head = unsafe { ptr.cast::<usize>().sub(1).read() };
+    (head & !7) - size_of::<usize>()
+}
+
+/// Gives segments back that hold nothing.
+pub fn trim() {
+    let mut heap = HEAP.lock();
+    // SAFETY: what is in use is not touched.
+    let _given = unsafe { heap.chunks.trim(0) };
+    let unused = heap.unused();
+    drop(heap);
+    granules::flush();
+    UNUSED.set(unused);
+}
+
+/// The same if much was freed: to be called where that may be so.
+///
+/// What several have made at a time lies mixed, and is free as a whole when the last of them has let go of it. So it is
+/// looked again whenever there is more that nobody uses, not only after the heap has grown.
+pub fn trim_if_worth() {
+    let unused = HEAP.lock().unused();
+    if UNUSED.is_passed(unused) {
         trim();
     }
 }
@@ -95,18 +180,16 @@ static GLOBAL: ArenaAlloc = ArenaAlloc;
 // SAFETY: dlmalloc upholds the contract; the lock serialises it.
 unsafe impl GlobalAlloc for ArenaAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: forwarded.
-        unsafe { HEAP.lock().malloc(layout.size(), layout.align()) }
+        HEAP.lock().malloc(layout.size(), layout.align())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: forwarded.
-        unsafe { HEAP.lock().calloc(layout.size(), layout.align()) }
+        HEAP.lock().calloc(layout.size(), layout.align())
     }
 
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+    unsafe fn dealloc(&self, ptr: *mut u8, _: Layout) {
         // SAFETY: forwarded.
-        unsafe { HEAP.lock().free(ptr, layout.size(), layout.align()) }
+        unsafe { HEAP.lock().free(ptr) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
@@ -128,15 +211,13 @@ fn checked(ptr: *mut u8) -> *mut c_void {
 
 #[unsafe(no_mangle)]
 extern "C" fn malloc(size: usize) -> *mut c_void {
-    // SAFETY: any size is allowed.
-    checked(unsafe { HEAP.lock().malloc(size, MALLOC_ALIGN) })
+    checked(HEAP.lock().malloc(size, MALLOC_ALIGN))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
     match count.checked_mul(size) {
-        // SAFETY: any size is allowed.
-        Some(total) => checked(unsafe { HEAP.lock().calloc(total, MALLOC_ALIGN) }),
+        Some(total) => checked(HEAP.lock().calloc(total, MALLOC_ALIGN)),
         None => out_of_memory(),
     }
 }
@@ -145,7 +226,7 @@ extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
 unsafe extern "C" fn free(ptr: *mut c_void) {
     if !ptr.is_null() {
         // SAFETY: the caller got `ptr` from this family (free(3)).
-        unsafe { HEAP.lock().c_free(ptr.cast()) }
+        unsafe { HEAP.lock().free(ptr.cast()) }
     }
 }
 
@@ -159,8 +240,8 @@ unsafe extern "C" fn realloc(ptr: *mut c_void, size: usize) -> *mut c_void {
         unsafe { free(ptr) };
         return core::ptr::null_mut();
     }
-    // SAFETY: the caller got `ptr` from this family.
-    checked(unsafe { HEAP.lock().c_realloc(ptr.cast(), size) })
+    // SAFETY: the caller got `ptr` from this family; at most what it has is kept.
+    checked(unsafe { HEAP.lock().realloc(ptr.cast(), usable(ptr.cast()), MALLOC_ALIGN, size) })
 }
 
 #[unsafe(no_mangle)]
@@ -170,8 +251,7 @@ extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
         unsafe { *libc::__errno_location() = libc::EINVAL };
         return core::ptr::null_mut();
     }
-    // SAFETY: any size and power-of-two alignment is allowed.
-    checked(unsafe { HEAP.lock().malloc(size, align.max(MALLOC_ALIGN)) })
+    checked(HEAP.lock().malloc(size, align.max(MALLOC_ALIGN)))
 }
 
 #[unsafe(no_mangle)]
@@ -184,8 +264,7 @@ unsafe extern "C" fn posix_memalign(out: *mut *mut c_void, align: usize, size: u
     if !align.is_power_of_two() || align < size_of::<usize>() {
         return libc::EINVAL;
     }
-    // SAFETY: any size and power-of-two alignment is allowed.
-    let ptr = unsafe { HEAP.lock().malloc(size, align.max(MALLOC_ALIGN)) };
+    let ptr = HEAP.lock().malloc(size, align.max(MALLOC_ALIGN));
     if ptr.is_null() {
         return libc::ENOMEM;
     }
@@ -199,14 +278,13 @@ unsafe extern "C" fn malloc_usable_size(ptr: *mut c_void) -> usize {
     if ptr.is_null() {
         return 0;
     }
-    // SAFETY: the caller got `ptr` from this family; dlmalloc keeps the chunk size, flags in its low bits, in the word
-    // before the payload.
-    let head = unsafe { ptr.cast::<usize>().sub(1).read() };
-    (head & !7) - size_of::<usize>()
+    // SAFETY: the caller got `ptr` from this family.
+    unsafe { usable(ptr.cast()) }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::{AtomicU64, Mark, WORTH};
     use ring0::layout::{HEAP_BASE, HEAP_END};
 
     #[test]
@@ -219,6 +297,23 @@ mod tests {
         let after = crate::arena::ledger::heap();
         assert!(after < before + (64 << 20), "{before} bytes before, {after} after");
         assert!(vec![0_u8; 64 << 20].iter().all(|byte| *byte == 0));
+    }
+
+    /// Of several that fill the same segments, none can be given back when the first lets go, and all when the last does.
+    #[test]
+    fn what_several_made_is_looked_for_until_the_last_lets_go() {
+        let mark = Mark(AtomicU64::new(0));
+        assert!(!mark.is_passed(WORTH - 1));
+        for gone in 1..=4 {
+            assert!(mark.is_passed(gone * WORTH + WORTH / 2), "{gone} of them are gone");
+            mark.set(gone * WORTH + WORTH / 2);
+            assert!(!mark.is_passed(gone * WORTH + WORTH / 2));
+        }
+        mark.set(0);
+        assert!(mark.is_passed(WORTH));
+        mark.set(WORTH * 5);
+        assert!(!mark.is_passed(WORTH), "it was used meanwhile");
+        assert!(mark.is_passed(WORTH * 2), "and is not any more");
     }
 
     #[test]

@@ -30,6 +30,8 @@ static USED: AtomicU64 = AtomicU64::new(0);
 static HEAP: AtomicU64 = AtomicU64::new(0);
 static HARD: AtomicU64 = AtomicU64::new(u64::MAX);
 static SOFT: AtomicU64 = AtomicU64::new(u64::MAX);
+/// What of a limit outside is not programs': the image and whatever else nobody counts.
+static BESIDE: AtomicU64 = AtomicU64::new(0);
 /// What files hold, and what of the caller's files is only cached.
 static FILES: AtomicU64 = AtomicU64::new(0);
 static CACHED: AtomicU64 = AtomicU64::new(0);
@@ -52,6 +54,16 @@ pub fn set_limit(bytes: u64) {
 /// The hard limit, bytes; `u64::MAX` as long as there is none.
 pub fn limit() -> u64 {
     HARD.load(Ordering::Relaxed)
+}
+
+/// Says that the hard limit leaves so many bytes of one outside to what is not counted here.
+pub fn set_beside(bytes: u64) {
+    BESIDE.store(bytes, Ordering::Relaxed);
+}
+
+/// Bytes that the hard limit leaves to what is not counted here: programs are shown that they are used.
+pub fn beside() -> u64 {
+    BESIDE.load(Ordering::Relaxed)
 }
 
 /// Bytes in use, counted in blocks.

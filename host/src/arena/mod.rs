@@ -19,7 +19,7 @@ pub mod region;
 pub mod stack;
 pub mod thread;
 
-pub use heap::{is_free as heap_is_free, trim, trim_if_grown};
+pub use heap::{is_free as heap_is_free, trim, trim_if_worth};
 
 use crate::hostsys::{mem, process};
 use core::sync::atomic::{AtomicU32, Ordering};

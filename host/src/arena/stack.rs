@@ -18,8 +18,9 @@ pub const GUARD: u64 = 64 << 10;
 const WARM: usize = 64;
 /// What a stack in use is counted as: more than most ever touch.
 const COUNTED: u64 = 32 << 10;
-/// Slots whose guards are set at a time.
-const BATCH: u64 = 16;
+/// Slots whose guards are set at a time. Each guard costs the host more than the exit that a batch saves, and start-up needs
+/// about ten.
+const BATCH: u64 = 4;
 
 /// Free slots, and the first slot never prepared. One pool per process, like the region it manages.
 static POOL: Lock<Pool> = Lock::new(Rank::Stacks, Pool { free: Vec::new(), next: STACKS_BASE });

@@ -4,14 +4,18 @@
 //! mistaken for the program's: 125 ours, 126 not executable, 127 not found.
 
 use crate::oci;
+use crate::sandbox::tell;
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
-use std::io::Write;
+use clap::{CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 mod bench;
 mod box_options;
+mod diff;
 mod doctor;
+mod image;
+mod net_options;
 mod pages;
 mod run;
 mod secrets;
@@ -45,7 +49,12 @@ struct Cli {
 #[command(defer = true)]
 enum Verb {
     /// Run a command in a new sandbox
-    Do(run::Args),
+    Do(Box<run::Args>),
+    /// Run a command in a container with a name
+    #[command(hide = true)]
+    RunNamed(Box<run::Named>),
+    /// List what a command has changed, as an archive of `do --save-diff` has it
+    Diff(diff::Args),
     /// Measure small operations natively and in the sandbox
     Bench(bench::Args),
     /// Say what this machine offers, which platforms work, and what to do about the rest
@@ -59,25 +68,62 @@ enum Verb {
     /// Try a platform on this machine, step by step
     #[command(hide = true)]
     SelfTest(selftest::Args),
+    /// Hold the rules about a sandbox's network: started by its sandbox only
+    #[command(hide = true)]
+    Warden,
     #[command(flatten)]
     Containers(oci::Verb),
 }
 
 /// Parses the command line, does what it says, and returns the process's exit status.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let run = run_verb(&words).filter(|at| oci::named::is_ours(&words[at + 1..]));
+    if let Some(at) = run {
+        words[at] = NAMED.into();
+    }
+    let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
     match cli.verb {
-        Verb::Do(args) => run::main(args),
+        Verb::Do(args) => run::main(*args),
+        Verb::RunNamed(args) => {
+            run::named(&cli.containers, *args, words.split_off(run.map_or(words.len(), |at| at + 1)))
+        }
+        Verb::Diff(args) => diff::main(&args),
         Verb::Bench(args) => bench::main(&args),
         Verb::Doctor(args) => doctor::main(&args),
         Verb::Syscalls(args) => syscalls::main(&args),
         Verb::Completions(args) => pages::completions(&args),
         Verb::Man(args) => pages::manual(&args),
         Verb::SelfTest(args) => selftest::main(&args),
-        Verb::Containers(verb) => oci::main(&cli.containers, verb),
+        Verb::Warden => {
+            crate::sandbox::be_warden();
+            ExitCode::SUCCESS
+        }
+        Verb::Containers(verb) => oci::main(&cli.containers, verb, run::plan),
+    }
+}
+
+/// What `run` is called where it is not the one of engines.
+const NAMED: &str = "run-named";
+
+/// Where the verb stands, if that is `run`: behind options, some of which have values.
+fn run_verb(words: &[OsString]) -> Option<usize> {
+    words.iter().skip(1).find(|word| *word == "run")?;
+    let all = Cli::command();
+    let takes = |word: &str| {
+        let option = all.get_opts().find(|option| option.get_long() == word.strip_prefix("--"));
+        option.is_some_and(|option| option.get_action().takes_values())
+    };
+    let mut at = 1;
+    loop {
+        match words.get(at)?.to_str()? {
+            "run" => return Some(at),
+            word if !word.starts_with('-') => return None,
+            word => at += if takes(word) { 2 } else { 1 },
+        }
     }
 }
 
@@ -92,20 +138,23 @@ fn usage(error: &clap::Error) -> ExitCode {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             fail("no command given; see 'pillbox --help'", EXIT_OURS)
         }
-        _ => {
-            let text = error.render().to_string();
-            // clap explains over several paragraphs; the first one names the mistake, on one line or as a list.
-            let paragraph = text.split("\n\n").next().unwrap_or_default();
-            let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
-            let line = line.trim_start_matches("error: ").to_owned();
-            fail(&format!("{line}; see 'pillbox --help'"), EXIT_OURS)
-        }
+        _ => fail(&mistake(error), EXIT_OURS),
     }
+}
+
+/// A mistake on one line.
+fn mistake(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    // clap explains over several paragraphs; the first one names the mistake, on one line or as a list.
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let line = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.trim_start_matches("error: ").to_owned();
+    format!("{line}; see 'pillbox --help'")
 }
 
 /// Prints the one line that explains a failure and passes the status on.
 pub(crate) fn fail(line: &str, status: u8) -> ExitCode {
-    let _closed = writeln!(std::io::stderr(), "pillbox: {line}");
+    tell(line);
     ExitCode::from(status)
 }
 

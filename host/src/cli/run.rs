@@ -1,9 +1,13 @@
 //! `pillbox do`: run one command in a new sandbox and become its exit status.
 
 use super::box_options::BoxOptions;
+use super::image::Image;
+use super::net_options::NetOptions;
 use super::{EXIT_OURS, fail, secrets};
+use crate::oci;
 use crate::sandbox::container::Container;
-use crate::sandbox::{self, Ended, Network, PlatformChoice, Publish, Spec};
+use crate::sandbox::{self, Network, PlatformChoice, Spec};
+use crate::warden::rules::Rules;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -17,12 +21,14 @@ Examples:
   pillbox do -- ls -l /
   pillbox do -- sh -c 'rm -rf /etc /usr/share; ls /'
   pillbox do --network none -- cat /proc/net/dev
+  pillbox do --allow-net example.com:443 --net-log /dev/null -- cat /etc/resolv.conf
   pillbox do --memory 256M --pids 50 --cpus 1 -- nproc
   pillbox do --timeout 5s -- sleep 1
   pillbox do --clear-env --env TERM --env GREETING=hello -- env
   pillbox do --user 65534 --hostname box -- sh -c 'id; uname -n'
   pillbox do -v /etc:/mnt/etc:ro --tmpfs /work:64M -- df -h /mnt/etc /work
   pillbox do --hide /etc/passwd -- cat /etc/passwd
+  pillbox do --save-diff /dev/null -- sh -c 'echo what is kept > /tmp/x'
   pillbox do --strace -- cat /etc/passwd
   pillbox do --stats -- sh -c 'for i in 1 2 3; do date; done'";
 
@@ -39,6 +45,11 @@ pub(super) struct Args {
     /// Directory that becomes the sandbox's /, read-only below a writable layer in memory
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
+    /// Run in an image: an unpacked root directory, an OCI image layout or what `docker save` writes (tar, gzip, zstd). It is
+    /// unpacked once, below ~/.cache/pillbox/images. Its environment, working directory, user and command hold unless others
+    /// are given
+    #[arg(long, value_name = "DIR|TAR", conflicts_with = "root")]
+    image: Option<PathBuf>,
     /// Set an environment variable, besides those inherited from the caller, or have the caller's where --clear-env takes it
     /// away
     #[arg(long = "env", short = 'e', value_name = "NAME[=VALUE]", value_parser = assignment)]
@@ -69,12 +80,8 @@ pub(super) struct Args {
     /// control groups have left, at most three quarters of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = sandbox::parse_size)]
     memory: Option<u64>,
-    /// What the program can reach: what this machine reaches (but not the machine itself), or nothing
-    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
-    network: Network,
-    /// Have a port of this machine lead to one inside, also to one that listens on 127.0.0.1 there only
-    #[arg(long, short = 'p', value_name = "[ADDR:]HOSTPORT:PORT[/udp]")]
-    publish: Vec<Publish>,
+    #[command(flatten)]
+    net: NetOptions,
     /// Tasks (processes and threads) that all programs together may have [default: 4096, or a quarter of what the host has
     /// left]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -82,6 +89,10 @@ pub(super) struct Args {
     /// Kill the command if it has not ended by then (5s, 2min, 1h), and exit with 137
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     timeout: Option<Duration>,
+    /// When the command has ended, write what it has changed in its root to TAR, as a layer of an image: what was added and
+    /// changed, and marks (.wh.NAME) for what was removed. `pillbox diff TAR` lists it
+    #[arg(long, value_name = "TAR")]
+    save_diff: Option<PathBuf>,
     /// Show the command the caller's keys and histories: .ssh, .aws, .gnupg, .kube, .netrc, .docker/config.json, .config/gcloud
     /// and what shells remember are hidden in the home directory otherwise
     #[arg(long)]
@@ -95,7 +106,7 @@ pub(super) struct Args {
     #[arg(long)]
     clear_env: bool,
     /// The command and its arguments
-    #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
+    #[arg(trailing_var_arg = true, required_unless_present = "image", value_name = "CMD")]
     pub(super) command: Vec<OsString>,
 }
 
@@ -109,7 +120,90 @@ fn assignment(text: &str) -> Result<OsString, String> {
 
 /// Runs the command.
 pub(super) fn main(args: Args) -> ExitCode {
-    start(spec(args))
+    match specify(args) {
+        Ok(spec) => start(spec),
+        Err(error) => fail(&error, EXIT_OURS),
+    }
+}
+
+fn specify(args: Args) -> Result<Spec, String> {
+    let image = args.image.clone();
+    let spec = spec_of(args, image.is_some());
+    match image {
+        Some(path) => with_image(spec, &path),
+        None => Ok(spec),
+    }
+}
+
+// Arguments of `run` for a container with a name.
+#[derive(clap::Args)]
+#[command(after_help = NAMED)]
+pub(super) struct Named {
+    /// What the container is called [default: a random name]
+    #[arg(long)]
+    name: Option<String>,
+    /// Do not wait for the end: print the name, and keep what the command prints for `logs`
+    #[arg(long, short)]
+    detach: bool,
+    /// Remove the container when it has ended
+    #[arg(long)]
+    rm: bool,
+    #[command(flatten)]
+    args: Args,
+}
+
+const NAMED: &str = "\
+Examples:
+  pillbox run -d --name box -- sh -c 'echo up; sleep 600'
+  pillbox exec box ps
+  pillbox logs box
+  pillbox ps
+  pillbox stop -t 1 box
+  pillbox ps -a
+  pillbox rm box
+
+With a name, an image or a command behind `--` it is such a container. `pillbox run [-d] [-b BUNDLE] ID` runs a bundle with a
+config.json, as engines do.";
+
+/// The same words, read again by the process that becomes the sandbox.
+#[derive(clap::Parser)]
+#[command(name = "run", no_binary_name = true)]
+struct Words {
+    #[command(flatten)]
+    named: Named,
+}
+
+/// What the words behind a `run` ask for.
+pub(super) fn plan(words: Vec<OsString>) -> Result<Spec, String> {
+    let words = <Words as clap::Parser>::try_parse_from(words).map_err(|error| super::mistake(&error))?;
+    specify(words.named.args)
+}
+
+/// `run` of a container with a name: `words` is what follows the verb.
+pub(super) fn named(global: &oci::Global, args: Named, words: Vec<OsString>) -> ExitCode {
+    let run = oci::named::Run { name: args.name, detach: args.detach, remove: args.rm, words };
+    oci::run_named(global, &run, plan)
+}
+
+/// The same in an image, for what was not said otherwise.
+fn with_image(mut spec: Spec, path: &Path) -> Result<Spec, String> {
+    let image = Image::open(path)?;
+    let words = |words: Vec<Vec<u8>>| words.into_iter().map(OsString::from_vec).collect::<Vec<_>>();
+    let program = image.program(words(std::mem::take(&mut spec.argv)))?;
+    spec.root = image.root;
+    spec.argv = program.argv.into_iter().map(OsString::into_vec).collect();
+    let given = words(std::mem::take(&mut spec.env));
+    let own = program.env.into_iter().filter_map(|word| {
+        let at = word.as_bytes().iter().position(|byte| *byte == b'=')?;
+        let (name, value) = word.as_bytes().split_at(at);
+        Some((OsStr::from_bytes(name).to_owned(), OsStr::from_bytes(&value[1..]).to_owned()))
+    });
+    spec.env = environment(own, &given);
+    spec.cwd.get_or_insert(program.cwd);
+    if spec.container.user.is_none() {
+        spec.container.user = program.user;
+    }
+    Ok(spec)
 }
 
 /// Runs a command where a bug of ours can be provoked, and memory runs out at `memory` MiB.
@@ -128,8 +222,11 @@ pub(super) fn broken(platform: &str, command: &[OsString], memory: Option<u64>) 
         memory: memory.map(|mib| mib << 20),
         network: Network::None,
         publish: Vec::new(),
+        rules: Rules::default(),
+        net_log: None,
         pids: None,
         timeout: None,
+        save_diff: None,
         init_is_protected: false,
         kvm_device: crate::platform::choose::DEVICE.into(),
         jail: true,
@@ -139,35 +236,24 @@ pub(super) fn broken(platform: &str, command: &[OsString], memory: Option<u64>) 
 }
 
 fn start(spec: Spec) -> ExitCode {
-    let stats = spec.stats;
     if !spec.jail {
         let line = "pillbox: --no-jail: whoever breaks out of this sandbox has all the caller's rights\n";
         let _closed = std::io::stderr().write_all(line.as_bytes());
     }
     match sandbox::run(spec) {
         Ok(done) => {
-            if let Some(timeout) = done.timed_out {
-                let timeout = humantime::format_duration(timeout);
-                let line = format!("pillbox: --timeout: the command had not ended after {timeout}\n");
-                let _closed = std::io::stderr().write_all(line.as_bytes());
-            }
-            if stats {
-                let _closed = std::io::stderr().write_all(done.stats.as_bytes());
-            }
+            let _closed = std::io::stderr().write_all(done.notes().as_bytes());
             // What the sandbox was made of ends with the process.
-            crate::hostsys::process::end(match done.ended {
-                Ended::Exited(status) => status,
-                Ended::Signaled(signal) => 128_u8.wrapping_add(signal),
-            })
+            crate::hostsys::process::end(done.status())
         }
         Err(error) => fail(&error.to_string(), error.status(EXIT_OURS)),
     }
 }
 
-fn spec(args: Args) -> Spec {
+fn spec_of(args: Args, in_image: bool) -> Spec {
     let mut container = args.inside.container();
     // Another root is not the caller's.
-    if !args.no_hide && args.root == Path::new("/") {
+    if !args.no_hide && !in_image && args.root == Path::new("/") {
         container.mounts.extend(secrets::hide(Path::new(&std::env::var_os("HOME").unwrap_or_default())));
     }
     Spec {
@@ -176,7 +262,11 @@ fn spec(args: Args) -> Spec {
         root: args.root,
         argv: args.command.into_iter().map(OsString::into_vec).collect(),
         env: environment(
-            std::env::vars_os().filter(|(name, _)| !args.clear_env || name == "PATH"),
+            // An image has one of its own; the terminal is the caller's.
+            std::env::vars_os().filter(|(name, _)| match in_image {
+                true => name == "TERM",
+                false => !args.clear_env || name == "PATH",
+            }),
             &given(args.env, |name| std::env::var_os(name)),
         ),
         cwd: args.cwd,
@@ -186,10 +276,13 @@ fn spec(args: Args) -> Spec {
         cpus: args.cpus.map(usize::from),
         cpus_from_quota: args.cpu_num_from_quota,
         memory: args.memory,
-        network: args.network,
-        publish: args.publish,
+        network: args.net.network,
+        rules: args.net.rules(),
+        publish: args.net.publish,
+        net_log: args.net.net_log,
         pids: args.pids,
         timeout: args.timeout,
+        save_diff: args.save_diff,
         init_is_protected: args.protect_init,
         jail: !args.no_jail,
         provoke_bugs: false,

@@ -45,11 +45,11 @@ pub(super) fn main(args: &Args) -> ExitCode {
     }
     let platform = match args.platform.as_str() {
         "kvm" => kvm::Kvm::new(&args.kvm_device, 1)
-            .map(|kvm| Arc::new(kvm) as Arc<dyn Platform>)
+            .map(|kvm| (kvm.describe(), Arc::new(kvm) as Arc<dyn Platform>))
             .map_err(|error| error.to_string()),
-        _ => choose::systrap(),
+        _ => choose::systrap().map(|systrap| (String::new(), systrap)),
     };
-    let platform = match platform {
+    let (uses, platform) = match platform {
         Ok(platform) => platform,
         Err(error) => {
             println!("open\tfailed\t{error}");
@@ -66,6 +66,9 @@ pub(super) fn main(args: &Args) -> ExitCode {
     }
     if let Some(how) = args.crash {
         return if selftest::crash(&platform, how) { ExitCode::SUCCESS } else { EXIT_OURS.into() };
+    }
+    if !uses.is_empty() {
+        println!("virtual CPU\tok\t{uses}");
     }
     let ok = selftest::run(&platform, &mut |name, step| {
         match step {

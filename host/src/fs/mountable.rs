@@ -1,26 +1,34 @@
 //! The file systems that programs can mount (mount(2)).
 //!
-//! There is one /proc, one /sys, one /dev and one set of terminals, whoever mounts them and how often; each tmpfs and ramfs is
-//! new.
+//! There is one /sys, one /dev, one set of terminals and one hierarchy of control groups, whoever mounts them and how often, and
+//! one /proc in the first pid namespace; in others each is new, as each tmpfs and ramfs is. Who mounts one needs power over what
+//! it shows: a /proc belongs to its pid namespace's user namespace, /sys to the network's, files in memory to whoever makes them.
 
+use super::FILESYSTEMS;
 use super::dev::Devices;
 use super::layer::{Layer, TMPFS_MAGIC};
 use crate::abi::{Errno, Result};
+use crate::cred::userns::UserNs;
+use crate::cred::{Caps, Cred};
 use crate::kernel::Kernel;
-use crate::vfs::{Dentry, FileSystems};
-use std::sync::Arc;
+use crate::kernel::pids::PidNamespace;
+use crate::vfs::{Caller, Dentry, FileSystems};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
 /// Minor numbers of the devices that mounted file systems are on begin here.
 const FIRST_DEV: u32 = 64;
+/// That of the first /proc.
+const PROC_MINOR: u32 = 23;
 
 /// What there is to mount.
 pub struct Mountable {
     devices: Arc<Devices>,
     /// Those that there are one of each of.
-    single: [(&'static str, Arc<Dentry>); 4],
+    single: [(&'static str, Arc<Dentry>); 5],
     next_dev: AtomicU32,
+    kernel: Weak<Kernel>,
 }
 
 impl Mountable {
@@ -29,13 +37,41 @@ impl Mountable {
         Arc::new(Mountable {
             devices: devices.clone(),
             single: [
-                ("proc", super::proc::root(kernel)),
+                ("proc", super::proc::root(kernel, &kernel.pids, PROC_MINOR)),
                 ("sysfs", super::sysfs::root(kernel)),
                 ("devpts", super::pty::root(&devices.ptys)),
                 ("devtmpfs", dev),
+                ("cgroup2", super::cgroup::root(kernel)),
             ],
             next_dev: AtomicU32::new(FIRST_DEV),
+            kernel: Arc::downgrade(kernel),
         })
+    }
+
+    /// The root of what /proc is in a pid namespace.
+    fn proc(&self, pids: &Arc<PidNamespace>) -> Result<Arc<Dentry>> {
+        if pids.is_first() {
+            return self.root(b"proc");
+        }
+        let kernel = self.kernel.upgrade().ok_or(Errno::ENODEV)?;
+        let root = super::proc::root(&kernel, pids, self.next_dev.fetch_add(1, Ordering::Relaxed));
+        root.sb.set_owner(&pids.owner);
+        Ok(root)
+    }
+
+    /// A new file system in memory, which `cred` makes.
+    fn memory(&self, (name, magic): (&'static str, u64), options: &[u8], cred: &Cred) -> Result<Arc<Dentry>> {
+        let given = Given::parse(options, name == "tmpfs")?;
+        let dev = self.next_dev.fetch_add(1, Ordering::Relaxed);
+        let perm = given.mode.unwrap_or(if name == "tmpfs" { 0o1777 } else { 0o755 });
+        let uid = given.uid.map_or(Some(cred.uid.fs), |name| cred.user_ns.uid(name)).ok_or(Errno::EINVAL)?;
+        let gid = given.gid.map_or(Some(cred.gid.fs), |name| cred.user_ns.gid(name)).ok_or(Errno::EINVAL)?;
+        let root = Layer::mounted(dev, (name, magic), perm, (uid, gid), &self.devices);
+        given.limit(&root)?;
+        *root.sb.options.lock() = given.shown();
+        root.sb.set_owner(&cred.user_ns);
+        root.sb.end_with_mounts(&self.kernel.upgrade().ok_or(Errno::ENODEV)?.ruins);
+        Ok(root)
     }
 
     /// The root of the one of its kind.
@@ -48,21 +84,77 @@ impl Mountable {
     }
 }
 
+/// The directory of a control group that is called `path` from the root of all.
+fn below(root: &Arc<Dentry>, path: &[u8]) -> Result<Arc<Dentry>> {
+    let mut at = root.clone();
+    for part in path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+        at = at.child(part)?.ok_or(Errno::ENOENT)?;
+    }
+    Ok(at)
+}
+
+/// Options of file systems that are shown alike to whoever mounts them: known, and without effect.
+const WITHOUT_EFFECT: [(&str, &[&str]); 2] = [
+    ("proc", &["gid", "hidepid", "subset"]),
+    ("devpts", &["uid", "gid", "mode", "ptmxmode", "newinstance", "max"]),
+];
+
 impl FileSystems for Mountable {
-    fn make(&self, fstype: &[u8], options: &[u8]) -> Result<Arc<Dentry>> {
-        let (name, magic) = match fstype {
-            b"tmpfs" => ("tmpfs", TMPFS_MAGIC),
-            b"ramfs" => ("ramfs", RAMFS_MAGIC),
-            _ => return self.root(fstype),
-        };
-        let given = Given::parse(options, name == "tmpfs")?;
-        let dev = self.next_dev.fetch_add(1, Ordering::Relaxed);
-        let perm = given.mode.unwrap_or(if name == "tmpfs" { 0o1777 } else { 0o755 });
-        let owner = (given.uid.unwrap_or(0), given.gid.unwrap_or(0));
-        let root = Layer::mounted(dev, (name, magic), perm, owner, &self.devices);
-        given.limit(&root)?;
-        *root.sb.options.lock() = given.shown();
-        Ok(root)
+    fn find(&self, fstype: &[u8]) -> Option<(&'static str, bool)> {
+        let name = FILESYSTEMS.iter().find(|name| name.as_bytes() == fstype)?;
+        Some((name, matches!(*name, "tmpfs" | "ramfs")))
+    }
+
+    fn check(&self, fstype: &str, key: &str, value: Option<&str>) -> Result<()> {
+        if let Some((_, known)) = WITHOUT_EFFECT.iter().find(|(of, _)| *of == fstype) {
+            return if known.contains(&key) { Ok(()) } else { Err(Errno::ENOENT) };
+        }
+        match fstype {
+            // As ever, it is not told what it does not know.
+            "ramfs" if key != "mode" => {
+                if key == "source" {
+                    Err(Errno::ENOENT)
+                } else {
+                    Ok(())
+                }
+            }
+            "tmpfs" | "devtmpfs" | "ramfs" => {
+                Given::default().take(key, value.unwrap_or(""))?;
+                if value.is_some_and(|value| value.contains(',')) { Err(Errno::EINVAL) } else { Ok(()) }
+            }
+            "cgroup2" if value.is_none() => super::cgroup::options(key.as_bytes()).map_err(|_| Errno::ENOENT),
+            _ => Err(Errno::ENOENT),
+        }
+    }
+
+    fn make(&self, fstype: &[u8], options: &[u8], caller: Caller) -> Result<Arc<Dentry>> {
+        let kernel = self.kernel.upgrade().ok_or(Errno::ENODEV)?;
+        let task = kernel.task(caller.tid);
+        let cred = task.as_ref().map_or_else(|| Arc::new(Cred::root()), |task| task.cred());
+        let over =
+            |owner: &UserNs| if cred.has_in(owner, Caps::SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) };
+        match fstype {
+            b"tmpfs" => self.memory(("tmpfs", TMPFS_MAGIC), options, &cred),
+            b"ramfs" => self.memory(("ramfs", RAMFS_MAGIC), options, &cred),
+            b"proc" => {
+                let pids = task.as_ref().map_or(&kernel.pids, |task| &task.group.pids);
+                over(&pids.owner)?;
+                self.proc(pids)
+            }
+            b"sysfs" => {
+                task.as_ref().map_or(Ok(()), |task| over(&task.network().owner))?;
+                self.root(fstype)
+            }
+            b"cgroup2" => {
+                let own = task.as_ref().map(|task| task.namespaces().cgroup.clone());
+                over(own.as_ref().map_or(&UserNs::FIRST, |own| &own.owner))?;
+                super::cgroup::options(options)?;
+                let root = self.root(fstype)?;
+                own.map_or(Ok(root.clone()), |own| below(&root, &kernel.cgroups.path(*own.of)))
+            }
+            b"devtmpfs" => over(&UserNs::FIRST).and_then(|()| self.root(fstype)),
+            _ => self.root(fstype),
+        }
     }
 
     fn reconfigure(&self, root: &Arc<Dentry>, options: &[u8]) -> Result<()> {
@@ -94,21 +186,33 @@ impl Given {
         let mut given = Given::default();
         for option in text.split(',').filter(|option| !option.is_empty()) {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
-            let number = |base| u32::from_str_radix(value, base).map_err(|_| Errno::EINVAL);
-            match key {
-                "mode" => given.mode = Some(number(8)? & 0o7777),
-                "uid" => given.uid = Some(number(10)?),
-                "gid" => given.gid = Some(number(10)?),
-                "size" => given.size = Some(bytes(value)?.div_ceil(4096) * 4),
-                "nr_blocks" => given.size = Some(bytes(value)?.saturating_mul(4)),
-                "nr_inodes" => given.inodes = Some(bytes(value)?),
-                // Pages are never huge, nothing is swapped, inode numbers have 64 bits.
-                "huge" | "mpol" | "noswap" | "inode32" | "inode64" => {}
-                _ if strict => return Err(Errno::EINVAL),
-                _ => {}
+            match given.take(key, value) {
+                Err(Errno::ENOENT) if strict => return Err(Errno::EINVAL),
+                Err(Errno::ENOENT) => {}
+                done => done?,
             }
         }
         Ok(given)
+    }
+
+    /// One option.
+    ///
+    /// # Errors
+    /// ENOENT for one that is not known; EINVAL for a value that is none.
+    fn take(&mut self, key: &str, value: &str) -> Result<()> {
+        let number = |base| u32::from_str_radix(value, base).map_err(|_| Errno::EINVAL);
+        match key {
+            "mode" => self.mode = Some(number(8)? & 0o7777),
+            "uid" => self.uid = Some(number(10)?),
+            "gid" => self.gid = Some(number(10)?),
+            "size" => self.size = Some(bytes(value)?.div_ceil(4096) * 4),
+            "nr_blocks" => self.size = Some(bytes(value)?.saturating_mul(4)),
+            "nr_inodes" => self.inodes = Some(bytes(value)?),
+            // Pages are never huge, nothing is swapped, inode numbers have 64 bits.
+            "huge" | "mpol" | "noswap" | "inode32" | "inode64" => {}
+            _ => return Err(Errno::ENOENT),
+        }
+        Ok(())
     }
 
     /// Sets the limits of a file system.

@@ -1,5 +1,6 @@
 //! pidfd: a process, or one thread, as a descriptor, readable once it has ended.
 
+use crate::kernel::pids::PidNamespace;
 use crate::kernel::{Task, ThreadGroup};
 use crate::sync::WaitQueue;
 use crate::vfs::{File, FileOps};
@@ -37,6 +38,18 @@ impl PidFd {
         self.group.is_reaped() || (!leads && self.has_ended())
     }
 
+    /// What /proc/PID/fdinfo says of it, in the /proc of a pid namespace (pidfd_open(2)).
+    pub fn shown_in(&self, pids: &PidNamespace) -> String {
+        if self.is_gone() {
+            return "Pid:\t-1\nNSpid:\t-1\n".to_owned();
+        }
+        let id = self.thread.as_ref().map_or(self.group.tgid, |thread| thread.tid());
+        let number = pids.number_of(id);
+        let known = if number == 0 { vec![0] } else { pids.numbers_below(&self.group.pids, id) };
+        let numbers: String = known.iter().map(|number| format!("\t{number}")).collect();
+        format!("Pid:\t{number}\nNSpid:{numbers}\n")
+    }
+
     /// The process.
     pub fn group(&self) -> &Arc<ThreadGroup> {
         &self.group
@@ -55,12 +68,6 @@ impl FileOps for PidFd {
 
     fn describe(&self) -> String {
         "anon_inode:[pidfd]".to_owned()
-    }
-
-    fn fdinfo(&self) -> String {
-        let id = self.thread.as_ref().map_or(self.group.tgid, |thread| thread.tid());
-        let pid = if self.is_gone() { -1 } else { id };
-        format!("Pid:\t{pid}\nNSpid:\t{pid}\n")
     }
 
     fn as_any(&self) -> &dyn Any {

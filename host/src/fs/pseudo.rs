@@ -30,17 +30,24 @@ type Opener = Box<dyn Fn(Caller) -> Result<Opened> + Send + Sync>;
 pub struct Opened {
     make: Make,
     store: Option<Store>,
+    /// What is written is written in one piece, from the start.
+    whole: bool,
 }
 
 impl Opened {
     /// One that is read.
     pub fn new(make: impl Fn() -> Result<Vec<u8>> + Send + Sync + 'static) -> Self {
-        Opened { make: Box::new(make), store: None }
+        Opened { make: Box::new(make), store: None, whole: false }
     }
 
     /// The same, written too.
     pub fn writable(self, store: impl Fn(&[u8]) -> Result<()> + Send + Sync + 'static) -> Self {
         Opened { store: Some(Box::new(store)), ..self }
+    }
+
+    /// The same, where writing anywhere but at the start is EINVAL.
+    pub fn whole(self) -> Self {
+        Opened { whole: true, ..self }
     }
 }
 
@@ -49,6 +56,8 @@ pub struct Text {
     meta: Meta,
     opener: Opener,
     writable: bool,
+    /// It can be given to others.
+    settable: bool,
 }
 
 impl Text {
@@ -70,7 +79,7 @@ impl Text {
     /// A read-only one that `opener` opens, for those that it lets.
     pub fn opened(ino: u64, opener: impl Fn(Caller) -> Result<Opened> + Send + Sync + 'static) -> Arc<Self> {
         let meta = Meta::new(Kind::File, ino, 0o444);
-        Arc::new(Text { meta, opener: Box::new(opener), writable: false })
+        Arc::new(Text { meta, opener: Box::new(opener), writable: false, settable: false })
     }
 
     /// The same for what can be written.
@@ -79,7 +88,15 @@ impl Text {
         opener: impl Fn(Caller) -> Result<Opened> + Send + Sync + 'static,
     ) -> Arc<Self> {
         let meta = Meta::new(Kind::File, ino, 0o644);
-        Arc::new(Text { meta, opener: Box::new(opener), writable: true })
+        Arc::new(Text { meta, opener: Box::new(opener), writable: true, settable: false })
+    }
+
+    /// The same, whose owner and permissions can be changed; to be said before anybody has it.
+    pub fn settable(mut self: Arc<Self>) -> Arc<Self> {
+        if let Some(own) = Arc::get_mut(&mut self) {
+            own.settable = true;
+        }
+        self
     }
 
     /// The same with an owner and permissions.
@@ -97,6 +114,9 @@ impl Inode for Text {
     }
     fn open(self: Arc<Self>, _path: &Path, how: &OpenHow) -> Result<Arc<dyn FileOps>> {
         Ok(Arc::new(TextFile { opened: (self.opener)(how.caller)?, text: Lock::new(Rank::PseudoText, None) }))
+    }
+    fn can_setattr(&self) -> Result<()> {
+        if self.settable { Ok(()) } else { Err(Errno::EPERM) }
     }
     fn truncate(&self, _len: u64) -> Result<()> {
         // `echo 1 > /proc/...` opens with O_TRUNC.
@@ -138,9 +158,12 @@ impl FileOps for TextFile {
             _ => Ok(0),
         }
     }
-    fn write(&self, src: &mut IoSrc<'_>, _offset: Option<u64>) -> Result<usize> {
+    fn write(&self, src: &mut IoSrc<'_>, offset: Option<u64>) -> Result<usize> {
         // Root may open what has no permission to be written.
         let store = self.opened.store.as_ref().ok_or(Errno::EINVAL)?;
+        if self.opened.whole && offset.is_some_and(|offset| offset != 0) {
+            return Err(Errno::EINVAL);
+        }
         let mut bytes = vec![0; src.remaining().min(4096)];
         let count = src.read_bytes(&mut bytes)?;
         store(&bytes[..count])?;
@@ -169,11 +192,11 @@ pub type Entries = BTreeMap<Vec<u8>, Arc<dyn Inode>>;
 /// a sandbox that starts should not have to make them all.
 pub type LateEntries = LazyLock<Entries, Box<dyn FnOnce() -> Entries + Send>>;
 
-/// Makes entries that show a kernel.
-type MakeEntries<N> = fn(&Arc<Kernel>) -> Vec<(N, Arc<dyn Inode>)>;
-
 /// What `make` will make of `kernel`; nothing once that is no more.
-pub fn late<N: Into<Vec<u8>> + 'static>(kernel: &Arc<Kernel>, make: MakeEntries<N>) -> LateEntries {
+pub fn late<N: Into<Vec<u8>> + 'static>(
+    kernel: &Arc<Kernel>,
+    make: impl FnOnce(&Arc<Kernel>) -> Vec<(N, Arc<dyn Inode>)> + Send + 'static,
+) -> LateEntries {
     let kernel = Arc::downgrade(kernel);
     LazyLock::new(Box::new(move || kernel.upgrade().map_or_else(Entries::new, |kernel| named(make(&kernel)))))
 }
@@ -196,7 +219,10 @@ impl Dir {
     }
 
     /// One with entries that are made later: see [`late`].
-    pub fn late<N: Into<Vec<u8>> + 'static>(kernel: &Arc<Kernel>, make: MakeEntries<N>) -> Arc<Self> {
+    pub fn late<N: Into<Vec<u8>> + 'static>(
+        kernel: &Arc<Kernel>,
+        make: impl FnOnce(&Arc<Kernel>) -> Vec<(N, Arc<dyn Inode>)> + Send + 'static,
+    ) -> Arc<Self> {
         Self::with(late(kernel, make))
     }
 
@@ -208,6 +234,9 @@ impl Dir {
 impl Inode for Dir {
     fn meta(&self) -> &Meta {
         &self.meta
+    }
+    fn is_always_empty(&self) -> bool {
+        self.entries.is_empty()
     }
     fn stat(&self) -> Stat {
         let dirs = self.entries.values().filter(|inode| inode.meta().kind == Kind::Dir).count();
@@ -242,6 +271,7 @@ pub struct DynDir<F, L> {
     meta: Meta,
     find: F,
     names: L,
+    about: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl<F, L> DynDir<F, L>
@@ -251,7 +281,15 @@ where
 {
     /// One with that inode number, owned by `uid` and `gid`.
     pub fn new(ino: u64, perm: u32, uid: u32, gid: u32, find: F, names: L) -> Arc<Self> {
-        Arc::new(DynDir { meta: Meta::new(Kind::Dir, ino, perm).owned(uid, gid), find, names })
+        Arc::new(DynDir { meta: Meta::new(Kind::Dir, ino, perm).owned(uid, gid), find, names, about: None })
+    }
+
+    /// The same as the directory of one thing ([`Inode::about`]).
+    pub fn of(mut self: Arc<Self>, about: Arc<dyn Any + Send + Sync>) -> Arc<Self> {
+        if let Some(dir) = Arc::get_mut(&mut self) {
+            dir.about = Some(about);
+        }
+        self
     }
 }
 
@@ -276,6 +314,9 @@ where
     }
     fn open(self: Arc<Self>, path: &Path, _how: &OpenHow) -> Result<Arc<dyn FileOps>> {
         Ok(DirFile::new(path))
+    }
+    fn about(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.about.clone()
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -21,7 +21,7 @@ use crate::abi::{Errno, Result};
 use crate::cred::Caps;
 use crate::kernel::Kernel;
 use crate::mm::{IoDst, IoSrc};
-use crate::sync::{Lock, WaitQueue};
+use crate::sync::{Lock, Pause, WaitQueue};
 use crate::vfs::{FileOps, Ioctl, OpenHow, Stat, makedev};
 use discipline::Discipline;
 use linux_raw_sys::general as c;
@@ -79,12 +79,27 @@ impl Pty {
         }
     }
 
+    /// Has the discipline look at all that it has room for, and returns the signals that came of it. Others go first in
+    /// between: 64 KiB of keys can be a long work.
+    fn catch_up(&self) -> Vec<i32> {
+        loop {
+            let mut state = self.state.lock();
+            if !state.line.is_behind() {
+                return state.line.take_signals();
+            }
+            state.line.work();
+            drop(state);
+            self.slave.notify(IN);
+            if let Some(kernel) = self.kernel() {
+                kernel.sched.give_way();
+            }
+        }
+    }
+
     /// Changes the discipline, tells both sides, and sends the signals that came of it.
     fn change<T>(&self, change: impl FnOnce(&mut Discipline) -> T) -> T {
-        let mut state = self.state.lock();
-        let result = change(&mut state.line);
-        let signals = state.line.take_signals();
-        drop(state);
+        let result = change(&mut self.state.lock().line);
+        let signals = self.catch_up();
         self.slave.notify(IN | OUT);
         self.master.notify(IN | OUT | c::POLLPRI);
         self.signal(&signals);
@@ -285,12 +300,13 @@ impl Terminal for Slave {
 
     fn take(&self, dst: &mut IoDst<'_>) -> Result<usize> {
         let pty = &self.0;
-        let (taken, gone, signals) = dst.held(|dst| {
+        let (taken, gone) = dst.held(|dst| {
             let mut state = pty.state.lock();
             let taken = state.line.take(dst)?;
-            Ok((taken, state.masters == 0, state.line.take_signals()))
+            Ok((taken, state.masters == 0))
         })?;
         let Some(count) = taken else { return if gone { Ok(0) } else { Err(Errno::EAGAIN) } };
+        let signals = pty.catch_up();
         pty.master.notify(IN | OUT);
         pty.signal(&signals);
         Ok(count)

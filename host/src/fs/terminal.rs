@@ -7,7 +7,7 @@ use crate::cred::Caps;
 use crate::kernel::signal::{SIGTTIN, SIGTTOU};
 use crate::kernel::{Current, Kernel};
 use crate::mm::IoDst;
-use crate::vfs::{File, FileOps, Ioctl};
+use crate::vfs::{Caller, File, FileOps, Ioctl};
 use linux_raw_sys::general as c;
 use linux_raw_sys::ioctl as i;
 
@@ -102,6 +102,11 @@ pub fn check_write(cur: &Current, terminal: &dyn Terminal) -> Result<()> {
     Ok(())
 }
 
+/// What a caller calls the process, group or session `id`.
+fn called(kernel: &Kernel, caller: Caller, id: i32) -> Result<i32> {
+    Ok(kernel.task(caller.tid).ok_or(Errno::ESRCH)?.group.pids.number_of(id))
+}
+
 /// The ioctls about sessions and foreground groups of terminal `tty`, from its side or its master's; `None` for others.
 pub fn job_control(kernel: &Kernel, tty: u64, call: &Ioctl<'_>, master: bool) -> Option<Result<u64>> {
     let (mm, arg, caller) = (call.mm, call.arg, call.caller);
@@ -109,10 +114,14 @@ pub fn job_control(kernel: &Kernel, tty: u64, call: &Ioctl<'_>, master: bool) ->
     let allowed = || if master { Ok(()) } else { kernel.must_control(caller, tty) };
     let result = match call.request {
         i::TIOCGPGRP => allowed()
-            .and_then(|()| mm.write_val(arg, &kernel.terminal_tie(tty).map_or(0, |tie| tie.foreground))),
+            .and_then(|()| {
+                kernel.terminal_tie(tty).map_or(Ok(0), |tie| called(kernel, caller, tie.foreground))
+            })
+            .and_then(|group| mm.write_val(arg, &group)),
         i::TIOCGSID => allowed()
             .and_then(|()| kernel.terminal_tie(tty).ok_or(Errno::ENOTTY))
-            .and_then(|tie| mm.write_val(arg, &tie.sid)),
+            .and_then(|tie| called(kernel, caller, tie.sid))
+            .and_then(|sid| mm.write_val(arg, &sid)),
         i::TIOCSPGRP => match kernel.may_change_terminal(caller, tty) {
             Err(Errno::EIO) => Err(Errno::ENOTTY),
             Err(errno) => Err(errno),

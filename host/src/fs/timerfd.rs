@@ -39,7 +39,7 @@ impl State {
 
 /// A timer.
 pub struct TimerFd {
-    me: Weak<TimerFd>,
+    bell: Arc<Bell>,
     kernel: Weak<Kernel>,
     state: Lock<State>,
     queue: WaitQueue,
@@ -47,6 +47,17 @@ pub struct TimerFd {
     pub clock: u32,
     /// TFD_TIMER_* of the last setting.
     pub flags: AtomicU32,
+}
+
+/// What expires for a timer: armed, it does not keep the timer from going.
+struct Bell(Weak<TimerFd>);
+
+impl Expire for Bell {
+    fn expire(&self, now: u64) {
+        if let Some(timer) = self.0.upgrade() {
+            timer.expire(now);
+        }
+    }
 }
 
 /// Time to the next expiry, and between later ones; ns, 0 for none.
@@ -62,7 +73,7 @@ impl TimerFd {
     /// A disarmed timer, open.
     pub fn open(kernel: &Arc<Kernel>, clock: u32, flags: u32) -> Arc<File> {
         let timer = Arc::new_cyclic(|me| TimerFd {
-            me: me.clone(),
+            bell: Arc::new(Bell(me.clone())),
             kernel: Arc::downgrade(kernel),
             state: Lock::new(Rank::TimerFd, State::default()),
             queue: WaitQueue::new(),
@@ -84,9 +95,9 @@ impl TimerFd {
     /// Arms it again if it rests.
     fn wake(&self, state: &mut State, now: u64) {
         if let Some(next) = state.rested(now)
-            && let (Some(kernel), Some(me)) = (self.kernel.upgrade(), self.me.upgrade())
+            && let Some(kernel) = self.kernel.upgrade()
         {
-            state.timer = Some(kernel.add_timer(next, Action::Expire(me)));
+            state.timer = Some(kernel.add_timer(next, Action::Expire(self.bell.clone())));
         }
     }
 
@@ -99,10 +110,8 @@ impl TimerFd {
             kernel.cancel_timer(timer);
         }
         *state = State { next, interval, ..State::default() };
-        if next != 0
-            && let Some(me) = self.me.upgrade()
-        {
-            state.timer = Some(kernel.add_timer(next, Action::Expire(me)));
+        if next != 0 {
+            state.timer = Some(kernel.add_timer(next, Action::Expire(self.bell.clone())));
         }
         drop(state);
         // What was due before is due now: whoever looks next finds it so.
@@ -111,7 +120,7 @@ impl TimerFd {
     }
 }
 
-impl Expire for TimerFd {
+impl TimerFd {
     fn expire(&self, now: u64) {
         let mut state = self.state.lock();
         if state.next == 0 || state.resting || now < state.next {

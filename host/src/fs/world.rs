@@ -14,6 +14,7 @@ use crate::cred::Cred;
 use crate::hostfd::{self, HostFd};
 use crate::hostsys::file;
 use crate::kernel::Kernel;
+use crate::mm::IoSrc;
 use crate::platform::Capabilities;
 use crate::sync::{HostCalls, HostLines, Lock, Rank};
 use crate::vfs::{
@@ -237,6 +238,23 @@ impl World {
         }
         let place = self.find(place)?;
         self.ns.mount(&place, root, source, flags).map(drop)
+    }
+
+    /// Makes the file `place` anew, with that text. What has the name already gives way; there must be a directory for it.
+    ///
+    /// # Errors
+    /// ENOENT, and as open(2).
+    pub fn write_file(&self, place: &[u8], text: &[u8]) -> Result<()> {
+        self.as_root(Caller::default(), |lookup| {
+            match lookup.remove(None, place, false) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+            let how =
+                OpenHow { flags: c::O_WRONLY | c::O_CREAT | c::O_EXCL, mode: 0o644, ..OpenHow::default() };
+            let file = lookup.open(None, place, &how)?;
+            file.write(&mut IoSrc::kernel(text)).map(drop)
+        })
     }
 
     /// What `place` names, mounted on itself, to forbid more or less than what it is on.

@@ -66,7 +66,16 @@ impl Epoll {
 
 /// Blocks the signals in `mask` (bit n-1 is signal n) in the calling thread and those it creates from now on.
 pub fn block_signals(mask: u64) {
-    let args = [libc::SIG_BLOCK as u64, &raw const mask as u64, 0, SIGSET_SIZE, 0, 0];
+    change_mask(libc::SIG_BLOCK, mask);
+}
+
+/// Lets the calling thread have the signals in `mask`.
+pub fn unblock_signals(mask: u64) {
+    change_mask(libc::SIG_UNBLOCK, mask);
+}
+
+fn change_mask(how: i32, mask: u64) {
+    let args = [how as u64, &raw const mask as u64, 0, SIGSET_SIZE, 0, 0];
     // SAFETY: `mask` is valid for the read.
     let _ = unsafe { syscall(libc::SYS_rt_sigprocmask, args) };
 }

@@ -1,6 +1,7 @@
 //! This process: identity, and last words without a heap.
 
 use super::syscall;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// The process id.
 pub fn id() -> i32 {
@@ -160,11 +161,33 @@ pub fn has_job_control() -> bool {
     false
 }
 
-/// Orders memory on every CPU of the host (membarrier(2), MEMBARRIER_CMD_GLOBAL): programs may run in processes of their
-/// own.
-pub fn memory_barrier() {
+/// MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED: what a process asks for that is to be reached by [`memory_barrier`].
+pub const JOIN_BARRIERS: u64 = 1 << 2;
+/// MEMBARRIER_CMD_GLOBAL: waits until every CPU of the host has done something else, some 10 ms.
+const EVERY_CPU: u64 = 1;
+/// MEMBARRIER_CMD_GLOBAL_EXPEDITED: interrupts those that run a process which has registered, half a microsecond.
+const REGISTERED: u64 = 1 << 1;
+
+/// Whether every process that runs programs has registered. Of the process, not of what runs in it.
+static ALL_REGISTERED: AtomicBool = AtomicBool::new(false);
+
+/// Registers this process for barriers, and those that are forked from it: early, as it takes long once there are threads.
+pub fn join_barriers() {
     // SAFETY: no pointers.
-    let _ = unsafe { syscall(libc::SYS_membarrier, [1, 0, 0, 0, 0, 0]) };
+    let joined = unsafe { syscall(libc::SYS_membarrier, [JOIN_BARRIERS, 0, 0, 0, 0, 0]) };
+    ALL_REGISTERED.store(joined.is_ok(), Ordering::Relaxed);
+}
+
+/// There is one that could not register.
+pub fn barriers_miss_some() {
+    ALL_REGISTERED.store(false, Ordering::Relaxed);
+}
+
+/// Orders memory on all CPUs that run programs (membarrier(2)), which may be in processes of their own.
+pub fn memory_barrier() {
+    let whom = if ALL_REGISTERED.load(Ordering::Relaxed) { REGISTERED } else { EVERY_CPU };
+    // SAFETY: no pointers.
+    let _ = unsafe { syscall(libc::SYS_membarrier, [whom, 0, 0, 0, 0, 0]) };
 }
 
 /// A value of the auxiliary vector (getauxval(3)), 0 if it is not there.

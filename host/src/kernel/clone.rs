@@ -1,8 +1,10 @@
 //! fork, vfork, clone, clone3.
 
+use super::cgroups::CgroupId;
 use super::clone_flags::CloneFlags;
 use super::group::{GroupState, Stop};
-use super::namespaces::{Namespaces, OWN};
+use super::namespaces::Namespaces;
+use super::pids::PidNamespace;
 use super::signal::{Actions, NSIG, SigSet};
 use super::task::{Resources, SchedPolicy, comm_of, work};
 use super::trace::Event;
@@ -25,8 +27,9 @@ pub const NAMESPACES: CloneFlags = CloneFlags::NEWNS
     .union(CloneFlags::NEWPID)
     .union(CloneFlags::NEWNET)
     .union(CloneFlags::NEWTIME);
-/// Those that there is one of, and a cgroup of the child's own.
-const UNSUPPORTED: CloneFlags = NAMESPACES.difference(OWN).union(CloneFlags::INTO_CGROUP);
+
+/// One of so many tasks is left to root: enough to look at what all the others do, and to end it.
+const ROOTS_PART: usize = 64;
 
 /// What clone3(2) takes; the other calls are special cases.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +46,8 @@ pub struct CloneArgs {
     pub stack: u64,
     /// The child's thread pointer, with SETTLS.
     pub tls: u64,
+    /// The control group that the child begins in, if not its parent's.
+    pub cgroup: Option<CgroupId>,
 }
 
 /// Lets a vfork parent wait for its child to exec or exit.
@@ -60,11 +65,11 @@ impl VforkDone {
 }
 
 impl Current {
-    /// Creates a process or a thread and returns its id.
+    /// Creates a process or a thread and returns its id, and what the caller calls it.
     ///
     /// # Errors
     /// EINVAL for combinations that make no sense, EAGAIN, ENOMEM.
-    pub fn clone_task(&mut self, args: &CloneArgs) -> Result<i32> {
+    pub fn clone_task(&mut self, args: &CloneArgs) -> Result<(i32, i32)> {
         let flags = args.flags;
         self.may_clone(args)?;
         let group = self.task.group.clone();
@@ -83,27 +88,26 @@ impl Current {
 
         let kernel = self.kernel.clone();
         let mut tree = kernel.tree.lock();
-        self.check_process_limit(&tree)?;
+        self.check_process_limit(&tree, args)?;
         let tid = tree.allocate()?;
+        let pids = self.pids_of_child(flags, &resources);
         let parent_state = group.state.lock();
         // A signal that came first is handled first: a fork must not outrun the end of its process.
-        // Who is traced may run while its process is stopped.
-        let stops = self.task.work.load(Ordering::SeqCst) & work::STOP != 0;
+        // Who is traced may run while its process is stopped. Nobody gets away from a freezer.
+        let stops = self.task.work.load(Ordering::SeqCst) & (work::STOP | work::FREEZE) != 0;
         if parent_state.exit.is_some() || parent_state.execing.is_some() || stops {
             self.task.work.fetch_or(work::SIGNAL, Ordering::SeqCst);
             return Err(Errno::ERESTARTNOINTR);
         }
-        let child_group = if flags.contains(CloneFlags::THREAD) {
-            group.clone()
-        } else {
-            let limits = *group.limits.lock();
-            let new = ThreadGroup::new(tid, self.actions_for(&parent_state, flags), limits);
-            new.inherit(&group);
-            new
-        };
+        let number = self.enter(tid, &pids, args)?;
+        let child_group = self.child_group((tid, number), pids, &parent_state, args);
+        let ages = !flags.contains(CloneFlags::VM);
+        if ages && !Arc::ptr_eq(&resources.namespaces.time.of, &self.task.namespaces().time.of) {
+            resources.namespaces.time.of.enter(&child_group.shifts);
+        }
         let policy = inherited(&self.task.policy.lock());
         let child = Task::new(
-            tid,
+            (tid, number),
             child_group.clone(),
             kernel.sched.clone(),
             resources,
@@ -118,6 +122,7 @@ impl Current {
             && let Some(mm) = child.mm()
         {
             mm.set_owner(tid);
+            kernel.cgroups.watch(child_group.cgroup(), &mm);
         }
         let slack = self.task.timer_slack.load(Ordering::Relaxed);
         child.timer_slack.store(slack, Ordering::Relaxed);
@@ -128,6 +133,9 @@ impl Current {
         if let Some(done) = &vfork {
             let _first = child.vfork_done.set(done.clone());
         }
+        if args.cgroup.is_some() && kernel.cgroups.is_frozen(child_group.cgroup()) {
+            child.work.fetch_or(work::FREEZE, Ordering::SeqCst);
+        }
         self.link(&mut tree, parent_state, &child, &child_group, args);
         let event = self.clone_event(flags, args.exit_signal);
         self.trace_child(&mut tree, &child, event.is_some() || flags.contains(CloneFlags::PTRACE));
@@ -136,30 +144,46 @@ impl Current {
             kernel.watch_cpu_limit(&child_group);
         }
 
-        if flags.contains(CloneFlags::PARENT_SETTID) {
-            let _ = self.mm().write_val(args.parent_tid, &tid);
-        }
-        if flags.contains(CloneFlags::CHILD_SETTID) {
-            let _ = current.mm().write_val(args.child_tid, &tid);
-        }
+        // While it is there to be called anything.
+        let (called, message) = (self.number_of(tid), self.number_for_tracer(tid));
+        self.store_tids(args, &current, (called, number));
         if let Err(errno) = kernel.sched.start(current) {
             kernel.forget(&child);
             return Err(errno);
         }
-        self.after_clone(tid, event, vfork);
-        Ok(tid)
+        self.after_clone(message, event, vfork);
+        Ok((tid, called))
+    }
+
+    /// Stores what a child is called where its maker and itself want to read it, each as it calls it.
+    fn store_tids(&self, args: &CloneArgs, child: &Current, (called, number): (i32, i32)) {
+        if args.flags.contains(CloneFlags::PARENT_SETTID) {
+            let _ = self.mm().write_val(args.parent_tid, &called);
+        }
+        if args.flags.contains(CloneFlags::CHILD_SETTID) {
+            let _ = child.mm().write_val(args.child_tid, &number);
+        }
+    }
+
+    /// The pid namespace that a child is born in.
+    fn pids_of_child(&self, flags: CloneFlags, resources: &Resources) -> Arc<PidNamespace> {
+        if flags.contains(CloneFlags::THREAD) {
+            self.pids().clone()
+        } else {
+            resources.namespaces.pids_for_children.clone()
+        }
     }
 
     /// What a parent does once its child runs: its tracer hears of it, and vfork(2) waits.
-    fn after_clone(&mut self, tid: i32, event: Option<Event>, vfork: Option<Arc<VforkDone>>) {
+    fn after_clone(&mut self, message: u64, event: Option<Event>, vfork: Option<Arc<VforkDone>>) {
         if let Some(event) = event {
-            self.trace_event(event, tid as u64);
+            self.trace_event(event, message);
         }
         if let Some(vfork) = vfork {
             let mut done = || vfork.done.load(Ordering::SeqCst).then_some(());
             // Killed meanwhile: the parent just ends.
             let _ = self.wait_killable(&[(&vfork.queue, !0)], &mut done);
-            self.trace_event(Event::VforkDone, tid as u64);
+            self.trace_event(Event::VforkDone, message);
         }
     }
 
@@ -167,14 +191,24 @@ impl Current {
     fn child_resources(&self, flags: CloneFlags) -> Result<Resources> {
         let vm = if flags.contains(CloneFlags::VM) { self.mm().clone() } else { self.mm().fork()? };
         let fds = if flags.contains(CloneFlags::FILES) { self.fds() } else { self.fds().fork() };
+        let namespaces = self.task.namespaces();
+        let cred = match flags.contains(CloneFlags::NEWUSER) {
+            true => Arc::new(namespaces.new_user(&self.cred())?),
+            false => self.cred(),
+        };
         let fs = match flags {
             _ if flags.contains(CloneFlags::FS) => self.fs(),
-            _ if flags.contains(CloneFlags::NEWNS) => self.fs().in_own_namespace()?,
+            _ if flags.contains(CloneFlags::NEWNS) => self.fs().in_own_namespace(&cred)?,
             _ => self.fs().fork(),
         };
+        let mut namespaces = namespaces.with_new(flags, &cred, self.task.group.cgroup())?;
+        // Who shares memory reads the same clocks, up to its next program.
+        if !flags.contains(CloneFlags::VM) && namespaces.ages_children() {
+            namespaces = namespaces.in_time();
+            self.kernel.vdso.choose(&vm, namespaces.shifts_children())?;
+        }
         let own = self.task.resources.lock();
-        let namespaces = own.namespaces.with_new(flags);
-        Ok(Resources { mm: Some(vm), fds: Some(fds), fs: Some(fs), namespaces, ..own.clone() })
+        Ok(Resources { mm: Some(vm), fds: Some(fds), fs: Some(fs), namespaces, cred, ..own.clone() })
     }
 
     /// The child as it starts: with what it has of its parent beside its resources.
@@ -207,16 +241,30 @@ impl Current {
     fn may_clone(&self, args: &CloneArgs) -> Result<()> {
         check(args)?;
         self.may_have(args.flags)?;
-        self.check_process_limit(&self.kernel.tree.lock())
+        // Threads are where their process is; what its children are to be born in is another's.
+        if args.flags.contains(CloneFlags::THREAD)
+            && (args.flags.intersects(CloneFlags::NEWPID | CloneFlags::NEWUSER) || !self.bears_where_it_is())
+        {
+            return Err(Errno::EINVAL);
+        }
+        // An init has no siblings that would be waited for where it is not seen.
+        if args.flags.contains(CloneFlags::PARENT) && self.task.group.is_protected() {
+            return Err(Errno::EINVAL);
+        }
+        self.check_process_limit(&self.kernel.tree.lock(), args)
     }
 
-    /// How many tasks there may be altogether, and RLIMIT_NPROC: how many a user may have. That does not count for root.
-    fn check_process_limit(&self, tree: &super::Tree) -> Result<()> {
-        if tree.is_full(self.kernel.options.max_tasks) {
+    /// How many tasks there may be altogether, and RLIMIT_NPROC: how many a user may have. That does not count for root, to
+    /// whom others leave a few.
+    fn check_process_limit(&self, tree: &super::Tree, args: &CloneArgs) -> Result<()> {
+        let cred = self.cred();
+        let unbound = cred.uid.real == 0 || cred.has(Caps::SYS_RESOURCE) || cred.has(Caps::SYS_ADMIN);
+        let most = self.kernel.options.max_tasks;
+        if tree.is_full(if unbound { most } else { most - most / ROOTS_PART }) {
             return Err(Errno::EAGAIN);
         }
-        let cred = self.cred();
-        if cred.uid.real == 0 || cred.has(Caps::SYS_RESOURCE) || cred.has(Caps::SYS_ADMIN) {
+        self.kernel.cgroups.admit_task(args.cgroup.unwrap_or(self.task.group.cgroup()))?;
+        if unbound {
             return Ok(());
         }
         let limit = self.limit(limits::NPROC);
@@ -228,12 +276,43 @@ impl Current {
         if own as u64 >= limit { Err(Errno::EAGAIN) } else { Ok(()) }
     }
 
+    /// The process that the child is in.
+    fn child_group(
+        &self,
+        ids: (i32, i32),
+        pids: Arc<PidNamespace>,
+        parent_state: &GroupState,
+        args: &CloneArgs,
+    ) -> Arc<ThreadGroup> {
+        let group = &self.task.group;
+        if args.flags.contains(CloneFlags::THREAD) {
+            return group.clone();
+        }
+        let limits = *group.limits.lock();
+        let new = ThreadGroup::new(ids, pids, self.actions_for(parent_state, args.flags), limits);
+        new.inherit(group);
+        new.cgroup.store(args.cgroup.unwrap_or(group.cgroup()).number(), Ordering::Relaxed);
+        new
+    }
+
     fn actions_for(&self, state: &GroupState, flags: CloneFlags) -> Actions {
         let mut actions = state.actions.clone();
         if flags.contains(CloneFlags::CLEAR_SIGHAND) {
             actions.reset_handlers();
         }
         actions
+    }
+
+    /// Counts the child in its control group, which may be another than its parent's, and returns what it is called where it is
+    /// born. The tree's lock is held.
+    fn enter(&self, id: i32, pids: &PidNamespace, args: &CloneArgs) -> Result<i32> {
+        let cgroup = args.cgroup.unwrap_or(self.task.group.cgroup());
+        let (cgroups, process) = (&self.kernel.cgroups, !args.flags.contains(CloneFlags::THREAD));
+        cgroups.born(cgroup, process)?;
+        if pids.is_first() {
+            return Ok(id);
+        }
+        pids.enter(id).inspect_err(|_| cgroups.unborn(cgroup, process))
     }
 
     /// Enters the child in the tables: from here on signals find it.
@@ -246,6 +325,7 @@ impl Current {
         args: &CloneArgs,
     ) {
         tree.add_task(child.clone());
+        child_group.note_user_ns(&child.cred());
         if args.flags.contains(CloneFlags::THREAD) {
             parent_state.threads.push(child.clone());
             if parent_state.stop != Stop::None {
@@ -274,13 +354,13 @@ impl Current {
 fn check(args: &CloneArgs) -> Result<()> {
     let flags = args.flags;
     let needs = |flag, other| flags.contains(flag) && !flags.contains(other);
-    if flags.intersects(UNSUPPORTED)
-        || needs(CloneFlags::THREAD, CloneFlags::SIGHAND)
+    if needs(CloneFlags::THREAD, CloneFlags::SIGHAND)
         || needs(CloneFlags::SIGHAND, CloneFlags::VM)
         // Handlers belong to a process here; processes that share them went out with LinuxThreads.
         || needs(CloneFlags::SIGHAND, CloneFlags::THREAD)
         || flags.contains(CloneFlags::SIGHAND | CloneFlags::CLEAR_SIGHAND)
         || flags.contains(CloneFlags::NEWNS | CloneFlags::FS)
+        || flags.contains(CloneFlags::NEWUSER | CloneFlags::FS)
         || flags.contains(CloneFlags::NEWIPC | CloneFlags::SYSVSEM)
         || !(0..=NSIG).contains(&args.exit_signal)
     {
@@ -306,7 +386,10 @@ impl Kernel {
         self.forget_tracee(&mut tree, child);
         child.group.state.lock().threads.retain(|task| !Arc::ptr_eq(task, child));
         if child.tid() == child.tgid() {
+            self.cgroups.process_ended(&child.group);
             tree.remove_node(child.tgid());
+        } else {
+            self.cgroups.task_gone(child.group.cgroup());
         }
     }
 }
@@ -324,11 +407,15 @@ pub(super) fn spawn_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>> 
     if (tid == INIT) != first.is_none() {
         return Err(Errno::ESRCH);
     }
-    let group = ThreadGroup::new(tid, Actions::ignoring(init.ignored), init.limits);
+    let namespaces = namespaces(kernel, first.as_ref());
+    let pids = namespaces.pids_for_children.clone();
+    let group = ThreadGroup::new((tid, tid), pids, Actions::ignoring(init.ignored), init.limits);
+    if tid == INIT && kernel.options.init_is_protected {
+        group.unkillable.store(true, Ordering::Relaxed);
+    }
     if let Some(on_exit) = init.on_exit {
         let _ = group.on_exit.set(on_exit);
     }
-    let namespaces = namespaces(kernel, first.as_ref());
     let comm = comm_of(&init.comm);
     init.mm.set_owner(tid);
     let resources = Resources {
@@ -344,7 +431,7 @@ pub(super) fn spawn_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>> 
     let affinity = if cpus >= 64 { u64::MAX } else { (1 << cpus) - 1 };
     let policy = SchedPolicy { policy: 0, nice: 0, reset_on_fork: false, affinity, io_priority: 0 };
     let task = Task::new(
-        tid,
+        (tid, tid),
         group.clone(),
         kernel.sched.clone(),
         resources,
@@ -370,9 +457,10 @@ pub(super) fn spawn_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>> 
 }
 
 /// The namespaces of a process without a parent: the first process's, once there is one.
-fn namespaces(kernel: &Kernel, first: Option<&Arc<Task>>) -> Namespaces {
+fn namespaces(kernel: &Kernel, first: Option<&Arc<Task>>) -> Arc<Namespaces> {
     match first {
-        Some(first) => first.namespaces(),
+        // Whatever it has done since: nobody has put their clocks forward.
+        Some(first) => first.namespaces().in_first_time(&kernel.first_namespaces()),
         None => kernel.first_namespaces(),
     }
 }

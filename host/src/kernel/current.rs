@@ -156,10 +156,17 @@ impl Current {
         self.cred.clone()
     }
 
+    /// What a user and a group are called where it is.
+    #[inline]
+    pub fn show(&self, ids: (u32, u32)) -> (u32, u32) {
+        if self.cred.user_ns.is_first() { ids } else { self.cred.user_ns.show(ids) }
+    }
+
     /// Replaces its credentials. Who it is to others changes with them: nobody may look into it any more, and no parent
     /// signals it from its grave (commit_creds).
     pub fn set_cred(&mut self, cred: Cred) {
         let becomes_another = self.cred.becomes_another(&cred);
+        self.task.group.note_user_ns(&cred);
         let cred = Arc::new(cred);
         let mut resources = self.task.resources.lock();
         if becomes_another {
@@ -215,6 +222,7 @@ impl Current {
         self.space = None;
         self.mm = None;
         self.kernel.flight.closed();
+        self.kernel.ruins.clear(&*self.kernel.sched);
     }
 
     /// A soft resource limit (`RLIMIT_*`).
@@ -345,6 +353,15 @@ impl Current {
         ready: &mut dyn FnMut() -> Option<T>,
     ) -> Result<T> {
         self.wait(queues, None, work::KILL, ready)
+    }
+
+    /// As [`wait_on`](Self::wait_on), but nothing interrupts.
+    pub(super) fn wait_whatever<T>(
+        &mut self,
+        queues: &[(&WaitQueue, u32)],
+        ready: &mut dyn FnMut() -> Option<T>,
+    ) -> Result<T> {
+        self.wait(queues, None, 0, ready)
     }
 
     /// As [`wait_on`](Self::wait_on) for one queue, by a caller that has tried in vain after it read the queue's

@@ -40,7 +40,7 @@ impl Current {
     /// EAGAIN if the process ends, or another thread calls execve, meanwhile.
     pub fn exec(&mut self, program: Program) -> Result<()> {
         self.end_other_threads()?;
-        let former = self.task.tid();
+        let former = self.number_for_tracer(self.task.tid());
         self.take_leaders_place();
         // The last moment at which the old memory can be written.
         self.release_robust_list();
@@ -68,6 +68,7 @@ impl Current {
         (self.regs, *self.fp) = (UserRegs::start(program.ip, program.sp), FpState::initial());
         self.context.drop_fp();
         let old = self.become_program(program);
+        self.kernel.cgroups.watch(group.cgroup(), self.mm());
         if let Some(done) = self.vfork_done.take() {
             done.complete();
         }
@@ -87,21 +88,38 @@ impl Current {
         let Program { mm, cred, .. } = program;
         // It is its user's to look at only if that user could have had all of it anyway (begin_new_exec, commit_creds).
         let becomes_another = self.cred().becomes_another(&cred);
+        // What its user may not read is for those alone who may read all.
+        if program.readable {
+            mm.began_in(&cred.user_ns);
+        }
         mm.set_dumpable(program.readable && !self.cred().is_raised() && !becomes_another);
         if becomes_another || cred.is_raised() {
             self.task.set_parent_death_signal(0);
         }
         // Who began to share it since the program was given these credentials keeps it to himself.
         let fs = if cred.is_raised() && self.is_fs_shared() { self.fs().fork() } else { self.fs() };
-        self.replace(Resources {
+        let rises = cred.is_raised() || becomes_another;
+        if rises {
+            self.rises();
+        }
+        let mut namespaces = self.task.namespaces();
+        if namespaces.ages_children() {
+            namespaces = namespaces.in_time();
+            namespaces.time.of.enter(&self.task.group.shifts);
+        }
+        let old = self.replace(Resources {
             mm: Some(mm),
             fds: Some(fds),
             fs: Some(fs),
             cred: Arc::new(cred),
             comm: comm_of(&program.comm),
             exe: program.exe,
-            namespaces: self.task.namespaces(),
-        })
+            namespaces,
+        });
+        if rises {
+            self.has_risen();
+        }
+        old
     }
 
     /// Its descriptors, which no other process has any more.
@@ -163,7 +181,7 @@ impl Current {
             let mut tree = self.kernel.tree.lock();
             tree.remove_task(old);
             self.kernel.take_leaders_trace(&mut tree, &self.task);
-            self.task.set_tid(new);
+            self.task.lead();
             tree.hand_over_children(new, None, new);
             tree.add_task(self.task.clone());
         }

@@ -1,7 +1,7 @@
 //! The end of a task and of its process.
 
-use super::group::{Stop, ThreadGroup, WaitStatus};
-use super::signal::{Fields, SIG_IGN, SIGCHLD, SIGCONT, SIGHUP, SigInfo, code, sa};
+use super::group::{GroupState, Stop, ThreadGroup, WaitStatus};
+use super::signal::{Fields, SIG_IGN, SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SigInfo, begin_exit, code, sa};
 use super::task::work;
 use super::tree::{INIT, Node, Zombie};
 use super::{Current, Kernel, Task, Tree};
@@ -28,10 +28,33 @@ impl Current {
         // Files and memory go before the parent hears of it: it may look for the effects.
         self.release();
         if self.task.group.state.lock().threads.len() == 1 {
-            crate::arena::trim_if_grown();
+            crate::arena::trim_if_worth();
+        }
+        if self.is_last_of_an_init() {
+            self.end_namespace();
         }
         let task = self.task.clone();
         self.kernel.clone().leave_group(&task, status);
+    }
+
+    /// What remains of [`finish`](Self::finish) after a panic in it: whoever waits for the task or its process hears of the
+    /// end all the same, once.
+    pub(super) fn leave_after_panic(&mut self, status: WaitStatus) {
+        if let Some(done) = self.vfork_done.take() {
+            done.complete();
+        }
+        let task = self.task.clone();
+        self.kernel.clone().leave_group(&task, status);
+    }
+
+    /// Whether no thread of the init of a pid namespace is left that is not on its way out, as this one is.
+    fn is_last_of_an_init(&self) -> bool {
+        let group = &self.task.group;
+        group.is_namespace_init() && {
+            let mut state = group.state.lock();
+            state.finishing += 1;
+            state.finishing == state.threads.len()
+        }
     }
 
     /// Whether this is the last thread of the first process.
@@ -49,10 +72,11 @@ impl Kernel {
         }
         let group = &task.group;
         let mut tree = self.tree.lock();
-        let mut stopped = None;
+        let stopped;
         let ended = {
             let mut state = group.state.lock();
             state.threads.retain(|other| !Arc::ptr_eq(other, task));
+            state.finishing = state.finishing.saturating_sub(1);
             let mut dead = group.dead_usage.lock();
             let usage = task.usage();
             self.totals.ended(usage.cpu_ns);
@@ -61,16 +85,9 @@ impl Kernel {
             if let Some(execing) = &state.execing {
                 execing.wake();
             }
-            let counted = task.work.fetch_and(!work::COUNTED, Ordering::SeqCst) & work::COUNTED != 0;
-            match state.stop {
-                Stop::Stopping { signo, left } if counted && left <= 1 && !state.threads.is_empty() => {
-                    (state.stop, state.stop_signal) = (Stop::Stopped, signo);
-                    stopped = Some(signo);
-                }
-                Stop::Stopping { signo, left } if counted => {
-                    state.stop = Stop::Stopping { signo, left: left - 1 };
-                }
-                _ => {}
+            stopped = leave_stop(&mut state, task);
+            if state.threads.is_empty() {
+                let _first = group.ended_as.set(task.cred());
             }
             state.threads.is_empty().then(|| state.exit.unwrap_or(status))
         };
@@ -80,6 +97,7 @@ impl Kernel {
             self.tracee_ended(&mut tree, task, status);
         }
         let Some(status) = ended else {
+            self.cgroups.task_gone(group.cgroup());
             if let Some(other) = group.threads().first() {
                 tree.hand_over_children(group.tgid, Some(task.tid()), other.tid());
             }
@@ -90,6 +108,7 @@ impl Kernel {
             }
             return;
         };
+        self.cgroups.process_ended(group);
         group.set_dead();
         group.delete_all_timers();
         self.process_ended(&mut tree, group, status, task);
@@ -103,9 +122,43 @@ impl Kernel {
         }
     }
 
+    /// Kills all that are in an init's namespace but itself, and lets nobody be born there any more.
+    pub(super) fn kill_namespace(&self, init: &Arc<ThreadGroup>) {
+        let tree = self.tree.lock();
+        // Whoever dies from here on is not waited for.
+        init.state.lock().actions.of_mut(SIGCHLD).handler = SIG_IGN;
+        self.kill_members(&tree, init);
+    }
+
+    fn kill_members(&self, tree: &Tree, init: &Arc<ThreadGroup>) {
+        for id in init.pids.close().into_iter().filter(|id| *id != init.tgid) {
+            if let Some(node) = tree.node(id) {
+                begin_exit(&mut node.group.state.lock(), WaitStatus::killed(SIGKILL, false));
+            }
+        }
+    }
+
+    /// Lets go of the children of process `id` that have ended, as if it had waited for them.
+    pub(super) fn reap_all(&self, id: i32) {
+        let mut tree = self.tree.lock();
+        let ended = |tree: &Tree, child: &i32| {
+            tree.node(*child).is_some_and(|node| node.zombie.is_some() && node.tracer.is_none())
+        };
+        let children = tree.node(id).map(|node| node.children.clone()).unwrap_or_default();
+        for child in children {
+            if ended(&tree, &child) {
+                tree.remove_node(child);
+            }
+        }
+    }
+
     fn process_ended(&self, tree: &mut Tree, group: &Arc<ThreadGroup>, status: WaitStatus, last: &Task) {
         let id = group.tgid;
         self.dissociate(tree, id, &[SIGHUP]);
+        if group.is_namespace_init() {
+            // One that a call on the host kept has not seen to this.
+            self.kill_members(tree, group);
+        }
         let Some(node) = tree.node_mut(id) else { return };
         let usage = group.usage().plus(node.children_usage);
         let resources = last.resources.lock();
@@ -207,6 +260,22 @@ impl Kernel {
             self.signal_process_group_locked(tree, member.pgid, SigInfo::kernel(signo));
         }
     }
+}
+
+/// A task that ends takes no part in its process's stop any more. Some: all others have stopped, by this signal.
+fn leave_stop(state: &mut GroupState, task: &Task) -> Option<i32> {
+    let counted = task.work.fetch_and(!work::COUNTED, Ordering::SeqCst) & work::COUNTED != 0;
+    match state.stop {
+        Stop::Stopping { signo, left } if counted && left <= 1 && !state.threads.is_empty() => {
+            (state.stop, state.stop_signal) = (Stop::Stopped, signo);
+            return Some(signo);
+        }
+        Stop::Stopping { signo, left } if counted => {
+            state.stop = Stop::Stopping { signo, left: left - 1 };
+        }
+        _ => {}
+    }
+    None
 }
 
 /// Where a process belongs.

@@ -253,7 +253,9 @@ impl Current {
         }
         let mm = self.mm().clone();
         let read = |addr: u64| mm.read_val::<u64>(addr).ok();
-        let (Some(first), Some(offset), Some(pending)) = (read(head), read(head + 8), read(head + 16)) else {
+        let (Some(first), Some(offset), Some(pending)) =
+            (read(head), read(head.wrapping_add(8)), read(head.wrapping_add(16)))
+        else {
             return;
         };
         // Bit 0 of a pointer says that the lock is one with priority inheritance.
@@ -282,7 +284,7 @@ impl Current {
             let _ = self.kernel.futexes.wake(mm, addr, true, 1, ANY);
             return;
         }
-        while value & TID_MASK == self.task.tid() as u32 {
+        while value & TID_MASK == self.task.number() as u32 {
             match mm.cmpxchg_u32(addr, value, value & WAITERS | OWNER_DIED) {
                 Ok(old) if old == value => {
                     if !inherits && value & WAITERS != 0 {

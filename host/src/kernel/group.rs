@@ -1,9 +1,13 @@
 //! A process: the threads that share signals, limits and an exit status.
 
 use super::limits::Limits;
+use super::namespaces::time::Shifts;
+use super::pids::PidNamespace;
 use super::signal::{Actions, Pending};
 use super::timers::ProcessTimers;
+use super::tree::INIT;
 use super::{OomScore, Task};
+use crate::cred::Cred;
 use crate::mm::Mm;
 use crate::sync::{Lock, Rank, WaitQueue};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -67,9 +71,13 @@ pub(super) struct GroupState {
     pub(super) exit: Option<WaitStatus>,
     /// The thread that calls execve and waits to be the only one.
     pub(super) execing: Option<Arc<Task>>,
+    /// How many of its threads are on their way out.
+    pub(super) finishing: usize,
     pub(super) stop: Stop,
     /// The signal that stopped it, for wait(2).
     pub(super) stop_signal: i32,
+    /// How often SIGCONT was sent: a stop signal that was taken from the queue before does not stop.
+    pub(super) continued: u32,
 }
 
 impl GroupState {
@@ -126,8 +134,16 @@ impl Task {
 pub struct ThreadGroup {
     /// Its id.
     pub tgid: i32,
-    /// Its parent's, as the process tree has it: getppid(2) takes no lock.
+    /// The pid namespace that it was born in, and is in for life.
+    pub pids: Arc<PidNamespace>,
+    /// What it is called there (getpid(2)).
+    pub number: i32,
+    /// What its parent is called there, as the process tree has it: getppid(2) takes no lock.
     pub(super) parent: AtomicI32,
+    /// It has been in a user namespace other than the first: users are called something else there.
+    pub(super) renames: AtomicBool,
+    /// Signals that it has no handler for do nothing to it: it is an init.
+    pub(super) unkillable: AtomicBool,
     pub(super) state: Lock<GroupState>,
     /// Resource limits.
     pub limits: Lock<Limits>,
@@ -144,6 +160,8 @@ pub struct ThreadGroup {
     dead: AtomicBool,
     /// Waited for: its id is nobody's.
     reaped: AtomicBool,
+    /// By how much its clocks are put forward.
+    pub shifts: Shifts,
     /// personality(2).
     pub personality: AtomicU32,
     /// prctl(PR_SET_THP_DISABLE): kept for PR_GET_THP_DISABLE. No page is huge here, whoever asks.
@@ -154,14 +172,29 @@ pub struct ThreadGroup {
     pub(super) heap_grown: AtomicU64,
     /// `/proc/PID/oom_score_adj`.
     pub oom_score: Lock<OomScore>,
+    /// The number of the control group that it is in. Changes under the tree's lock.
+    pub(super) cgroup: AtomicU32,
+    /// What it had used when it came there, ns.
+    pub(super) cgroup_cpu_base: AtomicU64,
     /// Set before it runs.
     pub(super) on_exit: OnceLock<OnExit>,
+    /// Whose it was, once it has no thread any more.
+    pub(super) ended_as: OnceLock<Arc<Cred>>,
 }
 
 impl ThreadGroup {
-    pub(super) fn new(tgid: i32, actions: Actions, limits: Limits) -> Arc<Self> {
+    pub(super) fn new(
+        (tgid, number): (i32, i32),
+        pids: Arc<PidNamespace>,
+        actions: Actions,
+        limits: Limits,
+    ) -> Arc<Self> {
         Arc::new(ThreadGroup {
             tgid,
+            renames: AtomicBool::new(false),
+            unkillable: AtomicBool::new(number == INIT && !pids.is_first()),
+            pids,
+            number,
             parent: AtomicI32::new(0),
             state: Lock::new(
                 Rank::Group,
@@ -171,8 +204,10 @@ impl ThreadGroup {
                     pending: Pending::new(),
                     exit: None,
                     execing: None,
+                    finishing: 0,
                     stop: Stop::None,
                     stop_signal: 0,
+                    continued: 0,
                 },
             ),
             limits: Lock::new(Rank::Limits, limits),
@@ -183,29 +218,65 @@ impl ThreadGroup {
             dead_usage: Lock::new(Rank::DeadUsage, Usage::default()),
             dead: AtomicBool::new(false),
             reaped: AtomicBool::new(false),
+            shifts: Shifts::default(),
             personality: AtomicU32::new(0),
             no_huge_pages: AtomicBool::new(false),
             membarriers: AtomicU32::new(0),
             heap_grown: AtomicU64::new(0),
             oom_score: Lock::new(Rank::OomScore, OomScore::default()),
+            cgroup: AtomicU32::new(0),
+            cgroup_cpu_base: AtomicU64::new(0),
             on_exit: OnceLock::new(),
+            ended_as: OnceLock::new(),
         })
     }
 
     /// Takes over what a child process has from its parent.
     pub(super) fn inherit(&self, parent: &ThreadGroup) {
+        self.shifts.follow(&parent.shifts);
         let score = *parent.oom_score.lock();
         *self.oom_score.lock() = score;
         self.no_huge_pages.store(parent.no_huge_pages.load(Ordering::Relaxed), Ordering::Relaxed);
-        for (to, from) in [(&self.personality, &parent.personality), (&self.membarriers, &parent.membarriers)]
-        {
+        for (to, from) in [
+            (&self.personality, &parent.personality),
+            (&self.membarriers, &parent.membarriers),
+            (&self.cgroup, &parent.cgroup),
+        ] {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
+    }
+
+    /// It takes these credentials.
+    pub(super) fn note_user_ns(&self, cred: &Cred) {
+        if !cred.user_ns.is_first() {
+            self.renames.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether signals that it has no handler for do nothing to it because of who it is.
+    pub(in crate::kernel) fn is_protected(&self) -> bool {
+        self.unkillable.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is the init of a pid namespace other than the first.
+    pub(super) fn is_namespace_init(&self) -> bool {
+        self.number == INIT && !self.pids.is_first()
     }
 
     /// Its live threads, oldest first.
     pub fn threads(&self) -> Vec<Arc<Task>> {
         self.state.lock().threads.clone()
+    }
+
+    /// Whose it is, or was when its last thread ended.
+    pub(super) fn cred(&self) -> Option<Arc<Cred>> {
+        let first = self.state.lock().threads.first().cloned();
+        first.map(|task| task.cred()).or_else(|| self.ended_as.get().cloned())
+    }
+
+    /// Its real user, as SIGCHLD tells it.
+    pub(super) fn real_uid(&self) -> u32 {
+        self.cred().map_or(0, |cred| cred.uid.real)
     }
 
     /// Whether all of it is stopped.
@@ -236,6 +307,11 @@ impl ThreadGroup {
     pub(super) fn set_reaped(&self) {
         self.reaped.store(true, Ordering::SeqCst);
         self.exit_wait.notify(!0);
+    }
+
+    /// Notes who its parent is.
+    pub(super) fn set_parent(&self, parent: i32) {
+        self.parent.store(self.pids.number_of(parent), Ordering::Relaxed);
     }
 
     pub(super) fn set_dead(&self) {

@@ -1,7 +1,7 @@
 //! Process groups, sessions, stop and continue reports, and who may signal whom.
 
 use super::group::{ThreadGroup, WaitStatus};
-use super::signal::{SIGCHLD, SIGCONT, SIGSTOP, SigInfo, code, sa};
+use super::signal::{Fields, SIGCHLD, SIGCONT, SIGSTOP, SigInfo, code, sa};
 use super::tree::INIT;
 use super::{Current, Kernel, Task, Tree};
 use crate::abi::{Errno, Result};
@@ -16,7 +16,8 @@ impl Kernel {
         let Some(node) = tree.node_mut(group.tgid) else { return };
         (node.stop_report, node.continue_report) = (Some(WaitStatus::stopped(signo)), false);
         let parent = node.parent;
-        self.tell_about_stop(&tree, parent, SigInfo::child(code::CLD_STOPPED, group.tgid, 0, signo));
+        let uid = group.real_uid();
+        self.tell_about_stop(&tree, parent, SigInfo::child(code::CLD_STOPPED, group.tgid, uid, signo));
         // The shell that runs the sandbox is to see it stop. What stops for somebody in here to continue it does not.
         let for_shell = signo != SIGSTOP || self.host_terminal().is_some();
         if group.tgid == INIT && tree.controlled_from_outside && for_shell {
@@ -32,8 +33,8 @@ impl Kernel {
     pub(super) fn note_continued(&self, tree: &mut Tree, tgid: i32) {
         let Some(node) = tree.node_mut(tgid) else { return };
         (node.stop_report, node.continue_report) = (None, true);
-        let parent = node.parent;
-        self.tell_about_stop(tree, parent, SigInfo::child(code::CLD_CONTINUED, tgid, 0, SIGCONT));
+        let (parent, uid) = (node.parent, node.group.real_uid());
+        self.tell_about_stop(tree, parent, SigInfo::child(code::CLD_CONTINUED, tgid, uid, SIGCONT));
     }
 
     fn tell_about_stop(&self, tree: &Tree, parent: i32, info: SigInfo) {
@@ -84,43 +85,65 @@ impl Kernel {
     }
 }
 
+/// Whom kill(2) is for. All is by id.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    /// One process, by the id of any of its threads.
+    Process(i32),
+    /// A process group.
+    Group(i32),
+    /// All that the caller knows of, but itself and init.
+    All,
+}
+
 /// Whether credentials allow sending `signo` to a task.
 fn may_signal(sender: &Cred, target: &Cred) -> bool {
-    sender.has(Caps::KILL)
+    sender.has_in(&target.user_ns, Caps::KILL)
         || [sender.uid.effective, sender.uid.real]
             .iter()
             .any(|id| *id == target.uid.real || *id == target.uid.saved)
 }
 
 impl Current {
+    /// Whom kill(2) means.
+    ///
+    /// # Errors
+    /// ESRCH.
+    pub fn kill_target(&self, pid: i32) -> Result<Target> {
+        let own = &self.task.group;
+        Ok(match pid {
+            1.. if pid == own.number => Target::Process(own.tgid),
+            1.. => Target::Process(self.id_of(pid)?),
+            -1 => Target::All,
+            0 => Target::Group(self.kernel.tree.lock().node(own.tgid).map_or(0, |node| node.pgid)),
+            _ => Target::Group(self.id_of(pid.wrapping_neg())?),
+        })
+    }
+
     /// kill(2).
     ///
     /// # Errors
     /// ESRCH, EPERM, EAGAIN.
-    pub fn kill(&mut self, pid: i32, signo: i32, info: SigInfo) -> Result<()> {
+    pub fn kill(&mut self, whom: Target, signo: i32, info: SigInfo) -> Result<()> {
         let own = self.task.tgid();
-        if pid == own {
+        if matches!(whom, Target::Process(id) if id == own) {
             // raise(3) and abort(3): always allowed, and the tree has nothing to say about it.
             return self.send_checked(&self.task.group, signo, info);
         }
         let targets: Vec<Arc<ThreadGroup>> = {
             let tree = self.kernel.tree.lock();
             let group_of = |node: &super::tree::Node| node.group.clone();
-            match pid {
-                1.. => {
-                    let by_thread = tree.task(pid).map(|task| task.group.clone());
-                    tree.node(pid).map(group_of).or(by_thread).into_iter().collect()
+            match whom {
+                Target::Process(id) => {
+                    let by_thread = tree.task(id).map(|task| task.group.clone());
+                    tree.node(id).map(group_of).or(by_thread).into_iter().collect()
                 }
-                -1 => tree
+                Target::All => tree
                     .nodes()
-                    .filter(|(id, _)| **id != own && **id > 1)
+                    .filter(|(id, _)| **id != own && self.number_of(**id) > 1)
                     .map(|(_, node)| group_of(node))
                     .collect(),
-                _ => {
-                    let own_group = tree.node(own).map_or(0, |node| node.pgid);
-                    let pgid = if pid == 0 { own_group } else { pid.wrapping_neg() };
-                    tree.process_group(pgid).map(group_of).collect()
-                }
+                Target::Group(pgid) => tree.process_group(pgid).map(group_of).collect(),
             }
         };
         let mut result = Err(Errno::ESRCH);
@@ -135,28 +158,42 @@ impl Current {
     }
 
     fn send_checked(&self, target: &Arc<ThreadGroup>, signo: i32, info: SigInfo) -> Result<()> {
-        if signo == 0 { Ok(()) } else { self.kernel.signal_group(target, info) }
+        if signo == 0 {
+            return Ok(());
+        }
+        let (info, by_stranger) = self.signed(target, info);
+        self.kernel.signal_group_from(target, info, by_stranger)
+    }
+
+    /// A signal as `target` is to get it from the caller, and whether it does not know the caller.
+    fn signed(&self, target: &ThreadGroup, mut info: SigInfo) -> (SigInfo, bool) {
+        let stranger = !target.pids.is_first() && target.pids.number_of(self.task.tgid()) == 0;
+        if stranger && let Fields::Raw(words) = &mut info.fields {
+            // What a program says of itself there does not count.
+            words[0] &= !0xffff_ffff;
+        }
+        (info, stranger)
     }
 
     fn may_kill(&self, target: &Arc<ThreadGroup>, signo: i32) -> Result<()> {
         if Arc::ptr_eq(target, &self.task.group) {
             return Ok(());
         }
-        // A zombie has no credentials any more that matter.
-        let Some(task) = target.state.lock().threads.first().cloned() else { return Ok(()) };
+        // One that never had a thread is nobody's.
+        let Some(cred) = target.cred() else { return Ok(()) };
         let same_session = || {
             let tree = self.kernel.tree.lock();
             let sid = |id: i32| tree.node(id).map(|node| node.sid);
             sid(target.tgid) == sid(self.task.tgid())
         };
-        if may_signal(&self.cred(), &task.cred()) || (signo == SIGCONT && same_session()) {
+        if may_signal(&self.cred(), &cred) || (signo == SIGCONT && same_session()) {
             Ok(())
         } else {
             Err(Errno::EPERM)
         }
     }
 
-    /// tkill(2), tgkill(2): `tgid` 0 is any.
+    /// tkill(2), tgkill(2): `tgid` 0 is any. Both are ids.
     ///
     /// # Errors
     /// ESRCH, EPERM, EAGAIN.
@@ -164,7 +201,11 @@ impl Current {
         let target = if tid == self.task.tid() { Some(self.task.clone()) } else { self.kernel.task(tid) };
         let target = target.filter(|task| tgid == 0 || task.tgid() == tgid).ok_or(Errno::ESRCH)?;
         self.may_kill(&target.group, signo)?;
-        if signo == 0 { Ok(()) } else { self.kernel.signal_task(&target, info) }
+        if signo == 0 {
+            return Ok(());
+        }
+        let (info, by_stranger) = self.signed(&target.group, info);
+        self.kernel.signal_task_from(&target, info, by_stranger)
     }
 
     /// setpgid(2).
@@ -173,11 +214,12 @@ impl Current {
     /// EINVAL, ESRCH, EACCES, EPERM.
     pub fn set_process_group(&mut self, pid: i32, pgid: i32) -> Result<()> {
         let own = self.task.tgid();
-        let pid = if pid == 0 { own } else { pid };
-        let pgid = if pgid == 0 { pid } else { pgid };
         if pgid < 0 {
             return Err(Errno::EINVAL);
         }
+        let pid = if pid == 0 { own } else { self.id_of(pid)? };
+        // A number of nobody's is a group of nobody's.
+        let pgid = if pgid == 0 { pid } else { self.id_of(pgid).unwrap_or(0) };
         let mut tree = self.kernel.tree.lock();
         let sid = tree.node(own).ok_or(Errno::ESRCH)?.sid;
         let node = tree.node(pid).ok_or(Errno::ESRCH)?;
@@ -194,8 +236,9 @@ impl Current {
         if pgid != pid && !tree.process_group(pgid).any(|member| member.sid == sid) {
             return Err(Errno::EPERM);
         }
-        if let Some(node) = tree.node_mut(pid) {
-            node.pgid = pgid;
+        let left = tree.node_mut(pid).map(|node| core::mem::replace(&mut node.pgid, pgid));
+        if let Some(left) = left {
+            tree.release(self.pids(), &[left]);
         }
         Ok(())
     }
@@ -211,11 +254,13 @@ impl Current {
             return Err(Errno::EPERM);
         }
         let node = tree.node_mut(own).ok_or(Errno::ESRCH)?;
+        let left = [node.pgid, node.sid];
         (node.pgid, node.sid, node.tty) = (own, own, None);
-        Ok(own)
+        tree.release(self.pids(), &left);
+        Ok(self.task.group.number)
     }
 
-    /// Process group and session of a process; 0 is the caller's.
+    /// Ids of the process group and session of a process; 0 is the caller's.
     ///
     /// # Errors
     /// ESRCH.

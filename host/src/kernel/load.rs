@@ -7,7 +7,7 @@
 use super::{Kernel, RunState};
 use crate::arena::ledger;
 use crate::hostsys::process::memory_bytes;
-use crate::mm::frames;
+use crate::mm::{PAGE_SIZE, frames};
 use crate::sync::{Lock, Rank};
 use crate::time::{NSEC_PER_SEC, monotonic_ns};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -60,10 +60,12 @@ impl Load {
     }
 }
 
-/// Memory of the sandbox as a whole, in bytes: what there may be and what of it is free.
+/// Memory of the sandbox as a whole, in bytes: what there may be, as whoever chose it says it, and what of it is free.
 pub fn memory() -> (u64, u64) {
     let total = frames::limit_bytes().min(memory_bytes());
-    (total, total.saturating_sub(ledger::used().saturating_sub(frames::spare_bytes())))
+    // A limit that is no less than the machine's memory is none to some (the JDK's CgroupMetrics.getMemoryLimit).
+    let beside = if ledger::beside() == 0 { 0 } else { ledger::beside() + PAGE_SIZE };
+    (total + beside, total.saturating_sub(ledger::used().saturating_sub(frames::spare_bytes())))
 }
 
 impl Kernel {

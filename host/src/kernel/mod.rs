@@ -15,7 +15,9 @@
 //! | [`seccomp`] | filters over programs' own calls |
 //! | `clone`, `exec`, `exit`, `wait`, `lost` | a process's life |
 //! | `jobs`, `terminal` | process groups, sessions, and the terminals that control them |
+//! | [`namespaces`], [`pids`] | what each task sees of all this: its namespaces |
 //! | [`limits`], `timers` | resource limits; interval and POSIX timers |
+//! | [`cgroups`] | groups of processes, and what they may have |
 //! | [`peek`], [`trace`] | who may look into whom; tracing |
 //! | `load`, `oom`, `shortage` | what all of it has used; who goes first when memory is short |
 //! | [`poller`] | the one host thread that watches host descriptors and signals |
@@ -28,6 +30,7 @@
 //! A panic in a handler unwinds to the task's loop, which says so in one line and kills that program; locks are
 //! released by unwinding and are not poisoned.
 
+pub mod cgroups;
 mod clone;
 #[expect(missing_docs, reason = "the names of the flags")]
 mod clone_flags;
@@ -49,6 +52,7 @@ mod panic;
 pub mod peek;
 pub mod personality;
 mod pi;
+pub mod pids;
 pub mod poller;
 pub mod rseq;
 mod run;
@@ -63,6 +67,7 @@ mod terminal;
 pub mod timers;
 pub mod trace;
 pub mod tree;
+mod turn;
 mod wait;
 
 pub use clone::{CloneArgs, NAMESPACES};
@@ -70,6 +75,7 @@ pub use clone_flags::CloneFlags;
 pub use current::{Current, Restart};
 pub use exec::Program;
 pub use group::{OnExit, ThreadGroup, Usage, WaitStatus};
+pub use jobs::Target;
 pub use load::memory;
 pub use oom::OomScore;
 pub use panic::install_hook as install_panic_hook;
@@ -90,11 +96,13 @@ use crate::net::outside::Way;
 use crate::platform::Platform;
 use crate::random::Random;
 use crate::sync::{Lock, Rank};
-use crate::vfs::{FdTable, FileLocks, FileSystems, Flight, FsContext, Path};
+use crate::vfs::{FdTable, FileLocks, FileSystems, Flight, FsContext, Path, Ruins};
+use cgroups::Cgroups;
 use core::sync::atomic::{AtomicU32, Ordering};
 use futex::Futexes;
 use limits::Limits;
 use namespaces::Namespaces;
+use pids::PidNamespace;
 use poller::Poller;
 use sched::Scheduler;
 use std::sync::{Arc, OnceLock, Weak};
@@ -126,6 +134,8 @@ pub struct Options {
     pub outer: Option<Arc<Outer>>,
     /// The most tasks there may be, those included that have ended and not been waited for. It does not count for process 1.
     pub max_tasks: usize,
+    /// Microseconds of CPU time that the sandbox has in so many, for the root of control groups to show.
+    pub cpu_quota: Option<(u64, u64)>,
     /// The host's /proc/cpuinfo, which cannot be opened once programs run.
     pub cpuinfo: Option<HostFd>,
     /// `prctl(kernel::PROVOKE_BUG)` panics with a lock held. For the self-test: what becomes of the others?
@@ -140,6 +150,7 @@ impl Default for Options {
             init_is_protected: false,
             hostname: b"pillbox".to_vec(),
             max_tasks: tree::PID_MAX as usize,
+            cpu_quota: None,
             cpuinfo: None,
             provoke_bugs: false,
         }
@@ -199,14 +210,20 @@ pub struct Kernel {
     pub sched: Arc<Scheduler>,
     /// Who exists.
     pub tree: Lock<Tree>,
+    /// Control groups.
+    pub cgroups: Arc<Cgroups>,
     /// Who waits on user words.
     pub futexes: Futexes,
     /// The names of the host in the first namespace.
     pub uts: Arc<Lock<Uts>>,
+    /// The first pid namespace.
+    pub pids: Arc<PidNamespace>,
     /// Who has locked which files.
     pub file_locks: FileLocks,
     /// Open files on their way between programs.
     pub flight: Arc<Flight>,
+    /// File systems whose last mount has gone.
+    pub ruins: Arc<Ruins>,
     /// What syslog(2) reads.
     pub log: log::Log,
     /// Held while an epoll starts to watch another.
@@ -226,7 +243,7 @@ pub struct Kernel {
     filesystems: OnceLock<Arc<dyn FileSystems>>,
     /// The number of the terminal that the sandbox was started on.
     host_terminal: OnceLock<u64>,
-    namespaces: OnceLock<Namespaces>,
+    namespaces: OnceLock<Arc<Namespaces>>,
     /// How init ended. 0 = running; set once.
     ended: Lock<Option<WaitStatus>>,
     ended_word: AtomicU32,
@@ -239,13 +256,18 @@ impl Kernel {
         crate::time::calibrate();
         let random = Random::from_host();
         let sched = Scheduler::new(platform.clone(), options.workers);
+        let cgroups: Arc<Cgroups> = Arc::default();
+        let tree = Tree::new(&cgroups);
         let uts = Uts { hostname: options.hostname.clone(), domainname: b"(none)".to_vec() };
         Arc::new_cyclic(|me| Kernel {
             uts: Arc::new(Lock::new(Rank::Uts, uts)),
+            pids: namespaces::first_pids(),
             platform,
             metrics,
+            ruins: sched.ruins(),
             sched,
-            tree: Lock::new(Rank::Tree, Tree::default()),
+            tree: Lock::new(Rank::Tree, tree),
+            cgroups,
             futexes: Futexes::new(),
             file_locks: FileLocks::default(),
             flight: Arc::default(),
@@ -348,20 +370,50 @@ impl Kernel {
         self.poller.get_or_init(|| Poller::new(self.me.clone()))
     }
 
+    /// See [`Options::cpu_quota`].
+    pub fn cpu_quota(&self) -> Option<(u64, u64)> {
+        self.options.cpu_quota
+    }
+
+    /// See [`Options::max_tasks`].
+    pub fn max_tasks(&self) -> usize {
+        self.options.max_tasks
+    }
+
     /// The interfaces of the network that the first program is in.
     pub fn interfaces(&self) -> Interfaces {
         self.options.outer.as_ref().map_or_else(Interfaces::loopback, |outer| outer.interfaces().clone())
     }
 
     /// The namespaces that process 1 begins in.
-    pub fn first_namespaces(&self) -> Namespaces {
-        let first = || Namespaces::new(&self.uts, crate::net::Namespace::new(self.way_out()));
+    pub fn first_namespaces(&self) -> Arc<Namespaces> {
+        let first = || Namespaces::new(&self.uts, &self.pids, crate::net::Namespace::new(self.way_out()));
         self.namespaces.get_or_init(first).clone()
+    }
+
+    /// Says what became of connections, at the end.
+    pub fn end_network(&self) {
+        if let Some(guard) = self.options.outer.as_ref().and_then(|outer| outer.guard.as_ref()) {
+            guard.finish();
+        }
+    }
+
+    /// The network that the sandbox was started in, if it reaches that.
+    pub fn outer(&self) -> Option<&Arc<Outer>> {
+        self.options.outer.as_ref()
     }
 
     /// What networks reach the outside by.
     fn way_out(&self) -> Option<Way> {
         let outer = self.options.outer.clone()?;
+        if let Some(guard) = &outer.guard {
+            let kernel = self.me.clone();
+            let name_of = move |process| {
+                let comm = kernel.upgrade()?.process(process)?.threads().first()?.comm();
+                Some(String::from_utf8_lossy(&comm).into_owned())
+            };
+            let _once = guard.name_of.set(Box::new(name_of));
+        }
         Some(Way { watch: self.poller().clone(), outer })
     }
 

@@ -7,6 +7,7 @@
 use super::Task;
 use super::task::Resources;
 use crate::abi::{Errno, Result};
+use crate::cred::userns::UserNs;
 use crate::cred::{Caps, Cred, Ids};
 use crate::mm::Mm;
 use crate::vfs::{FdTable, File, FsContext, Path};
@@ -37,8 +38,10 @@ pub struct Secrets {
     pub gid: Ids,
     /// Its permitted capabilities.
     pub permitted: Caps,
-    /// Its memory is not for its own user.
-    pub closed: bool,
+    /// The user namespace that these count in.
+    pub user_ns: UserNs,
+    /// Its memory is not for its own user, but for who has power over this user namespace, where its program began.
+    pub closed: Option<UserNs>,
 }
 
 /// What was there to see.
@@ -55,7 +58,12 @@ pub struct Peek {
 }
 
 impl Observer {
-    /// Whether it has a capability.
+    /// Who it is.
+    pub fn cred(&self) -> &Arc<Cred> {
+        &self.cred
+    }
+
+    /// Whether it has a capability over the whole system.
     pub fn has(&self, capability: Caps) -> bool {
         self.cred.has(capability)
     }
@@ -67,18 +75,21 @@ impl Observer {
 
     /// Whether it may look at what has these `secrets`.
     pub fn may(&self, secrets: &Secrets, ids: As) -> bool {
-        if self.cred.has(Caps::SYS_PTRACE) {
+        let own = &self.cred;
+        if secrets.closed.as_ref().is_some_and(|space| !own.has_in(space, Caps::SYS_PTRACE)) {
+            return false;
+        }
+        if own.has_in(&secrets.user_ns, Caps::SYS_PTRACE) {
             return true;
         }
-        let own = &self.cred;
         let (uid, gid, caps) = match ids {
             As::FileSystem => (own.uid.fs, own.gid.fs, own.effective),
             As::Real => (own.uid.real, own.gid.real, own.permitted),
         };
         let all = |of: &Ids, id: u32| of.real == id && of.effective == id && of.saved == id;
-        !secrets.closed
-            && all(&secrets.uid, uid)
+        all(&secrets.uid, uid)
             && all(&secrets.gid, gid)
+            && own.user_ns == secrets.user_ns
             && caps.contains(secrets.permitted)
     }
 }
@@ -124,7 +135,8 @@ impl Task {
             uid: held.cred.uid,
             gid: held.cred.gid,
             permitted: held.cred.permitted,
-            closed: held.mm.as_ref().is_some_and(|mm| !mm.is_dumpable()),
+            user_ns: held.cred.user_ns.clone(),
+            closed: held.mm.as_ref().filter(|mm| !mm.is_dumpable()).map(|mm| mm.user_ns().clone()),
         };
         if held.is_of(observer) || observer.may(&secrets, ids) { Ok(look(&held)) } else { Err(Errno::EPERM) }
     }
@@ -133,6 +145,7 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::{As, Observer, Secrets};
+    use crate::cred::userns::UserNs;
     use crate::cred::{Caps, Cred, Ids};
     use std::sync::{Arc, Weak};
 
@@ -141,7 +154,13 @@ mod tests {
     }
 
     fn secrets(id: u32) -> Secrets {
-        Secrets { uid: Ids::all(id), gid: Ids::all(id), permitted: Caps::empty(), closed: false }
+        Secrets {
+            uid: Ids::all(id),
+            gid: Ids::all(id),
+            permitted: Caps::empty(),
+            user_ns: UserNs::FIRST,
+            closed: None,
+        }
     }
 
     #[test]
@@ -154,7 +173,7 @@ mod tests {
             |s| s.gid.real = 0,
             |s| s.gid.saved = 0,
             |s| s.permitted = Caps::CHOWN,
-            |s| s.closed = true,
+            |s| s.closed = Some(UserNs::FIRST),
         ];
         for change in change {
             let mut secrets = secrets(1000);

@@ -125,12 +125,12 @@ impl Current {
     }
 
     fn attempt(&self, mm: &Words<'_>, key: &FutexKey, addr: u64, only_try: bool) -> Result<Attempt> {
-        let (word, own) = (mm.load(addr)?, self.task.tid() as u32);
+        let (word, own) = (mm.load(addr)?, self.task.number() as u32);
         let tid = word & TID_MASK;
         if tid == own {
             return Err(Errno::EDEADLK);
         }
-        let named = if tid == 0 { None } else { self.kernel.task(tid as i32) };
+        let named = if tid == 0 { None } else { self.task_called(tid as i32).ok() };
         let pi = &self.kernel.futexes.pi;
         let mut locks = pi.locks.lock();
         let owner = match (locks.get(key).map(|lock| &lock.owner), named) {
@@ -219,7 +219,7 @@ impl Current {
     pub fn futex_unlock_pi(&mut self, addr: u64, shared: bool) -> Result<u64> {
         let mm = self.mm();
         let word = mm.load_u32(addr)?;
-        if word & TID_MASK != self.task.tid() as u32 {
+        if word & TID_MASK != self.task.number() as u32 {
             return Err(Errno::EPERM);
         }
         let key = mm.futex_key(addr, shared)?;
@@ -231,7 +231,7 @@ impl Current {
             let pi = &self.kernel.futexes.pi;
             let mut locks = pi.locks.lock();
             let word = mm.load(addr)?;
-            if word & TID_MASK != self.task.tid() as u32 {
+            if word & TID_MASK != self.task.number() as u32 {
                 return Err(Errno::EPERM);
             }
             let lock = locks.get_mut(key);
@@ -239,7 +239,7 @@ impl Current {
                 return Err(Errno::EINVAL);
             }
             let next = lock.as_ref().and_then(|lock| lock.waiters.front());
-            let new = next.map_or(0, |next| WAITERS | next.task.tid() as u32);
+            let new = next.map_or(0, |next| WAITERS | next.task.number() as u32);
             if exchanged(mm, addr, word, new)?.is_some() {
                 if let Some(lock) = lock {
                     lock.hand_over();
@@ -271,7 +271,7 @@ impl Current {
                     && let Some(mm) = next.task.mm()
                 {
                     // A waiter that has unmapped the word meanwhile owns the lock all the same.
-                    let new = WAITERS | OWNER_DIED | next.task.tid() as u32;
+                    let new = WAITERS | OWNER_DIED | next.task.number() as u32;
                     let _ = mm.at_once(|words| words.store(next.addr, new));
                 }
                 lock.hand_over();

@@ -23,13 +23,18 @@ impl Current {
                 }
             }
         };
-        // A panic here has released its locks like any other; the rest of the task's life is skipped.
+        // A panic here has released its locks like any other; of the rest only what others wait for is made up for.
         let end = || {
             self.trace_end(status);
             self.finish(status);
         };
         if let Err(payload) = catch_unwind(AssertUnwindSafe(end)) {
             self.report_panic(&*payload);
+            self.release();
+            let leave = || self.leave_after_panic(status);
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(leave)) {
+                self.report_panic(&*payload);
+            }
         }
         self.release();
     }
@@ -151,6 +156,17 @@ impl Current {
         true
     }
 
+    /// Waits until its control group is thawed, or it has to end.
+    #[cold]
+    fn freeze_here(&mut self) {
+        let work = &self.task.work;
+        work.fetch_or(work::FROZEN, Ordering::SeqCst);
+        while self.task.work.load(Ordering::SeqCst) & (work::FREEZE | work::KILL) == work::FREEZE {
+            self.park(None);
+        }
+        self.task.work.fetch_and(!work::FROZEN, Ordering::SeqCst);
+    }
+
     /// Looks after the work bits. Some: the task ends with this status.
     #[cold]
     fn do_work(&mut self) -> Option<WaitStatus> {
@@ -164,12 +180,17 @@ impl Current {
                 let state = self.task.group.state.lock();
                 return Some(state.exit.unwrap_or(WaitStatus::killed(super::signal::SIGKILL, false)));
             }
-            if work & work::STOP != 0 {
+            if work & work::FREEZE != 0 {
+                self.freeze_here();
+            } else if work & work::STOP != 0 {
                 self.stop_here();
             } else if work & work::TRAP != 0 {
                 self.trace_trap();
             } else if work & (work::SIGNAL | work::RESTORE_MASK) != 0 {
                 self.deliver_signals();
+            } else if work & work::RUINS != 0 {
+                self.task.work.fetch_and(!work::RUINS, Ordering::SeqCst);
+                self.kernel.ruins.clear(&*self.kernel.sched);
             } else if work & work::RSEQ != 0 {
                 self.refresh_rseq();
             } else {

@@ -13,13 +13,14 @@
 use super::sched::Action;
 use super::signal::{SIGKILL, begin_exit};
 use super::tree::INIT;
+use super::turn::Turn;
 use super::{Kernel, Task, ThreadGroup, WaitStatus};
 use crate::arena::ledger;
 use crate::mm::{Mm, PAGE_SIZE, frames};
 use crate::sync::{Lock, Rank};
 use crate::time::{NSEC_PER_MSEC, monotonic_ns};
 use crate::vfs;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 /// Between two looks at whether there is room now.
@@ -32,41 +33,26 @@ const NOT_WORTH_IT: u64 = 4 << 20;
 
 /// Who makes room.
 pub(super) struct Shortage {
-    taken: AtomicBool,
+    turn: Turn,
     /// Processes that end and have been waited for in vain: nobody waits for them again.
     hopeless: Lock<Vec<i32>>,
 }
 
 impl Default for Shortage {
     fn default() -> Self {
-        Shortage { taken: AtomicBool::new(false), hopeless: Lock::new(Rank::Hopeless, Vec::new()) }
-    }
-}
-
-/// Held by the one who does.
-struct Turn<'a>(&'a Shortage);
-
-impl Shortage {
-    fn take(&self) -> Option<Turn<'_>> {
-        (!self.taken.swap(true, Ordering::SeqCst)).then_some(Turn(self))
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.0.taken.store(false, Ordering::SeqCst);
+        Shortage { turn: Turn::default(), hopeless: Lock::new(Rank::Hopeless, Vec::new()) }
     }
 }
 
 /// A process to be killed, or on its way out already.
-struct Victim {
-    group: Arc<ThreadGroup>,
-    mm: Arc<Mm>,
+pub(super) struct Victim {
+    pub(super) group: Arc<ThreadGroup>,
+    pub(super) mm: Arc<Mm>,
     /// What its end would give back.
     bytes: u64,
     /// The larger the sooner; none: never, if there are others.
     points: Option<i64>,
-    ending: bool,
+    pub(super) ending: bool,
 }
 
 impl Kernel {
@@ -84,6 +70,13 @@ impl Kernel {
                 kernel.outlive(task);
             }
         }));
+        let (sched, groups) = (self.sched.clone(), Arc::downgrade(&self.cgroups));
+        self.cgroups.when_crowded(Arc::new(move || {
+            if let Some(groups) = groups.upgrade() {
+                groups.note_crowded();
+            }
+            sched.call_for_memory();
+        }));
         let (sched, growing) = (self.sched.clone(), self.sched.clone());
         let note = |bytes| move |task: &Task| _ = task.group.heap_grown.fetch_add(bytes, Ordering::Relaxed);
         ledger::watch(ledger::Watch {
@@ -95,9 +88,10 @@ impl Kernel {
     /// Makes room, or waits until somebody has; for a task that holds no lock. False: nobody can.
     #[cold]
     pub(super) fn relieve(&self, task: &Task) -> bool {
+        self.relieve_groups(task);
         let (mut helped, mut napped) = (false, false);
         while ledger::is_short() && !task.killed() {
-            match self.shortage.take() {
+            match self.shortage.turn.take() {
                 Some(_turn) if self.make_room(task) => {}
                 Some(_turn) => break,
                 None => self.nap(task),
@@ -114,7 +108,7 @@ impl Kernel {
         helped
     }
 
-    fn nap(&self, task: &Task) {
+    pub(super) fn nap(&self, task: &Task) {
         let Some(me) = task.arc() else { return };
         let timer = self.sched.add_timer(monotonic_ns() + LOOK_NS, Action::Wake(me));
         self.sched.park(task);
@@ -135,7 +129,7 @@ impl Kernel {
         let hopeless = self.shortage.hopeless.lock().clone();
         let Some(victim) = self.choose(&hopeless) else { return false };
         if !victim.ending {
-            self.kill(&victim);
+            self.kill(&victim, "out of memory");
         }
         let (mm, id) = (Arc::downgrade(&victim.mm), victim.group.tgid);
         drop(victim);
@@ -170,7 +164,7 @@ impl Kernel {
     }
 
     /// Ends a process, and those that share its memory, and says so.
-    fn kill(&self, victim: &Victim) {
+    pub(super) fn kill(&self, victim: &Victim, why: &str) {
         for group in self.living() {
             let shares = |task: &Arc<Task>| task.mm().is_some_and(|mm| Arc::ptr_eq(&mm, &victim.mm));
             if group.threads().iter().any(shares) {
@@ -179,7 +173,7 @@ impl Kernel {
         }
         let comm = victim.group.threads().first().map(|task| task.comm()).unwrap_or_default();
         let line = format!(
-            "pillbox: out of memory: killed process {} ({}), {} MiB\n",
+            "pillbox: {why}: killed process {} ({}), {} MiB\n",
             victim.group.tgid,
             comm.escape_ascii(),
             victim.bytes >> 20,
@@ -189,13 +183,16 @@ impl Kernel {
         self.log.add(3, line.trim_end());
     }
 
-    /// One that ends already and still has memory; else the one with the most points.
+    /// The [first to go](first_to_go). As long as there are some that take their time to end, nobody is killed for next to
+    /// nothing.
     fn choose(&self, hopeless: &[i32]) -> Option<Victim> {
         let total = super::memory().0 / PAGE_SIZE;
-        let rank = |victim: &Victim| (victim.ending, victim.points);
         let candidates = self.living().into_iter().filter_map(|group| candidate(group, total));
-        let candidates = candidates.filter(|it| !it.ending || !hopeless.contains(&it.group.tgid));
-        candidates.reduce(|best, next| if rank(&next) > rank(&best) { next } else { best })
+        let candidates = candidates.filter(|it| match it.ending {
+            true => !hopeless.contains(&it.group.tgid),
+            false => hopeless.is_empty() || it.bytes >= NOT_WORTH_IT,
+        });
+        first_to_go(candidates)
     }
 
     /// Processes that have not ended. What they have is looked at without the tree's lock: who looks may be the last to
@@ -206,8 +203,14 @@ impl Kernel {
     }
 }
 
+/// One that ends already and still has memory; else the one with the most points.
+pub(super) fn first_to_go(candidates: impl Iterator<Item = Victim>) -> Option<Victim> {
+    let rank = |victim: &Victim| (victim.ending, victim.points);
+    candidates.reduce(|best, next| if rank(&next) > rank(&best) { next } else { best })
+}
+
 /// What is to be said of a process; none if it has no memory any more.
-fn candidate(group: Arc<ThreadGroup>, total: u64) -> Option<Victim> {
+pub(super) fn candidate(group: Arc<ThreadGroup>, total: u64) -> Option<Victim> {
     let state = group.state.lock();
     let ending = state.exit.is_some();
     let tasks = state.threads.clone();

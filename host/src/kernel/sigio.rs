@@ -1,6 +1,6 @@
 //! Signal-driven I/O: a signal when a file becomes ready (fcntl(2), F_SETOWN and O_ASYNC).
 
-use super::signal::{Fields, SIGIO, SigInfo};
+use super::signal::{Fields, SIGIO, SIGURG, SigInfo};
 use super::{Current, Kernel, Task, ThreadGroup};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 /// `si_code`s (asm-generic/siginfo.h), and what `si_band` is with each (fs/fcntl.c, band_table).
 const POLL_IN: (i32, u32) = (1, c::POLLIN | c::POLLRDNORM);
 const POLL_OUT: (i32, u32) = (2, c::POLLOUT | c::POLLWRNORM | c::POLLWRBAND);
+const POLL_PRI: (i32, u32) = (5, c::POLLPRI | c::POLLRDBAND);
 const POLL_HUP: (i32, u32) = (6, c::POLLHUP | c::POLLERR);
 /// In place of those where the signal's own codes mean something else.
 const SI_SIGIO: i32 = -5;
@@ -34,6 +35,10 @@ impl Wake for Sender {
 
     fn wake_for(&self, events: u32) {
         let (Some(kernel), Some(file)) = (self.kernel.upgrade(), self.file.upgrade()) else { return };
+        // (It has SIGURG of its own: here it is told to those only who have chosen a signal.)
+        if events & event::URGENT != 0 && events != !0 && file.signals.signal() != 0 {
+            kernel.send_io(&file, self.fd, POLL_PRI);
+        }
         if events & event::HANGUP != 0 && events != !0 {
             kernel.send_io(&file, self.fd, POLL_HUP);
         } else if events & c::POLLIN != 0 && file.readable() {
@@ -44,17 +49,40 @@ impl Wake for Sender {
     }
 }
 
+/// What is registered on the queue of a socket whose file has an owner: it sends SIGURG, be O_ASYNC set or not.
+struct Urgency {
+    kernel: Weak<Kernel>,
+    file: Weak<File>,
+}
+
+impl Wake for Urgency {
+    fn wake(&self) {}
+
+    fn wake_for(&self, events: u32) {
+        if events == !0 {
+            return;
+        }
+        if let (Some(kernel), Some(file)) = (self.kernel.upgrade(), self.file.upgrade()) {
+            kernel.tell(&file.signals.owner(), None, SigInfo::kernel(SIGURG));
+        }
+    }
+}
+
 impl Kernel {
     fn send_io(&self, file: &File, fd: i32, (reason, band): (i32, u32)) {
-        let (owner, signal) = (file.signals.owner(), file.signals.signal());
+        let signal = file.signals.signal();
         let code = if OWN_CODES.contains(&signal) { SI_SIGIO } else { reason };
         let info = SigInfo { signo: signal, errno: 0, code, fields: Fields::Poll { band: band.into(), fd } };
-        let plain = SigInfo::kernel(SIGIO);
         // Where no more of them can be queued SIGIO says so.
+        self.tell(&file.signals.owner(), (signal != 0).then_some(info), SigInfo::kernel(SIGIO));
+    }
+
+    /// Signals an owner, by the plain one where there is no other or it cannot be queued.
+    fn tell(&self, owner: &Owner, info: Option<SigInfo>, plain: SigInfo) {
         let groups = match owner.whom {
             Whom::Thread => {
-                if let Some(task) = owner.alive::<Task>().filter(|task| permits(&owner, &task.cred()))
-                    && (signal == 0 || self.signal_task(&task, info).is_err())
+                if let Some(task) = owner.alive::<Task>().filter(|task| permits(owner, &task.cred()))
+                    && info.is_none_or(|info| self.signal_task(&task, info).is_err())
                 {
                     let _ = self.signal_task(&task, plain);
                 }
@@ -68,7 +96,9 @@ impl Kernel {
         };
         for group in groups {
             let Some(task) = group.threads().first().cloned() else { continue };
-            if permits(&owner, &task.cred()) && (signal == 0 || self.signal_group(&group, info).is_err()) {
+            if permits(owner, &task.cred())
+                && info.is_none_or(|info| self.signal_group(&group, info).is_err())
+            {
                 let _ = self.signal_group(&group, plain);
             }
         }
@@ -89,13 +119,14 @@ fn permits(owner: &Owner, target: &Cred) -> bool {
 }
 
 impl Current {
-    /// Makes a thread, process or process group the owner of a file's signals; 0 is nobody.
+    /// Makes a thread, process or process group, which the caller calls `id`, the owner of a file's signals; 0 is nobody.
     ///
     /// # Errors
     /// ESRCH.
-    pub fn set_io_owner(&self, file: &File, whom: Whom, id: i32) -> Result<()> {
+    pub fn set_io_owner(&self, file: &Arc<File>, whom: Whom, id: i32) -> Result<()> {
         let cred = self.cred();
         let by = (cred.uid.real, cred.uid.effective);
+        let id = if id == 0 { 0 } else { self.id_of(id)? };
         let itself: Option<Arc<dyn Any + Send + Sync>> = {
             let tree = self.kernel.tree.lock();
             let task = tree.task(id).cloned();
@@ -113,6 +144,10 @@ impl Current {
             }
         };
         file.signals.set_owner(Owner { whom, id, itself: itself.as_ref().map(Arc::downgrade), by });
+        if let Some(queue) = file.ops().wait_queue().filter(|_| file.names_writer()) {
+            let urgency = Urgency { kernel: Arc::downgrade(&self.kernel), file: Arc::downgrade(file) };
+            file.signals.heed(queue, Waiter::new(Arc::new(urgency), event::URGENT));
+        }
         Ok(())
     }
 
@@ -124,7 +159,7 @@ impl Current {
             Whom::Process => owner.alive::<ThreadGroup>().is_some_and(|group| !group.is_dead()),
             Whom::Group => self.kernel.tree.lock().process_group(owner.id).next().is_some(),
         };
-        (owner.whom, if there { owner.id } else { 0 })
+        (owner.whom, if there { self.number_of(owner.id) } else { 0 })
     }
 
     /// Switches the signals of a file on, for `fd`, or off (O_ASYNC).

@@ -35,8 +35,14 @@ pub(super) mod work {
     pub(crate) const TRAP: u32 = 64;
     /// Its next instruction is to trap.
     pub(crate) const STEP: u32 = 128;
+    /// It is to wait until its control group is thawed.
+    pub(crate) const FREEZE: u32 = 256;
+    /// It does.
+    pub(crate) const FROZEN: u32 = 512;
+    /// It is to take file systems apart before its program goes on.
+    pub(crate) const RUINS: u32 = 1024;
     /// What ends an interruptible wait.
-    pub(crate) const INTERRUPT: u32 = SIGNAL | KILL | STOP | TRAP;
+    pub(crate) const INTERRUPT: u32 = SIGNAL | KILL | STOP | TRAP | FREEZE;
 }
 
 /// Length of a task's name, with its zero byte.
@@ -80,7 +86,7 @@ pub(super) struct Resources {
     pub(super) comm: [u8; COMM_LEN],
     /// The program's file, for `/proc/PID/exe`.
     pub(super) exe: Option<Path>,
-    pub(super) namespaces: Namespaces,
+    pub(super) namespaces: Arc<Namespaces>,
 }
 
 /// What sched_setscheduler(2) and friends keep; the scheduler itself is fair and ignores it.
@@ -101,6 +107,8 @@ pub struct SchedPolicy {
 /// One thread of a program.
 pub struct Task {
     tid: AtomicI32,
+    /// What it is called in its own pid namespace.
+    number: AtomicI32,
     /// Its process.
     pub group: Arc<ThreadGroup>,
     pub(super) entity: Entity,
@@ -151,7 +159,7 @@ pub struct Task {
 
 impl Task {
     pub(super) fn new(
-        tid: i32,
+        (tid, number): (i32, i32),
         group: Arc<ThreadGroup>,
         sched: Arc<Scheduler>,
         resources: Resources,
@@ -161,6 +169,7 @@ impl Task {
     ) -> Arc<Task> {
         Arc::new_cyclic(|me| Task {
             tid: AtomicI32::new(tid),
+            number: AtomicI32::new(number),
             group,
             entity: Entity::new(),
             sched,
@@ -195,8 +204,16 @@ impl Task {
         self.tid.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_tid(&self, tid: i32) {
-        self.tid.store(tid, Ordering::Relaxed);
+    /// What it is called in its own pid namespace (gettid(2)).
+    #[inline]
+    pub fn number(&self) -> i32 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// It takes the place of its process's first thread.
+    pub(super) fn lead(&self) {
+        self.tid.store(self.group.tgid, Ordering::Relaxed);
+        self.number.store(self.group.number, Ordering::Relaxed);
     }
 
     /// Its process's id.
@@ -272,7 +289,7 @@ impl Task {
     }
 
     /// Its namespaces.
-    pub fn namespaces(&self) -> Namespaces {
+    pub fn namespaces(&self) -> Arc<Namespaces> {
         self.resources.lock().namespaces.clone()
     }
 

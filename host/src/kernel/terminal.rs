@@ -163,7 +163,7 @@ impl Kernel {
         }
     }
 
-    /// tcsetpgrp(3).
+    /// tcsetpgrp(3), for the group that the caller calls `pgid`.
     ///
     /// # Errors
     /// EINVAL, ENOTTY unless `tty` controls the caller's session, ESRCH for a group that there is not, EPERM for one of
@@ -172,12 +172,15 @@ impl Kernel {
         if pgid < 0 {
             return Err(Errno::EINVAL);
         }
+        let pids = self.task(caller.tid).ok_or(Errno::ENOTTY)?.group.pids.clone();
+        let pgid = pids.id_of(pgid);
         let mut tree = self.tree.lock();
         let node = tree.node(caller.pid).ok_or(Errno::ENOTTY)?;
         let sid = node.sid;
         if node.tty != Some(tty) || tree.tie(tty).is_none_or(|tie| tie.sid != sid) {
             return Err(Errno::ENOTTY);
         }
+        let pgid = pgid?;
         if !tree.is_used(pgid) {
             return Err(Errno::ESRCH);
         }

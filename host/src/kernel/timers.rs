@@ -8,6 +8,7 @@
 //! alone. It is late by [`LATEST`] at most. All CPU time counts as user time.
 
 use super::limits::{CPU, INFINITY};
+use super::namespaces::time::Shifted;
 use super::sched::{Action, Expire, TimerId};
 use super::signal::{Fields, SIGALRM, SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU, SigInfo, code};
 use super::{Current, Kernel, Task, ThreadGroup};
@@ -47,8 +48,8 @@ enum Target {
 /// What a timer goes by.
 #[derive(Clone)]
 pub enum TimerClock {
-    /// Time that passes, in CLOCK_MONOTONIC ns.
-    Wall,
+    /// Time that passes, in CLOCK_MONOTONIC ns; moments are the owner's.
+    Wall(Shifted),
     /// The same, but moments are CLOCK_REALTIME's.
     Realtime,
     /// CPU time of a process.
@@ -61,7 +62,7 @@ impl TimerClock {
     /// What it shows; a clock whose owner is gone stands still.
     pub fn now(&self) -> u64 {
         match self {
-            TimerClock::Wall | TimerClock::Realtime => monotonic_ns(),
+            TimerClock::Wall(_) | TimerClock::Realtime => monotonic_ns(),
             TimerClock::Process(group) => group.upgrade().map_or(0, |group| group.usage().cpu_ns),
             TimerClock::Thread(task) => task.upgrade().map_or(0, |task| task.cpu_ns()),
         }
@@ -70,7 +71,7 @@ impl TimerClock {
     /// How long it takes at least to show `left` more.
     pub fn soonest(&self, left: u64, workers: usize) -> u64 {
         match self {
-            TimerClock::Wall | TimerClock::Realtime => left,
+            TimerClock::Wall(_) | TimerClock::Realtime => left,
             TimerClock::Process(_) => (left / workers.max(1) as u64).max(SOONEST),
             TimerClock::Thread(_) => left.max(SOONEST),
         }
@@ -164,7 +165,10 @@ impl Timer {
             When::At(at) if matches!(self.clock, TimerClock::Realtime) => {
                 at.saturating_sub(realtime_offset_ns())
             }
-            When::At(at) => at,
+            When::At(at) => match (&self.clock, self.group.upgrade()) {
+                (TimerClock::Wall(clock), Some(group)) => group.shifts.outside(*clock, at),
+                _ => at,
+            },
         };
         (state.deadline, state.interval, state.seen, state.still) = (deadline, interval, now, 0);
         self.arm(&kernel, &mut state, now, 0);
@@ -175,7 +179,7 @@ impl Timer {
     fn arm(&self, kernel: &Kernel, state: &mut Armed, now: u64, earliest: u64) {
         let Some(me) = self.me.upgrade() else { return };
         state.check = match self.clock {
-            TimerClock::Wall | TimerClock::Realtime => state.deadline.max(earliest),
+            TimerClock::Wall(_) | TimerClock::Realtime => state.deadline.max(earliest),
             _ => {
                 let left = state.deadline.saturating_sub(now);
                 let delay = if left == 0 {
@@ -211,7 +215,7 @@ impl Expire for Timer {
     fn expire(&self, wall: u64) {
         let Some(kernel) = self.kernel.upgrade() else { return };
         let now = match self.clock {
-            TimerClock::Wall | TimerClock::Realtime => wall,
+            TimerClock::Wall(_) | TimerClock::Realtime => wall,
             _ => self.clock.now(),
         };
         {
@@ -316,7 +320,7 @@ impl Current {
             }
             slot.get_or_insert_with(|| {
                 let clock = match signo {
-                    SIGALRM => TimerClock::Wall,
+                    SIGALRM => TimerClock::Wall(Shifted::Monotonic),
                     _ => TimerClock::Process(Arc::downgrade(&group)),
                 };
                 Timer::new(&self.kernel, &group, Target::Process(SigInfo::kernel(signo)), clock)
@@ -359,7 +363,7 @@ impl Current {
             Notify::None => Target::Nobody,
             Notify::Signal(signo, value) => Target::Process(info(signo, value)),
             Notify::Thread(signo, value, tid) => {
-                let task = threads.iter().find(|task| task.tid() == tid).ok_or(Errno::EINVAL)?;
+                let task = threads.iter().find(|task| task.number() == tid).ok_or(Errno::EINVAL)?;
                 Target::Thread(Arc::downgrade(task), info(signo, value))
             }
         };

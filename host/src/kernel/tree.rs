@@ -4,19 +4,20 @@
 //! every other lock of the kernel layer.
 
 use super::Task;
+use super::cgroups::Cgroups;
 use super::group::{ThreadGroup, Usage, WaitStatus};
+use super::pids::PidNamespace;
 use super::signal::SIGCHLD;
 use super::trace::Tracee;
 use crate::abi::{Errno, Result};
 use crate::cred::Ids;
-use core::sync::atomic::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Ids wrap here (`/proc/sys/kernel/pid_max`).
 pub const PID_MAX: i32 = 32768;
 /// First id used after a wrap, as in Linux.
-const RESERVED_PIDS: i32 = 300;
+pub(super) const RESERVED_PIDS: i32 = 300;
 /// The sandbox's first process.
 pub const INIT: i32 = 1;
 
@@ -102,6 +103,8 @@ pub struct Tree {
     /// Ids given out so far.
     allocated: u64,
     wrapped: bool,
+    /// Who counts what leaves its group.
+    pub(super) cgroups: Arc<Cgroups>,
 }
 
 impl Node {
@@ -134,6 +137,11 @@ impl Node {
 }
 
 impl Tree {
+    /// Nobody; `cgroups` counts who leaves its groups.
+    pub(super) fn new(cgroups: &Arc<Cgroups>) -> Tree {
+        Tree { cgroups: cgroups.clone(), ..Tree::default() }
+    }
+
     /// Chooses an unused id.
     ///
     /// # Errors
@@ -165,12 +173,26 @@ impl Tree {
     }
 
     pub(super) fn remove_task(&mut self, tid: i32) {
-        self.tasks.remove(&tid);
+        if let Some(task) = self.tasks.remove(&tid) {
+            self.release(&task.group.pids, &[tid]);
+        }
+    }
+
+    /// Has namespaces forget those of `ids` that nobody uses any more. They are those of processes in `pids` or above it.
+    pub(super) fn release(&self, pids: &PidNamespace, ids: &[i32]) {
+        if pids.is_first() {
+            return;
+        }
+        for id in ids {
+            if !self.is_used(*id) {
+                pids.leave(*id);
+            }
+        }
     }
 
     pub(super) fn add_node(&mut self, node: Node) {
         let (id, parent) = (node.group.tgid, node.parent);
-        node.group.parent.store(parent, Ordering::Relaxed);
+        node.group.set_parent(parent);
         self.nodes.insert(id, node);
         if let Some(parent) = self.nodes.get_mut(&parent) {
             parent.children.push(id);
@@ -186,7 +208,9 @@ impl Tree {
                 parent.children.remove(at);
             }
         }
+        self.cgroups.task_gone(node.group.cgroup());
         node.group.set_reaped();
+        self.release(&node.group.pids, &[id, node.pgid, node.sid]);
         Some(node)
     }
 
@@ -248,10 +272,12 @@ impl Tree {
     /// Whether there are `most` tasks, zombies included.
     pub(super) fn is_full(&self, most: usize) -> bool {
         // Each zombie is a node: counted only where there could be so many.
-        self.tasks.len() + self.nodes.len() >= most && {
-            let zombies = self.nodes.values().filter(|node| node.zombie.is_some()).count();
-            self.tasks.len() + zombies >= most
-        }
+        self.tasks.len() + self.nodes.len() >= most && self.count_with_zombies() >= most
+    }
+
+    /// Live threads, and processes that have ended and were not waited for.
+    pub fn count_with_zombies(&self) -> usize {
+        self.tasks.len() + self.nodes.values().filter(|node| node.zombie.is_some()).count()
     }
 
     /// The live threads themselves.
@@ -284,15 +310,42 @@ impl Tree {
         }
     }
 
-    /// Gives the children of `from` to the nearest living subreaper above it, or to init. Returns the new parent.
-    pub(super) fn reparent_children(&mut self, from: i32) -> Option<i32> {
-        let mut heir = self.nodes.get(&from)?.parent;
+    /// The living init of a namespace, or of the next above it that has one.
+    fn reaper(&self, pids: &PidNamespace) -> i32 {
+        let mut at = Some(pids);
+        while let Some(namespace) = at {
+            let init = namespace.init().filter(|_| !namespace.is_first());
+            if let Some(init) = init
+                && self.nodes.get(&init).is_some_and(|node| node.zombie.is_none())
+            {
+                return init;
+            }
+            at = namespace.parent().map(|parent| &**parent);
+        }
+        INIT
+    }
+
+    /// The nearest living subreaper above `from` in its pid namespace, or the init of that.
+    fn heir(&self, from: &Node) -> i32 {
+        let pids = &from.group.pids;
+        let reaper = self.reaper(pids);
+        let mut heir = from.parent;
         while let Some(node) = self.nodes.get(&heir) {
-            if heir == INIT || (node.subreaper && node.zombie.is_none()) {
-                break;
+            if heir == reaper || (node.subreaper && node.zombie.is_none()) {
+                return heir;
+            }
+            if node.group.pids.level() != pids.level() {
+                return reaper;
             }
             heir = node.parent;
         }
+        // Who has no parent in here leaves none to its children.
+        if pids.is_first() { heir } else { reaper }
+    }
+
+    /// Gives the children of `from` to whom they are due. Returns the new parent.
+    pub(super) fn reparent_children(&mut self, from: i32) -> Option<i32> {
+        let heir = self.heir(self.nodes.get(&from)?);
         let children = core::mem::take(&mut self.nodes.get_mut(&from)?.children);
         for child in &children {
             if let Some(child) = self.nodes.get_mut(child) {
@@ -301,7 +354,7 @@ impl Tree {
                 child.adopted = heir == INIT;
                 // Whoever chose another signal chose it for itself.
                 child.exit_signal = SIGCHLD;
-                child.group.parent.store(heir, Ordering::Relaxed);
+                child.group.set_parent(heir);
             }
         }
         let had_any = !children.is_empty();

@@ -44,6 +44,8 @@ pub struct ExecRequest<'a> {
     pub platform: &'a Arc<dyn Platform>,
     /// What every program of the sandbox gets mapped.
     pub vdso: &'a vdso::Vdso,
+    /// Whether its clocks are put forward (time_namespaces(7)).
+    pub shifted: bool,
     /// The program's file, opened and allowed to be executed.
     pub file: Arc<dyn Mappable>,
     /// Its name as given to execve: AT_EXECFN, and what a script's interpreter is told to read.
@@ -172,7 +174,7 @@ pub fn load(mut request: ExecRequest<'_>) -> Result<Program, ExecError> {
     mm.limits().copy_from(request.limits);
     let mut places = elf::Places::new(&mm, request.limits, request.randomize, &mut *request.random);
     let image = elf::load(&mm, &file, &mut places, &mut *request.open)?;
-    let vdso = request.vdso.map(&mm)?;
+    let vdso = request.vdso.map(&mm, request.shifted)?;
     let sp = stack::build(&mm, &request, &execfn, &image, &places, vdso)?;
     Ok(Program { mm, ip: image.start, sp, file, comm, depth })
 }

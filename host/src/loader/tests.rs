@@ -85,6 +85,7 @@ impl World {
         load(ExecRequest {
             platform: &self.platform,
             vdso: &Vdso::new(),
+            shifted: false,
             file: self.files[path.as_bytes()].clone(),
             path: path.into(),
             argv: strings(argv),

@@ -87,9 +87,16 @@ impl Mm {
                     {
                         return Err(Errno::EINVAL);
                     }
+                    // madvise(2): EAGAIN where a resource of the kernel's is out.
+                    room_for_cuts(state, start, end, |vma| !vma.flags.contains(flags))
+                        .map_err(|_| Errno::EAGAIN)?;
                     state.vmas.update(start, end, |vma| vma.flags |= flags);
                 }
-                Advice::Clear(flags) => state.vmas.update(start, end, |vma| vma.flags -= flags),
+                Advice::Clear(flags) => {
+                    room_for_cuts(state, start, end, |vma| vma.flags.intersects(flags))
+                        .map_err(|_| Errno::EAGAIN)?;
+                    state.vmas.update(start, end, |vma| vma.flags -= flags);
+                }
                 Advice::WillNeed => {
                     load.extend(state.vmas.overlapping(start, end).map(|vma| {
                         (
@@ -199,10 +206,11 @@ impl Mm {
         }
         let mut areas = Vec::new();
         self.edit_areas(|state, _| {
+            let changes = |vma: &Vma| vma.flags.contains(VmFlags::LOCKED) != lock;
             let fresh: u64 = state
                 .vmas
                 .overlapping(start, end)
-                .filter(|vma| vma.flags.contains(VmFlags::LOCKED) != lock)
+                .filter(|vma| changes(vma))
                 .map(|vma| vma.end.min(end) - vma.start.max(start))
                 .sum();
             if let Some(how) = how {
@@ -210,6 +218,7 @@ impl Mm {
                 if !how.unlimited && state.locked + fresh > limit {
                     return Err(if limit == 0 { Errno::EPERM } else { Errno::ENOMEM });
                 }
+                room_for_cuts(state, start, end, changes)?;
                 state.locked += fresh;
                 areas.extend(
                     state
@@ -218,6 +227,7 @@ impl Mm {
                         .map(|vma| (vma.start.max(start), vma.end.min(end), vma.prot)),
                 );
             } else {
+                room_for_cuts(state, start, end, changes)?;
                 state.locked -= fresh.min(state.locked);
             }
             state.vmas.update(start, end, |vma| vma.flags.set(VmFlags::LOCKED, lock));
@@ -320,11 +330,10 @@ impl Mm {
             return Ok(());
         }
         self.edit_areas(|state, _| {
-            if !state.vmas.covers(start, end)
-                || state.vmas.len() + state.vmas.would_split(start, end) > MAX_AREAS
-            {
+            if !state.vmas.covers(start, end) {
                 return Err(Errno::ENOMEM);
             }
+            room_for_cuts(state, start, end, |vma| !vma.flags.contains(VmFlags::SEALED))?;
             state.vmas.update(start, end, |vma| vma.flags |= VmFlags::SEALED);
             Ok(())
         })
@@ -369,6 +378,12 @@ impl Mm {
         }
         Ok((addr, end))
     }
+}
+
+/// Whether the areas of a range may be changed, if `changes` says which will be: at its ends one can become two.
+fn room_for_cuts(state: &State, start: u64, end: u64, changes: impl Fn(&Vma) -> bool) -> Result<()> {
+    let cuts = state.vmas.would_cut(start, end, changes);
+    if cuts != 0 && state.vmas.len() + cuts > MAX_AREAS { Err(Errno::ENOMEM) } else { Ok(()) }
 }
 
 /// Whether the contents of a range may be thrown away: of sealed private memory only what the program could overwrite.

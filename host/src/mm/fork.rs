@@ -34,6 +34,7 @@ impl Mm {
             pause: self.pause.clone(),
             claim: Lock::new(Rank::MmClaim, self.claim.lock().clone()),
             dumpable: AtomicBool::new(self.is_dumpable()),
+            user_ns: self.user_ns.clone(),
             users: AtomicUsize::new(0),
         });
         child.space.space().set_areas(child.this.clone());

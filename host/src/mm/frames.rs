@@ -60,6 +60,7 @@ struct Pool {
     dirty: u64,
     used: u64,
     limit: u64,
+    counts: raw::SpareCounts,
 }
 
 impl Pool {
@@ -71,6 +72,7 @@ impl Pool {
             dirty: 0,
             used: 0,
             limit: (CHUNKS * CHUNK_FRAMES) as u64,
+            counts: raw::SpareCounts::new(),
         }
     }
 
@@ -122,7 +124,7 @@ impl Pool {
         if index == CHUNKS || !charge() {
             return Err(Errno::ENOMEM);
         }
-        raw::install_counts(index);
+        self.counts.install(index);
         self.chunks.push(Chunk {
             free: [u64::MAX; WORDS],
             clean: [u64::MAX; WORDS],

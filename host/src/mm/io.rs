@@ -56,6 +56,11 @@ impl Mm {
     }
 }
 
+/// The longest message that goes in one piece (KMALLOC_MAX_SIZE, which socket(7)'s SO_SNDBUFFORCE does not lift), and how
+/// much of it is copied at a time.
+const LONGEST_MESSAGE: usize = 4 << 20;
+const MESSAGE_PIECE: usize = 256 << 10;
+
 /// Moves bytes of one buffer, quickly if told so: its address, how many were moved before, how many to move.
 type Move<'m> = dyn FnMut(&Mm, Option<&Missed>, u64, usize, usize) -> Result<usize> + 'm;
 
@@ -328,6 +333,13 @@ enum Source<'a> {
 pub struct IoSrc<'a>(Source<'a>);
 
 impl<'a> IoSrc<'a> {
+    /// Lets others go first if it is time to, where a program's bytes are copied often. Called without a lock held.
+    pub fn give_way(&self) {
+        if let Source::User(io) = &self.0 {
+            io.mm.give_way();
+        }
+    }
+
     /// One buffer of a program.
     pub fn user(mm: &'a Mm, addr: u64, len: u64) -> Self {
         IoSrc(Source::User(UserIo::new(mm, Iovec { base: addr, len }, &[])))
@@ -397,6 +409,35 @@ impl<'a> IoSrc<'a> {
                 *bytes = rest;
                 Ok(len)
             }
+        }
+    }
+
+    /// The next `len` bytes, of a message that goes whole: they are not taken off. Gives way; to be called without a lock.
+    ///
+    /// # Errors
+    /// EFAULT; ENOBUFS where nobody has memory for that much; EINTR when the program is to end.
+    pub fn whole_message(&self, len: usize) -> Result<Vec<u8>> {
+        if len > LONGEST_MESSAGE {
+            return Err(Errno::ENOBUFS);
+        }
+        let (mut bytes, mut from) = (vec![0; len], self.peek());
+        for piece in bytes.chunks_mut(MESSAGE_PIECE) {
+            if from.read_bytes(piece)? < piece.len() {
+                return Err(Errno::EFAULT);
+            }
+            from.pause()?;
+        }
+        Ok(bytes)
+    }
+
+    /// Lets others go first if it is time to. To be called without a lock.
+    ///
+    /// # Errors
+    /// EINTR when the program is to end.
+    pub fn pause(&self) -> Result<()> {
+        match &self.0 {
+            Source::User(io) => io.mm.pause(),
+            Source::Kernel(_) => Ok(()),
         }
     }
 

@@ -59,6 +59,12 @@ pub(super) struct HoleHint {
     len: u64,
 }
 
+/// Whether a range may be taken out of what can be the middle of an area.
+pub(super) fn has_room_for_hole(state: &State, start: u64, end: u64) -> Result<()> {
+    let count = state.vmas.len() + state.vmas.would_split(start, end);
+    if count > MAX_AREAS { Err(Errno::ENOMEM) } else { Ok(()) }
+}
+
 impl Mm {
     /// Maps memory and returns where.
     ///
@@ -259,9 +265,7 @@ impl Mm {
             return Err(Errno::EINVAL);
         }
         let allowed = |state: &mut State| {
-            if state.vmas.len() + state.vmas.would_split(addr, addr + len) > MAX_AREAS {
-                return Err(Errno::ENOMEM);
-            }
+            has_room_for_hole(state, addr, addr + len)?;
             state.vmas.changeable(addr, addr + len)
         };
         self.remove_in_steps(addr, addr + len, allowed)

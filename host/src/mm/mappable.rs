@@ -43,6 +43,9 @@ pub trait Mappable: Send + Sync {
         let _ = mm;
     }
 
+    /// An address space has ended that mapped it to its end. Called without locks.
+    fn unmapped(&self) {}
+
     /// An area of it has come into being in an address space of process `pid` (`vm_operations_struct::open`): mapped,
     /// inherited, moved or split off. Called with `mm` locks held.
     fn area_opened(&self, pid: i32) {
@@ -126,7 +129,7 @@ pub struct SharedMemory {
     /// It is there until it is removed, like a file, and not only while it is mapped.
     lasting: bool,
     ino: u64,
-    mappers: Mappers,
+    pub(super) mappers: Mappers,
     pages: Lock<BTreeMap<u64, Page>>,
 }
 
@@ -225,6 +228,10 @@ impl Mappable for SharedMemory {
 
     fn mapped(&self, mm: &Weak<Mm>) {
         self.mappers.add(mm);
+    }
+
+    fn unmapped(&self) {
+        self.mappers.ended();
     }
 }
 

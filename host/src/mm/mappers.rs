@@ -23,8 +23,23 @@ impl Default for Mappers {
 #[derive(Default)]
 struct Spaces {
     all: Vec<Weak<Mm>>,
-    /// Length at which those that are gone are swept out.
-    sweep_at: usize,
+    /// Length at which it is swept.
+    sweep_at: u32,
+    /// How many have ended since it was.
+    ended: u32,
+}
+
+impl Spaces {
+    /// Keeps each that lives, once.
+    fn sweep(&mut self) {
+        self.all.retain(|mm| mm.strong_count() != 0);
+        self.all.sort_unstable_by_key(Weak::as_ptr);
+        self.all.dedup_by(|one, other| Weak::ptr_eq(one, other));
+        let room = (self.all.len() * 2).max(16);
+        self.all.shrink_to(room);
+        self.sweep_at = u32::try_from(room).unwrap_or(u32::MAX);
+        self.ended = 0;
+    }
 }
 
 /// Which pages of private mappings go.
@@ -44,11 +59,20 @@ impl Mappers {
         if spaces.all.last().is_some_and(|last| Weak::ptr_eq(last, mm)) {
             return;
         }
-        if spaces.all.len() >= spaces.sweep_at {
-            spaces.all.retain(|mm| mm.strong_count() != 0);
-            spaces.sweep_at = (spaces.all.len() * 2).max(16);
+        if spaces.all.len() >= spaces.sweep_at as usize {
+            spaces.sweep();
         }
         spaces.all.push(mm.clone());
+    }
+
+    /// One of the address spaces has ended: what [`Mappable::unmapped`](super::Mappable::unmapped) calls. What is noted of
+    /// one is as large as it was, so no more than half of the notes are about such.
+    pub fn ended(&self) {
+        let mut spaces = self.0.lock();
+        spaces.ended = spaces.ended.saturating_add(1);
+        if spaces.ended as usize > spaces.all.len() / 2 {
+            spaces.sweep();
+        }
     }
 
     /// Takes pages `first..end` of the object with this identity out of every address space.
@@ -142,4 +166,54 @@ fn parts_of(state: &State, identity: usize, (first, end): (u64, u64)) -> Vec<Par
         })
     };
     state.vmas.iter().filter_map(part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::mm::testing::FakePlatform;
+    use crate::mm::{Layout, MapRequest, Mappable, Mm, SharedMemory, VmFlags};
+    use crate::platform::{Platform, Prot};
+    use std::sync::Arc;
+
+    fn space(platform: &Arc<dyn Platform>) -> Arc<Mm> {
+        let mm = Mm::new(platform).unwrap();
+        mm.set_layout(Layout { mmap_base: 0x7f00_0000_0000, ..Layout::default() });
+        mm
+    }
+
+    fn map(mm: &Mm, memory: &Arc<SharedMemory>) -> u64 {
+        let object = Some((memory.clone() as Arc<dyn Mappable>, 0));
+        mm.mmap(MapRequest { object, vm: VmFlags::SHARED, ..MapRequest::anonymous(4096, Prot::READ) })
+            .unwrap()
+    }
+
+    fn noted(memory: &SharedMemory) -> usize {
+        memory.mappers.0.lock().all.len()
+    }
+
+    #[test]
+    fn who_has_ended_is_not_kept() {
+        let platform = FakePlatform::create(true);
+        let memory = Arc::new(SharedMemory::new(4096, b"memory"));
+        let lives = space(&platform);
+        map(&lives, &memory);
+        let others: Vec<_> = (0..100).map(|_| space(&platform)).collect();
+        others.iter().for_each(|mm| _ = map(mm, &memory));
+        assert_eq!(noted(&memory), 101);
+        drop(others);
+        assert!(noted(&memory) <= 2, "{} are noted", noted(&memory));
+    }
+
+    #[test]
+    fn two_who_map_in_turns_are_noted_once() {
+        let platform = FakePlatform::create(true);
+        let memory = Arc::new(SharedMemory::new(4096, b"memory"));
+        let spaces = [space(&platform), space(&platform)];
+        for round in 0..1000_usize {
+            let mm = &spaces[round % 2];
+            let at = map(mm, &memory);
+            mm.munmap(at, 4096).unwrap();
+        }
+        assert!(noted(&memory) <= 16, "{} are noted", noted(&memory));
+    }
 }

@@ -75,10 +75,12 @@ pub use map::{MAX_AREAS, MapFlags, MapRequest};
 pub use mappable::{MapInfo, Mappable, SharedMemory};
 pub use mappers::{Forget, Mappers};
 pub use raw::fixup;
+pub use tables::Alarm;
 pub use usermem::{Pod, Words};
 pub use vma::{Backing, VmFlags, Vma};
 
 use crate::abi::Result;
+use crate::cred::userns::UserNs;
 use crate::platform::{AddressSpace, Areas, Capabilities, Frame, Platform, Prot};
 use crate::sync::{Lock, Pause, Rank};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -103,6 +105,8 @@ pub struct Mm {
     claim: Lock<Option<Claim>>,
     /// Whether the program's own user may look at it (prctl(2), PR_SET_DUMPABLE).
     dumpable: AtomicBool,
+    /// The user namespace that its program began in, if not the first.
+    user_ns: OnceLock<UserNs>,
     /// Tasks that run here.
     users: AtomicUsize,
     /// What long work here asks.
@@ -171,6 +175,7 @@ impl Mm {
             state: Lock::new(Rank::MmState, State::default()),
             claim: Lock::new(Rank::MmClaim, None),
             dumpable: AtomicBool::new(true),
+            user_ns: OnceLock::new(),
             users: AtomicUsize::new(0),
             pause: OnceLock::new(),
         });
@@ -197,6 +202,18 @@ impl Mm {
     /// Keeps `claim` as long as it lives: that on the program's file (ETXTBSY).
     pub fn keep(&self, claim: Claim) {
         *self.claim.lock() = Some(claim);
+    }
+
+    /// The user namespace that its program began in.
+    pub fn user_ns(&self) -> &UserNs {
+        self.user_ns.get().unwrap_or(&UserNs::FIRST)
+    }
+
+    /// Says that; to be said once, before the program runs.
+    pub fn began_in(&self, user_ns: &UserNs) {
+        if !user_ns.is_first() {
+            let _first = self.user_ns.set(user_ns.clone());
+        }
     }
 
     /// Whether the program's own user may look at it.
@@ -276,6 +293,12 @@ impl Mm {
         self.resident_pages(&self.state.lock()) * PAGE_SIZE
     }
 
+    /// Has `alarm`, the same whoever says it, called once when more than `at` pages are in memory; with locks held.
+    pub fn watch_pages(&self, at: u64, alarm: &Alarm) {
+        let state = self.state.lock();
+        self.space.watch(at.saturating_sub(state.stash.len() as u64), alarm);
+    }
+
     /// The most that has been in memory (`VmHWM`).
     pub fn peak_resident(&self) -> u64 {
         let state = self.state.lock();
@@ -313,6 +336,16 @@ impl Mm {
         self.state.lock().layout.clone()
     }
 
+    /// Whether an object, told by its address, is what is mapped at `addr`.
+    pub fn maps_object_at(&self, addr: u64, object: *const ()) -> bool {
+        let state = self.state.lock();
+        let area = state.vmas.find(addr);
+        area.is_some_and(|area| match &area.backing {
+            Backing::Object { object: own, .. } => std::ptr::addr_eq(Arc::as_ptr(own), object),
+            Backing::Anon => false,
+        })
+    }
+
     /// Where the vDSO's image starts.
     pub fn vdso(&self) -> u64 {
         self.state.lock().layout.vdso
@@ -348,6 +381,18 @@ impl Drop for Mm {
         deferred.frames.extend(std::mem::take(&mut state.stash).into_values());
         deferred.sync = true;
         self.finish(deferred);
+        let objects = state.vmas.iter().filter_map(|vma| match &vma.backing {
+            Backing::Object { object, .. } => Some(object),
+            Backing::Anon => None,
+        });
+        // Segments of a file lie side by side.
+        let mut last = None;
+        for object in objects {
+            let identity = object.identity();
+            if last.replace(identity) != Some(identity) {
+                object.unmapped();
+            }
+        }
     }
 }
 

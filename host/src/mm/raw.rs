@@ -322,12 +322,31 @@ type Counts = [AtomicU32; CHUNK_FRAMES];
 /// window itself is one per process, as the heap is.
 static COUNTS: [AtomicPtr<Counts>; CHUNKS] = [const { AtomicPtr::new(core::ptr::null_mut()) }; CHUNKS];
 
-/// Makes the counts of `chunk`, all zero. They live as long as the process: chunks are never retired.
-pub(super) fn install_counts(chunk: usize) {
-    let counts: Box<Counts> = Box::new([const { AtomicU32::new(0) }; CHUNK_FRAMES]);
-    let old = COUNTS[chunk].swap(Box::into_raw(counts), Ordering::Release);
-    assert!(old.is_null(), "chunk installed twice");
+/// Counts of chunks that are not in use yet.
+pub(super) struct SpareCounts(&'static [Counts]);
+
+impl SpareCounts {
+    pub(super) const fn new() -> Self {
+        SpareCounts(&[])
+    }
+
+    /// Installs the counts of `chunk`, all zero. They live as long as the process, chunks are never retired: so they are
+    /// made as many at a time as there are, up to [`MOST_AT_ONCE`], and not strewn among what comes and goes, of which
+    /// nothing could be given back where one of them lies.
+    pub(super) fn install(&mut self, chunk: usize) {
+        if self.0.is_empty() {
+            let zero = || [const { AtomicU32::new(0) }; CHUNK_FRAMES];
+            self.0 = Vec::leak(std::iter::repeat_with(zero).take(chunk.clamp(1, MOST_AT_ONCE)).collect());
+        }
+        let (counts, rest) = self.0.split_first().expect("just made");
+        self.0 = rest;
+        let old = COUNTS[chunk].swap(std::ptr::from_ref(counts).cast_mut(), Ordering::Release);
+        assert!(old.is_null(), "chunk installed twice");
+    }
 }
+
+/// Chunks whose counts are made at once, at most: 128 KiB of counts.
+const MOST_AT_ONCE: usize = 64;
 
 /// The count of an ordinary frame, `None` for a page in the file window (not counted: its file keeps it).
 #[inline]
@@ -335,7 +354,7 @@ pub(super) fn count(addr: u64) -> Option<&'static AtomicU32> {
     let index = (addr.checked_sub(layout::FRAMES_BASE)? / PAGE) as usize;
     let counts = COUNTS[index / CHUNK_FRAMES].load(Ordering::Acquire);
     assert!(!counts.is_null(), "frame of an unused chunk");
-    // SAFETY: set once from a leaked box (`install_counts`) and never freed.
+    // SAFETY: set once, from atomics that are never freed (`SpareCounts`).
     Some(unsafe { &(*counts)[index % CHUNK_FRAMES] })
 }
 

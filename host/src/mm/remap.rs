@@ -1,7 +1,7 @@
 //! mremap.
 
 use super::layout::MIN_ADDRESS;
-use super::map::{MAX_AREAS, account};
+use super::map::{MAX_AREAS, account, has_room_for_hole};
 use super::steps::{SHORT, Turn};
 use super::vma::{Backing, VmFlags, Vma};
 use super::{Deferred, Mm, PAGE_SIZE, State, page_up};
@@ -39,7 +39,11 @@ impl Mm {
         }
         let old_len = page_up(old_len).ok_or(Errno::EINVAL)?;
         let new_len = page_up(new_len).ok_or(Errno::EINVAL)?;
-        if new_len == 0 || (flags & DONT_UNMAP != 0 && old_len != new_len) || !self.in_bounds(addr, old_len) {
+        if new_len == 0
+            || new_len > self.caps.task_size
+            || (flags & DONT_UNMAP != 0 && old_len != new_len)
+            || !self.in_bounds(addr, old_len)
+        {
             return Err(Errno::EINVAL);
         }
         if old_len.max(new_len) > SHORT
@@ -90,6 +94,7 @@ impl Mm {
         }
         if old_len >= new_len && flags & DONT_UNMAP == 0 {
             if old_len > new_len {
+                has_room_for_hole(state, addr + new_len, addr + old_len)?;
                 self.remove_range(state, addr + new_len, addr + old_len, deferred);
             }
             return Ok((addr, None));
@@ -142,7 +147,8 @@ impl Mm {
         if old_len > new_len {
             let tail = |state: &mut State| {
                 state.vmas.find(addr).ok_or(Errno::EFAULT)?;
-                state.vmas.changeable(addr, addr + old_len)
+                state.vmas.changeable(addr, addr + old_len)?;
+                has_room_for_hole(state, addr + new_len, addr + old_len)
             };
             if flags & FIXED == 0 {
                 return Some(self.remove_in_steps(addr + new_len, addr + old_len, tail).map(|()| addr));
@@ -170,6 +176,10 @@ impl Mm {
         }
         if new_addr < MIN_ADDRESS {
             return Err(Errno::EPERM);
+        }
+        // What makes room for it can cut areas at both places before it is moved (mm/mremap.c, mremap_to).
+        if state.vmas.len() + 6 > MAX_AREAS {
+            return Err(Errno::ENOMEM);
         }
         self.check_resize(state, addr, old_len, new_len)?;
         if self.reserved_in(new_addr, new_addr + new_len).is_some() {

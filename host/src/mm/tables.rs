@@ -13,7 +13,7 @@ use super::{PAGE_SIZE, frames};
 use crate::abi::Result;
 use crate::platform::{AddressSpace, Frame, Prot};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// How many lookups are remembered. A power of two.
 const RECENT: usize = 8;
@@ -36,12 +36,26 @@ pub(super) struct Tables {
     any: AtomicBool,
     /// Pages mapped, without those that are the frame of zeroes.
     pages: AtomicU64,
+    /// More than so many are told of, once.
+    alarm_at: AtomicU64,
+    /// Who is told, with the lock held.
+    alarm: OnceLock<Alarm>,
 }
+
+/// Told that there are more pages than was said.
+pub type Alarm = Arc<dyn Fn() + Send + Sync>;
 
 impl Tables {
     /// Those of `space`.
     pub(super) fn new(space: Arc<dyn AddressSpace>) -> Self {
-        Tables { space, recent: Default::default(), any: AtomicBool::new(false), pages: AtomicU64::new(0) }
+        Tables {
+            space,
+            recent: Default::default(),
+            any: AtomicBool::new(false),
+            pages: AtomicU64::new(0),
+            alarm_at: AtomicU64::new(u64::MAX),
+            alarm: OnceLock::new(),
+        }
     }
 
     /// The space, for running in it.
@@ -63,12 +77,34 @@ impl Tables {
         self.pages.load(Ordering::Relaxed)
     }
 
+    /// Locked: has `alarm`, the same whoever says it, called when there are more than `at` pages.
+    pub(super) fn watch(&self, at: u64, alarm: &Alarm) {
+        let _known = self.alarm.set(alarm.clone());
+        self.alarm_at.store(at, Ordering::Relaxed);
+    }
+
+    /// Locked: sets how many pages are mapped, more than before.
+    fn grown(&self, pages: u64) {
+        self.pages.store(pages, Ordering::Relaxed);
+        if pages > self.alarm_at.load(Ordering::Relaxed) {
+            self.call();
+        }
+    }
+
+    #[cold]
+    fn call(&self) {
+        self.alarm_at.store(u64::MAX, Ordering::Relaxed);
+        if let Some(alarm) = self.alarm.get() {
+            alarm();
+        }
+    }
+
     /// Locked: see [`AddressSpace::map`]. Nothing is mapped there, or the frame of zeroes.
     pub(super) fn map(&self, va: u64, frames: &[Frame], prot: Prot) -> Result<()> {
         self.forget();
         self.space.map(va, frames, prot)?;
         let zeroes = frames.iter().filter(|&&frame| frames::is_zero(frame)).count();
-        self.pages.store(self.pages() + (frames.len() - zeroes) as u64, Ordering::Relaxed);
+        self.grown(self.pages() + (frames.len() - zeroes) as u64);
         Ok(())
     }
 
@@ -78,7 +114,7 @@ impl Tables {
         self.forget();
         self.space.map(va, new, prot).inspect_err(|_| frames::put_many(new))?;
         let count = |frames: &[Frame]| frames.iter().filter(|&&frame| !frames::is_zero(frame)).count() as u64;
-        self.pages.store(self.pages() + count(new) - count(old), Ordering::Relaxed);
+        self.grown(self.pages() + count(new) - count(old));
         Ok(())
     }
 

@@ -138,8 +138,12 @@ impl FileUsers {
         users
     }
 
-    fn of_frame(&self, frame: Frame) -> u32 {
-        self.0.get(&frame).copied().unwrap_or(1)
+    /// How many users a page has. Its object, where it holds it too (`original`), is none of them.
+    fn users(&self, frame: Frame, original: bool) -> u32 {
+        match frames::references(frame) {
+            Some(count) => count.saturating_sub(u32::from(original)).max(1),
+            None => self.0.get(&frame).copied().unwrap_or(1),
+        }
     }
 }
 
@@ -179,11 +183,7 @@ impl Mm {
             self.each_resident_of(state, vma, (start, end), &mut |vma, va, frame, prot| {
                 let (kind, original) = kind_of(vma, va, frame);
                 let dirty = kind != Kind::File || !vma.is_private() && prot.contains(Prot::WRITE);
-                let users = match frames::references(frame) {
-                    Some(count) => count.saturating_sub(u32::from(original)).max(1),
-                    None => files.of_frame(frame),
-                };
-                sum.add(kind, dirty, users);
+                sum.add(kind, dirty, files.users(frame, original));
             });
             match areas.last_mut() {
                 // The rest of one that took several steps.
@@ -192,6 +192,17 @@ impl Mm {
             }
         });
         areas
+    }
+
+    /// What is in memory, each page divided by its users: the program's own, files', shared.
+    pub fn resident_shares(&self) -> [u64; 3] {
+        // Of files nobody asks here who else has them.
+        let (mut sum, files) = (Resident::default(), FileUsers::default());
+        self.each_resident(&mut |vma, va, frame, _| {
+            let (kind, original) = kind_of(vma, va, frame);
+            sum.add(kind, true, files.users(frame, original));
+        });
+        sum.shares_by_kind()
     }
 
     /// What is in memory, by kind: shares and users are not worked out.

@@ -279,7 +279,12 @@ impl VmaMap {
 
     /// How many areas an operation that cuts at both ends could add.
     pub fn would_split(&self, start: u64, end: u64) -> usize {
-        let cuts = |at: u64| usize::from(self.find(at).is_some_and(|vma| vma.start < at));
+        self.would_cut(start, end, |_| true)
+    }
+
+    /// How many areas [`update`](Self::update) adds at most where it changes only what `changes` says.
+    pub fn would_cut(&self, start: u64, end: u64, changes: impl Fn(&Vma) -> bool) -> usize {
+        let cuts = |at: u64| usize::from(self.find(at).is_some_and(|vma| vma.start < at && changes(vma)));
         cuts(start) + cuts(end)
     }
 

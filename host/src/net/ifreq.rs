@@ -14,6 +14,27 @@ const REQUEST: usize = 40;
 const NAME: usize = 16;
 /// `IFF_UP`.
 const UP: u32 = 1;
+/// `IFF_RUNNING`.
+const RUNNING: u32 = 0x40;
+/// What drivers have for themselves (linux/sockios.h).
+const SIOCDEVPRIVATE_LAST: u32 = i::SIOCDEVPRIVATE + 15;
+const SIOCETHTOOL: u32 = 0x8946;
+const SIOCGMIIPHY: u32 = 0x8947;
+const SIOCGMIIREG: u32 = 0x8948;
+const SIOCSMIIREG: u32 = 0x8949;
+const SIOCBONDSLAVEINFOQUERY: u32 = 0x8993;
+const SIOCBONDINFOQUERY: u32 = 0x8994;
+const SIOCSHWTSTAMP: u32 = 0x89b0;
+const SIOCGHWTSTAMP: u32 = 0x89b1;
+/// Whether there is a link (linux/ethtool.h).
+const ETHTOOL_GLINK: u32 = 0xa;
+/// Commands for everybody: GSET, GDRVINFO, GMSGLVL, GCOALESCE, GRINGPARAM, GPAUSEPARAM, GRXCSUM, GTXCSUM, GSG, GSTRINGS, GTSO,
+/// GPERMADDR, GUFO, GGSO, GFLAGS, GPFLAGS, GRXFH, GGRO, GRXRINGS, GRXCLSRLCNT, GRXCLSRULE, GRXCLSRLALL, GRXFHINDIR, GSSET_INFO,
+/// GFEATURES, GCHANNELS, GET_TS_INFO, GEEE, GTUNABLE, GRSSH, GLINKSETTINGS, PHY_GTUNABLE, GFECPARAM, GSTATS, GPHYSTATS.
+const ETHTOOL_READS: [u32; 35] = [
+    0x1, 0x3, 0x7, 0xe, 0x10, 0x12, 0x14, 0x16, 0x18, 0x1b, 0x1e, 0x20, 0x21, 0x23, 0x25, 0x27, 0x29, 0x2b,
+    0x2d, 0x2e, 0x2f, 0x30, 0x38, 0x37, 0x3a, 0x3c, 0x41, 0x44, 0x48, 0x46, 0x4c, 0x4e, 0x50, 0x1d, 0x4a,
+];
 /// What is of a family: an IPv4 address.
 const INET: u16 = n::AF_INET as u16;
 
@@ -27,14 +48,16 @@ pub fn ioctl(network: &Namespace, call: &Ioctl<'_>) -> Result<u64> {
         i::SIOCGIFNAME => return name(network, call),
         i::SIOCGIFFLAGS | i::SIOCSIFFLAGS | i::SIOCGIFMTU | i::SIOCGIFHWADDR | i::SIOCGIFINDEX => {}
         i::SIOCGIFMETRIC | i::SIOCGIFTXQLEN | i::SIOCGIFADDR | i::SIOCGIFDSTADDR => {}
-        i::SIOCGIFBRDADDR | i::SIOCGIFNETMASK => {}
-        i::SIOCSIFADDR
-        | i::SIOCSIFNETMASK
-        | i::SIOCSIFMTU
-        | i::SIOCSIFHWADDR
-        | i::SIOCADDRT
-        | i::SIOCDELRT => {
-            let may = call.cred.has(Caps::NET_ADMIN);
+        i::SIOCGIFBRDADDR | i::SIOCGIFNETMASK | i::SIOCGIFMAP | i::SIOCGIFSLAVE => {}
+        SIOCETHTOOL | SIOCGHWTSTAMP | SIOCBONDINFOQUERY | SIOCBONDSLAVEINFOQUERY => {}
+        i::SIOCDEVPRIVATE..=SIOCDEVPRIVATE_LAST => {}
+        _ if is_for_admins(call.request) => {
+            if !call.cred.has_in(&network.owner, Caps::NET_ADMIN) {
+                return Err(Errno::EPERM);
+            }
+        }
+        i::SIOCADDRT | i::SIOCDELRT => {
+            let may = call.cred.has_in(&network.owner, Caps::NET_ADMIN);
             return Err(if may { Errno::EOPNOTSUPP } else { Errno::EPERM });
         }
         _ => return Err(Errno::ENOTTY),
@@ -46,7 +69,13 @@ pub fn ioctl(network: &Namespace, call: &Ioctl<'_>) -> Result<u64> {
     let plain = wanted.split(':').next().unwrap_or_default().to_owned();
     let known = network.interfaces().links().find(|link| link.name == plain).ok_or(Errno::ENODEV)?;
     if call.request == i::SIOCSIFFLAGS {
-        return set_flags(call, &known, u16::from_ne_bytes([request[NAME], request[NAME + 1]]));
+        return set_flags(network, call, &known, u16::from_ne_bytes([request[NAME], request[NAME + 1]]));
+    }
+    if call.request == SIOCETHTOOL {
+        return driver(network, call, &known, &request);
+    }
+    if call.request == i::SIOCSIFNAME && request[NAME] == 0 {
+        return Err(Errno::EINVAL);
     }
     let value = value(network, call.request, &known, &wanted)?;
     request[NAME..NAME + value.len()].copy_from_slice(&value);
@@ -54,9 +83,49 @@ pub fn ioctl(network: &Namespace, call: &Ioctl<'_>) -> Result<u64> {
     Ok(0)
 }
 
+/// Whether a request is made by who administers the network only: what changes an interface, and its transceiver's registers.
+fn is_for_admins(request: u32) -> bool {
+    matches!(
+        request,
+        i::SIOCSIFADDR
+            | i::SIOCSIFDSTADDR
+            | i::SIOCSIFBRDADDR
+            | i::SIOCSIFNETMASK
+            | i::SIOCSIFMTU
+            | i::SIOCSIFMETRIC
+            | i::SIOCSIFHWADDR
+            | i::SIOCSIFHWBROADCAST
+            | i::SIOCSIFMAP
+            | i::SIOCSIFNAME
+            | i::SIOCSIFTXQLEN
+            | i::SIOCSIFSLAVE
+            | i::SIOCADDMULTI
+            | i::SIOCDELMULTI
+            | SIOCGMIIPHY
+            | SIOCGMIIREG
+            | SIOCSMIIREG
+            | SIOCSHWTSTAMP
+    )
+}
+
+/// SIOCETHTOOL: what a driver says of an interface (ethtool(8)). There are none here: only whether its link is up is known. What
+/// may be asked without rights is what reads settings alone (dev_ethtool).
+fn driver(network: &Namespace, call: &Ioctl<'_>, known: &Interface, request: &[u8; REQUEST]) -> Result<u64> {
+    let at = u64::from_ne_bytes(std::array::from_fn(|i| request[NAME + i]));
+    let command: u32 = call.mm.read_val(at)?;
+    if command == ETHTOOL_GLINK {
+        let running = u32::from(known.flags & RUNNING != 0);
+        call.mm.write_val(at, &[command, running])?;
+        return Ok(0);
+    }
+    let reads = ETHTOOL_READS.contains(&command);
+    let may = reads || call.cred.has_in(&network.owner, Caps::NET_ADMIN);
+    Err(if may { Errno::EOPNOTSUPP } else { Errno::EPERM })
+}
+
 /// Nothing can be changed; to switch on what is on changes nothing.
-fn set_flags(call: &Ioctl<'_>, known: &Interface, flags: u16) -> Result<u64> {
-    match call.cred.has(Caps::NET_ADMIN) {
+fn set_flags(network: &Namespace, call: &Ioctl<'_>, known: &Interface, flags: u16) -> Result<u64> {
+    match call.cred.has_in(&network.owner, Caps::NET_ADMIN) {
         false => Err(Errno::EPERM),
         true if u32::from(flags) & UP == known.flags & UP => Ok(0),
         true => Err(Errno::EOPNOTSUPP),
@@ -84,6 +153,13 @@ fn value(network: &Namespace, request: u32, known: &Interface, wanted: &str) -> 
         i::SIOCGIFMTU => int(known.mtu),
         i::SIOCGIFINDEX => int(known.index),
         i::SIOCGIFMETRIC => int(0),
+        // It has neither memory nor ports.
+        i::SIOCGIFMAP => vec![0; size_of::<n::ifmap>()],
+        i::SIOCGIFSLAVE => return Err(Errno::EINVAL),
+        SIOCGHWTSTAMP | SIOCBONDINFOQUERY | SIOCBONDSLAVEINFOQUERY => return Err(Errno::EOPNOTSUPP),
+        i::SIOCDEVPRIVATE..=SIOCDEVPRIVATE_LAST => return Err(Errno::EOPNOTSUPP),
+        // Nothing can be changed.
+        _ if is_for_admins(request) => return Err(Errno::EOPNOTSUPP),
         i::SIOCGIFTXQLEN => int(known.queue),
         i::SIOCGIFHWADDR => {
             let mut value = known.hardware.to_ne_bytes().to_vec();

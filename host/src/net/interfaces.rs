@@ -31,7 +31,7 @@ const LOCAL: u8 = 255;
 const MAIN: u8 = 254;
 const DEFAULT: u8 = 253;
 /// The loopback interface's number, and its mtu.
-const LO: u32 = 1;
+pub(super) const LO: u32 = 1;
 const MTU: u32 = 65_536;
 const FOR_EVER: u32 = u32::MAX;
 

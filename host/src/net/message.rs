@@ -115,6 +115,8 @@ pub struct Received {
     pub files: Vec<Arc<File>>,
     /// `MSG_*` bits to be told.
     pub flags: u32,
+    /// A receive that waits for more ends here: what follows is behind urgent data.
+    pub stop: bool,
     /// Other control messages.
     pub control: Vec<Control>,
 }

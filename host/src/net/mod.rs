@@ -12,10 +12,15 @@
 //! | [`options`] | options of the level SOL_SOCKET |
 //! | `file` | a socket as an open file |
 //! | [`outside`] | sockets of the host, for what is not local |
+//! | `door` | the same, bound and nothing else yet |
+//! | [`toward`] | the same where a warden is asked, and for resolvers |
+//! | [`guard`] | asking the warden |
+//! | [`resolver`] | the resolvers of the host, as programs see them |
 //! | [`outer`] | the network that the sandbox was started in |
 //! | [`namespace`] | a network: ports, names, settings |
 //! | [`ifreq`] | what ioctl(2) says of them |
 //! | [`interfaces`] | interfaces, addresses, routes |
+//! | `waiters` | sockets that wait for another one |
 //! | [`unix`] | AF_UNIX |
 //! | [`inet`] | AF_INET, AF_INET6 |
 //! | `netlink` | AF_NETLINK |
@@ -23,7 +28,9 @@
 mod abstracts;
 pub mod address;
 pub mod common;
+mod door;
 mod file;
+pub mod guard;
 pub mod ifreq;
 pub mod inet;
 pub mod interfaces;
@@ -33,7 +40,10 @@ mod netlink;
 pub mod options;
 pub mod outer;
 pub mod outside;
+pub mod resolver;
+pub mod toward;
 pub mod unix;
+mod waiters;
 
 pub use address::{Address, Raw};
 pub use common::{Core, Kind};

@@ -1,35 +1,51 @@
 //! A network: what a task's sockets are in (network_namespaces(7)).
 
 use super::abstracts::AbstractNames;
+use super::inet::icmp;
+use super::inet::multicast::Joined;
 use super::inet::ports::Ports;
 use super::inet::tcp::TcpSocket;
 use super::inet::tcp::{Gate, Leads};
 use super::inet::udp::{UdpSocket, Window};
 use super::interfaces::Interfaces;
 use super::outside::Way;
+use super::unix::tables::Sockets;
+use crate::abi::{Errno, Result};
+use crate::cred::userns::UserNs;
 use crate::random::Random;
 use crate::sync::{Lock, Rank};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// A network. Sockets stay in the one that they were made in.
 pub struct Namespace {
+    /// The user namespace that it belongs to.
+    pub owner: UserNs,
     /// Unix sockets' names that are no files.
     pub names: AbstractNames,
+    /// Which Unix sockets there are.
+    pub unix: Sockets,
     /// Who has which TCP port.
     pub tcp: Arc<Ports<TcpSocket>>,
     /// The same of UDP.
     pub udp: Arc<Ports<UdpSocket>>,
+    /// Who pings.
+    pub icmp: icmp::Sockets,
+    /// Who has joined which groups.
+    pub joined: Joined,
     /// Who has which netlink port: protocol, port.
     pub netlink: Lock<BTreeSet<(u16, u32)>>,
     /// Its interfaces, where they are not the outside's.
     own: OnceLock<Interfaces>,
+    /// The address of its loopback interface has been given to that.
+    claimed: AtomicBool,
     /// What programs may change.
     pub settings: Settings,
-    /// Bytes of memory that sockets' buffers take.
-    pub memory: Memory,
+    /// Bytes of memory that sockets' buffers take, in all networks that were made of the first.
+    pub memory: Arc<Memory>,
     /// What reaches the outside; none where nothing does.
     pub outside: Option<Way>,
     /// Listeners of the host that lead inside, by the port that they lead to.
@@ -52,13 +68,14 @@ pub struct Settings {
     pub backlog_max: AtomicU32,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
+impl Settings {
+    /// As they are at first; nobody may ping unless somebody is said to.
+    fn with_ping_groups(groups: Option<(u32, u32)>) -> Self {
+        let (first, last) = groups.unwrap_or((1, 0));
         Settings {
             local_ports: (AtomicU32::new(32_768), AtomicU32::new(60_999)),
             unprivileged_ports: AtomicU32::new(1024),
-            // None.
-            ping_groups: (AtomicU32::new(1), AtomicU32::new(0)),
+            ping_groups: (AtomicU32::new(first), AtomicU32::new(last)),
             backlog_max: AtomicU32::new(4096),
         }
     }
@@ -84,15 +101,39 @@ impl Memory {
     const STORED: usize = 64 << 10;
     const STORE: usize = 64;
 
-    /// A chunk of `size` bytes, with anything in it.
-    pub fn take(&self, size: usize) -> Box<[u8]> {
+    /// A chunk of `size` bytes, with anything in it. It counts until it is dropped.
+    pub fn take(self: &Arc<Self>, size: usize) -> Chunk {
         self.used.fetch_add(size, Ordering::Relaxed);
         let stored = if size == Self::STORED { self.store.lock().pop() } else { None };
-        stored.unwrap_or_else(|| vec![0; size].into_boxed_slice())
+        let bytes = stored.unwrap_or_else(|| vec![0; size].into_boxed_slice());
+        Chunk { bytes, memory: self.clone() }
     }
 
-    /// Takes a chunk back.
-    pub fn give_back(&self, chunk: Box<[u8]>) {
+    /// A chunk that has these bytes in it.
+    pub fn copy_of(self: &Arc<Self>, bytes: &[u8]) -> Chunk {
+        let mut chunk = self.take(bytes.len());
+        chunk.copy_from_slice(bytes);
+        chunk
+    }
+
+    /// Charges `size` bytes that lie elsewhere.
+    ///
+    /// # Errors
+    /// ENOMEM where memory is scarce.
+    pub fn charge(&self, size: usize) -> Result<()> {
+        if self.is_scarce() {
+            return Err(Errno::ENOMEM);
+        }
+        self.used.fetch_add(size, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes such a charge back.
+    pub fn pay_back(&self, size: usize) {
+        self.used.fetch_sub(size, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, chunk: Box<[u8]>) {
         self.used.fetch_sub(chunk.len(), Ordering::Relaxed);
         if chunk.len() == Self::STORED {
             let mut store = self.store.lock();
@@ -118,17 +159,60 @@ impl Memory {
     }
 }
 
+/// Bytes of a socket's buffer, which go back where they were taken from as they are dropped.
+pub struct Chunk {
+    bytes: Box<[u8]>,
+    memory: Arc<Memory>,
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Chunk {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        self.memory.give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
 impl Namespace {
     /// A network with a loopback interface, and a way out if there is one.
     pub fn new(outside: Option<Way>) -> Arc<Namespace> {
+        Self::make(outside, UserNs::FIRST, Arc::default())
+    }
+
+    /// One that reaches nothing but itself, and belongs to the user namespace `owner`. What its sockets take counts here.
+    pub fn beside(&self, owner: UserNs) -> Arc<Namespace> {
+        Self::make(None, owner, self.memory.clone())
+    }
+
+    fn make(outside: Option<Way>, owner: UserNs, memory: Arc<Memory>) -> Arc<Namespace> {
+        let groups = outside.as_ref().and_then(|way| way.outer.ping_groups);
         let network = Arc::new(Namespace {
+            owner,
             names: AbstractNames::default(),
+            unix: Sockets::default(),
             tcp: Arc::default(),
             udp: Arc::default(),
+            icmp: icmp::Sockets::default(),
+            joined: Joined::default(),
             netlink: Lock::new(Rank::NetlinkPorts, BTreeSet::new()),
             own: OnceLock::new(),
-            settings: Settings::default(),
-            memory: Memory::default(),
+            claimed: AtomicBool::new(false),
+            settings: Settings::with_ping_groups(groups),
+            memory,
             outside,
             gates: Lock::new(Rank::Gates, Vec::new()),
             windows: Lock::new(Rank::Windows, Vec::new()),
@@ -136,6 +220,16 @@ impl Namespace {
         });
         network.publish();
         network
+    }
+
+    /// Gives the loopback interface of a network without a way out its address. It has had that from the start, which Linux
+    /// gives nobody: whoever brings such a network up expects to be the first to do so.
+    ///
+    /// # Errors
+    /// EEXIST from the second time on, and where there is a way out.
+    pub fn claim_loopback(&self) -> Result<()> {
+        let first = self.outside.is_none() && !self.claimed.swap(true, Ordering::Relaxed);
+        if first { Ok(()) } else { Err(Errno::EEXIST) }
     }
 
     /// Its interfaces.
@@ -197,6 +291,7 @@ impl Namespace {
 
     /// Whether who listens at an address is to be reached from outside.
     pub fn faces_outside(&self, ip: IpAddr) -> bool {
-        self.outside.is_some() && (ip.is_unspecified() || self.is_interface(ip))
+        self.outside.as_ref().is_some_and(|way| !way.outer.is_walled())
+            && (ip.is_unspecified() || self.is_interface(ip))
     }
 }

@@ -1,6 +1,6 @@
 //! Options of the level SOL_SOCKET that all families have, and how options come and go.
 
-use super::{Core, Kind, Socket};
+use super::{Core, Kind, Namespace, Socket};
 use crate::abi::{Errno, Result};
 use crate::cred::{Caps, Cred};
 use crate::mm::Mm;
@@ -32,6 +32,8 @@ pub struct Options {
     pub priority: i32,
     /// SO_MARK.
     pub mark: i32,
+    /// SO_BINDTODEVICE: the number of an interface, or 0.
+    pub device: u32,
     /// SO_LINGER: whether, and seconds.
     pub linger: (bool, i32),
     /// Options that are on or off: a bit for each number.
@@ -49,6 +51,7 @@ impl Default for Options {
             fixed: (false, false),
             priority: 0,
             mark: 0,
+            device: 0,
             linger: (false, 0),
             switches: 0,
         }
@@ -59,6 +62,11 @@ impl Options {
     /// Whether one of the options is on that are on or off.
     pub fn is_on(&self, name: u32) -> bool {
         name < 64 && self.switches & 1 << name != 0
+    }
+
+    /// Turns one on that is on from the start.
+    pub fn turn_on(&mut self, name: u32) {
+        self.switches |= 1 << name;
     }
 }
 
@@ -153,31 +161,16 @@ pub fn buffer_size(cred: &Cred, name: u32, value: i32) -> Result<u32> {
 /// Sets an option of the level SOL_SOCKET.
 ///
 /// # Errors
-/// ENOPROTOOPT, EINVAL, EDOM, EPERM, EFAULT.
-pub fn set(core: &Core, cred: &Cred, name: u32, value: &Value<'_>) -> Result<()> {
+/// ENOPROTOOPT, EINVAL, EDOM, EPERM, ENODEV, EFAULT.
+pub fn set(core: &Core, network: &Namespace, cred: &Cred, name: u32, value: &Value<'_>) -> Result<()> {
+    if name == n::SO_BINDTODEVICE {
+        return bind_to_device(core, network, cred, value);
+    }
     if value.len < 4 {
         return Err(Errno::EINVAL);
     }
-    match name {
-        n::SO_RCVTIMEO_OLD | n::SO_SNDTIMEO_OLD => {
-            let timeout = value.timeval()?;
-            let mut options = core.options.lock();
-            if name == n::SO_RCVTIMEO_OLD {
-                options.receive_timeout = timeout;
-            } else {
-                options.send_timeout = timeout;
-            }
-            return Ok(());
-        }
-        n::SO_LINGER => {
-            let bytes: [u8; 8] = value.bytes()?;
-            let [on, seconds] = [0, 4].map(|at| i32::from_ne_bytes(std::array::from_fn(|i| bytes[at + i])));
-            let mut options = core.options.lock();
-            // Switched off it keeps the seconds of before.
-            options.linger = (on != 0, if on != 0 { seconds } else { options.linger.1 });
-            return Ok(());
-        }
-        _ => {}
+    if matches!(name, n::SO_RCVTIMEO_OLD | n::SO_SNDTIMEO_OLD | n::SO_LINGER) {
+        return set_time(core, name, value);
     }
     let value = value.int()?;
     let may_force = cred.has(Caps::NET_ADMIN);
@@ -201,11 +194,75 @@ pub fn set(core: &Core, cred: &Cred, name: u32, value: &Value<'_>) -> Result<()>
         n::SO_PRIORITY if (0..=6).contains(&value) || may_force => options.priority = value,
         n::SO_PRIORITY | n::SO_MARK if !may_force => return Err(Errno::EPERM),
         n::SO_MARK => options.mark = value,
+        n::SO_BINDTOIFINDEX => {
+            // Nobody asks whether there is such an interface.
+            let device = u32::try_from(value).map_err(|_| Errno::EINVAL)?;
+            may_change_device(&options, network, cred)?;
+            options.device = device;
+        }
         name if is_switch(name) && value != 0 => options.switches |= 1 << name,
         name if is_switch(name) => options.switches &= !(1 << name),
         _ => return Err(Errno::ENOPROTOOPT),
     }
     Ok(())
+}
+
+/// Those that say how long.
+fn set_time(core: &Core, name: u32, value: &Value<'_>) -> Result<()> {
+    if name == n::SO_LINGER {
+        let bytes: [u8; 8] = value.bytes()?;
+        let [on, seconds] = [0, 4].map(|at| i32::from_ne_bytes(std::array::from_fn(|i| bytes[at + i])));
+        let mut options = core.options.lock();
+        // Switched off it keeps the seconds of before.
+        options.linger = (on != 0, if on != 0 { seconds } else { options.linger.1 });
+        return Ok(());
+    }
+    let timeout = value.timeval()?;
+    let mut options = core.options.lock();
+    if name == n::SO_RCVTIMEO_OLD {
+        options.receive_timeout = timeout;
+    } else {
+        options.send_timeout = timeout;
+    }
+    Ok(())
+}
+
+/// IFNAMSIZ.
+const NAME_LEN: usize = 16;
+
+/// Who is not privileged may choose a device, and not another afterwards (Linux 5.7).
+fn may_change_device(options: &Options, network: &Namespace, cred: &Cred) -> Result<()> {
+    let may = options.device == 0 || cred.has_in(&network.owner, Caps::NET_RAW);
+    if may { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+/// SO_BINDTODEVICE (socket(7)): by the name of an interface; none ends it.
+fn bind_to_device(core: &Core, network: &Namespace, cred: &Cred, value: &Value<'_>) -> Result<()> {
+    let text = value.text(NAME_LEN - 1)?;
+    let name = text.split(|byte| *byte == 0).next().unwrap_or_default();
+    let device = match name {
+        [] => 0,
+        _ => {
+            let known = network.interfaces().links().find(|link| link.name.as_bytes() == name);
+            known.ok_or(Errno::ENODEV)?.index
+        }
+    };
+    let mut options = core.options.lock();
+    may_change_device(&options, network, cred)?;
+    options.device = device;
+    Ok(())
+}
+
+/// The name of the interface that a socket is bound to; empty if there is none.
+fn device_name(device: u32, network: &Namespace, room: usize) -> Result<Answer> {
+    if device == 0 {
+        return Ok(Answer::Value(Vec::new()));
+    }
+    if room < NAME_LEN {
+        return Err(Errno::EINVAL);
+    }
+    let known = network.interfaces().links().find(|link| link.index == device).ok_or(Errno::ENODEV)?;
+    Ok(Answer::Value([known.name.as_bytes(), &[0]].concat()))
 }
 
 /// Options that are on or off, most of which mean something to some families only.
@@ -227,8 +284,8 @@ fn is_switch(name: u32) -> bool {
 /// What an option of the level SOL_SOCKET is.
 ///
 /// # Errors
-/// ENOPROTOOPT.
-pub fn get(socket: &dyn Socket, name: u32) -> Result<Answer> {
+/// ENOPROTOOPT, EINVAL, ENODEV.
+pub fn get(socket: &dyn Socket, network: &Namespace, name: u32, room: usize) -> Result<Answer> {
     let core = socket.core();
     let options = *core.options.lock();
     let value = match name {
@@ -258,6 +315,8 @@ pub fn get(socket: &dyn Socket, name: u32) -> Result<Answer> {
         n::SO_ACCEPTCONN => socket.is_listening().into(),
         n::SO_PRIORITY => options.priority,
         n::SO_MARK => options.mark,
+        n::SO_BINDTODEVICE => return device_name(options.device, network, room),
+        n::SO_BINDTOIFINDEX => options.device as i32,
         name if is_switch(name) => options.is_on(name).into(),
         _ => return Err(Errno::ENOPROTOOPT),
     };

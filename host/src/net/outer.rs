@@ -1,12 +1,15 @@
 //! The network that the sandbox was started in, as it is when a program first asks for it: few do, and a container's is often
 //! not ready before. The socket that it is read by is older than the jail.
 
+use super::guard::Guard;
 use super::interfaces::{Interfaces, Record};
+use super::resolver::Resolvers;
 use super::{Core, outside};
 use crate::abi::{Errno, Result};
 use crate::hostfd::HostFd;
 use crate::hostsys::socket as host;
 use crate::sync::{Lock, Rank};
+use crate::warden::rules::Ports;
 use linux_raw_sys::net as n;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage as Message;
@@ -16,7 +19,7 @@ use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// NETLINK_ROUTE.
 const ROUTE: i32 = 0;
@@ -35,6 +38,14 @@ pub struct Outer {
     /// What is asked. None: the host does not say what it has, or has said it.
     netlink: Lock<Option<HostFd>>,
     known: OnceLock<Known>,
+    /// Whom names are asked of.
+    pub resolvers: Resolvers,
+    /// Groups whose members may ping there: first and last.
+    pub ping_groups: Option<(u32, u32)>,
+    /// Ports of the host's own loopback that lead there.
+    pub host_loopback: Vec<Ports>,
+    /// Who is asked before anything is reached.
+    pub guard: Option<Arc<Guard>>,
     /// What of the host leads inside: the first network takes it.
     pub published: Lock<Vec<Published>>,
 }
@@ -90,8 +101,17 @@ impl Outer {
         Outer {
             netlink: Lock::new(Rank::Outer, netlink),
             known: OnceLock::new(),
+            resolvers: Resolvers::default(),
+            ping_groups: None,
+            host_loopback: Vec::new(),
+            guard: None,
             published: Lock::new(Rank::Published, Vec::new()),
         }
+    }
+
+    /// Whether nothing outside is reached but by a warden.
+    pub fn is_walled(&self) -> bool {
+        self.guard.as_ref().is_some_and(|guard| guard.walls())
     }
 
     fn known(&self) -> &Known {

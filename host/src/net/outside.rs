@@ -7,29 +7,39 @@
 //! its interfaces, nor to where machines in clouds keep their secrets.
 
 use super::address::Raw;
+pub use super::door::{Door, reserve};
+use super::guard::Account;
 use super::outer::Outer;
-use super::{Address, Core, Kind};
+use super::{Address, Core, Received};
 use crate::abi::{Errno, Result};
 use crate::hostfd::HostFd;
 use crate::hostsys::file::poll_now;
 use crate::hostsys::socket as host;
 use crate::mm::{IoDst, IoSrc};
 use crate::net::message::MSG_TRUNC;
-use crate::sync::Wake;
+use crate::sync::{Wake, event};
+use crate::warden::reach;
 use linux_raw_sys::general as c;
 use linux_raw_sys::net as n;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Largest part that goes through a buffer when user pages cannot be held.
 const BOUNCE: usize = 64 << 10;
 /// IPPROTO_TCP as a level of options.
 const TCP: u32 = 6;
+/// IPPROTO_IP: what tells of hops is IP_RECVTTL of it, or IPV6_RECVHOPLIMIT.
+const IP: u32 = 0;
+const RECVTTL: u32 = 12;
+const RECVHOPLIMIT: u32 = 51;
 /// IPPROTO_IPV6, and IPV6_V6ONLY of it.
 pub(super) const IPV6: u32 = 41;
 pub(super) const V6ONLY: u32 = 26;
 /// Most datagrams in a row that are thrown away.
 const UNHEARD: usize = 64;
+/// What is told of urgent data.
+const TOLD: u32 = super::message::MSG_OOB | MSG_TRUNC;
 /// What a datagram can have.
 const DATAGRAM: usize = 64 << 10;
 
@@ -51,6 +61,8 @@ impl Wake for Core {
     }
 
     fn wake_for(&self, events: u32) {
+        // What is urgent is told with every change until it was read: the host does not say when it came.
+        let events = if events & c::POLLPRI != 0 { events | event::URGENT } else { events };
         // Whoever waits for the one waits for the other.
         let events = if events & c::POLLIN != 0 { events | c::POLLRDNORM } else { events };
         let events = if events & c::POLLOUT != 0 { events | c::POLLWRNORM } else { events };
@@ -74,49 +86,14 @@ pub struct Outside {
     v6: bool,
     /// The name to be shown in place of the one that it has.
     named: Option<SocketAddr>,
+    /// Whom programs take the other side for, where it was connected before they have it.
+    peer: Option<SocketAddr>,
+    /// What counts its bytes.
+    account: Option<Arc<Account>>,
 }
 
-/// Where machines in clouds learn who they are, and may do.
-const METADATA: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-];
-
-/// The IPv4 address that an IPv6 one is a way to: mapped, compatible, or by a translator (RFC 6052).
-fn embedded(ip: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = ip else { return ip };
-    let [.., high, low] = v6.segments();
-    let last = IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
-    match v6.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, ..] => last,
-        [0, 0, 0, 0, 0, 0xffff, ..] => last,
-        [0, 0, 0, 0, 0, 0, high, _] if high != 0 => last,
-        _ => ip,
-    }
-}
-
-/// Whether the outside may be asked for an address at all.
-///
-/// # Errors
-/// EACCES for what nobody gets; ECONNREFUSED for the host itself.
-fn permitted(to: SocketAddr) -> Result<()> {
-    let ip = embedded(to.ip());
-    if METADATA.contains(&ip) {
-        return Err(Errno::EACCES);
-    }
-    if ip.is_loopback() || ip.is_unspecified() {
-        return Err(Errno::ECONNREFUSED);
-    }
-    // What the host would send from the address that it is sent to is its own.
-    let probe = host::socket(domain(to), n::SOCK_DGRAM, 0)?;
-    let known = host::connect(&probe, Address::Inet(to).raw().bytes()).and_then(|()| host::name(&probe));
-    match known.ok().and_then(|raw| parsed(&raw)) {
-        Some(own) if own.ip() == to.ip() => Err(Errno::ECONNREFUSED),
-        _ => Ok(()),
-    }
-}
-
-fn domain(to: SocketAddr) -> u16 {
+/// The family of an address.
+pub(super) fn domain(to: SocketAddr) -> u16 {
     if to.is_ipv4() { n::AF_INET as u16 } else { n::AF_INET6 as u16 }
 }
 
@@ -126,69 +103,9 @@ pub fn parsed(raw: &[u8]) -> Option<SocketAddr> {
     super::inet::parse(v6, raw).ok()
 }
 
-/// A socket of the host that is bound, and nothing else yet.
-pub struct Door {
-    fd: HostFd,
-    v6: bool,
-}
-
-impl Door {
-    /// Its port.
-    pub fn port(&self) -> u16 {
-        host::name(&self.fd).ok().and_then(|raw| parsed(&raw)).map_or(0, |at| at.port())
-    }
-
-    /// Tells it an option.
-    pub fn tell(&self, level: u32, name: u32, value: &[u8]) {
-        // What the host does not do is done without.
-        let _ = host::set_option(&self.fd, level, name, value);
-    }
-
-    /// It listens from now on.
-    ///
-    /// # Errors
-    /// EADDRINUSE.
-    pub fn listen(self) -> Result<HostFd> {
-        host::listen(&self.fd, Core::BACKLOG)?;
-        Ok(self.fd)
-    }
-}
-
-/// Binds a socket of the host for one of ours, which has said `told`. `None`: the host does not let us (low ports are root's,
-/// whom the jail leaves nothing of it), or has no such address.
-///
-/// # Errors
-/// EADDRINUSE; EMFILE, ENFILE, ENOBUFS, ENOMEM.
-pub fn reserve(
-    kind: Kind,
-    at: SocketAddr,
-    only_v6: bool,
-    told: &[(u32, u32, Vec<u8>)],
-) -> Result<Option<Door>> {
-    let made = match host::socket(domain(at), kind.number(), 0) {
-        // A host without IPv6.
-        Err(Errno::EAFNOSUPPORT) if at.ip().is_unspecified() && !only_v6 => {
-            host::socket(n::AF_INET as u16, kind.number(), 0).map(|fd| (fd, false))
-        }
-        made => made.map(|fd| (fd, at.is_ipv6())),
-    };
-    let bound = made.and_then(|(fd, v6)| {
-        let door = Door { fd, v6 };
-        for (level, name, value) in told {
-            door.tell(*level, *name, value);
-        }
-        if v6 {
-            door.tell(IPV6, V6ONLY, &i32::from(only_v6).to_ne_bytes());
-        }
-        let ip = if at.ip().is_unspecified() { super::inet::unspecified(v6) } else { at.ip() };
-        host::bind(&door.fd, Address::Inet(SocketAddr::new(ip, at.port())).raw().bytes())?;
-        Ok(door)
-    });
-    match bound {
-        Ok(door) => Ok(Some(door)),
-        Err(Errno::EACCES | Errno::EPERM | Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT) => Ok(None),
-        Err(errno) => Err(errno),
-    }
+/// What a socket of the host is called there.
+pub(super) fn name_of(fd: &HostFd) -> Option<SocketAddr> {
+    host::name(fd).ok().and_then(|raw| parsed(&raw))
 }
 
 impl Outside {
@@ -197,7 +114,7 @@ impl Outside {
     /// # Errors
     /// EACCES, ECONNREFUSED for what is not permitted; EMFILE and others of the host.
     pub fn new(watch: &Arc<dyn Watch>, core: &Arc<Core>, to: SocketAddr) -> Result<Outside> {
-        permitted(to)?;
+        Self::may_send(to)?;
         let fd = host::socket(domain(to), core.kind.number(), 0)?;
         Self::watched(fd, watch, core, to.is_ipv6(), None)
     }
@@ -209,14 +126,14 @@ impl Outside {
         v6: bool,
         named: Option<SocketAddr>,
     ) -> Result<Outside> {
-        let outside = Outside { fd, watch: watch.clone(), v6, named };
+        let outside = Outside { fd, watch: watch.clone(), v6, named, peer: None, account: None };
         outside.ring(core.clone())?;
         Ok(outside)
     }
 
     /// A socket of the host that tells nobody so far.
     pub fn unwatched(fd: HostFd, watch: &Arc<dyn Watch>, v6: bool) -> Outside {
-        Outside { fd, watch: watch.clone(), v6, named: None }
+        Outside { fd, watch: watch.clone(), v6, named: None, peer: None, account: None }
     }
 
     /// Has `wake` told of every change from now on, and of what holds now.
@@ -248,6 +165,34 @@ impl Outside {
         Self::watched(fd, watch, core, false, named)
     }
 
+    /// One that is connected, or on its way: how it and the other side are called.
+    ///
+    /// # Errors
+    /// ENOMEM, ENOSPC.
+    pub fn connected_to(
+        fd: HostFd,
+        watch: &Arc<dyn Watch>,
+        core: &Arc<Core>,
+        (named, to): (Option<SocketAddr>, SocketAddr),
+    ) -> Result<Outside> {
+        let mut outside = Self::watched(fd, watch, core, to.is_ipv6(), named)?;
+        outside.peer = Some(to);
+        Ok(outside)
+    }
+
+    /// The same, with what counts its bytes.
+    pub fn counted(mut self, account: Option<Arc<Account>>) -> Outside {
+        self.account = account;
+        self
+    }
+
+    fn note(&self, received: usize, sent: usize) {
+        if let Some(account) = &self.account {
+            account.received.fetch_add(received as u64, Ordering::Relaxed);
+            account.sent.fetch_add(sent as u64, Ordering::Relaxed);
+        }
+    }
+
     /// An address as the socket of the host has it.
     fn raw(&self, to: SocketAddr) -> Raw {
         Address::Inet(super::inet::shown(self.v6, to)).raw()
@@ -259,12 +204,25 @@ impl Outside {
         let _ = host::set_option(&self.fd, n::SOL_SOCKET, n::SO_LINGER, &linger);
     }
 
-    /// Whether it may send to `to`, too.
+    /// Whether the outside may be asked for an address at all.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// EACCES for what nobody gets, broadcasts among them; ECONNREFUSED for the host itself.
     pub fn may_send(to: SocketAddr) -> Result<()> {
-        permitted(to)
+        if reach::is_metadata(to.ip()) {
+            return Err(Errno::EACCES);
+        }
+        if reach::is_self(to.ip()) {
+            return Err(Errno::ECONNREFUSED);
+        }
+        // What the host would send from the address that it is sent to is its own.
+        let probe = host::socket(domain(to), n::SOCK_DGRAM, 0)?;
+        match host::connect(&probe, Address::Inet(to).raw().bytes()).map(|()| name_of(&probe)) {
+            Ok(own) if own.is_some_and(|own| own.ip() == to.ip()) => Err(Errno::ECONNREFUSED),
+            // A broadcast, which the host hears itself.
+            Err(Errno::EACCES) => Err(Errno::EACCES),
+            _ => Ok(()),
+        }
     }
 
     /// Begins to connect; true: it is connected.
@@ -307,8 +265,9 @@ impl Outside {
     /// # Errors
     /// ENOTCONN.
     pub fn name(&self, peer: bool) -> Result<SocketAddr> {
-        if let Some(named) = self.named.filter(|_| !peer) {
-            return Ok(named);
+        let shown = if peer { self.peer } else { self.named };
+        if let Some(shown) = shown {
+            return Ok(shown);
         }
         let raw = if peer { host::peer_name(&self.fd) } else { host::name(&self.fd) }?;
         parsed(&raw).ok_or(Errno::ENOTCONN)
@@ -328,12 +287,14 @@ impl Outside {
             pinned.filter(|pinned| !pinned.is_empty() && (to.is_none() || pinned.len() == want))
         {
             let count = pinned.send_to(&self.fd, name, flags)?;
+            self.note(0, count);
             src.advance(count);
             return Ok(count);
         }
         let mut bytes = vec![0; want.min(BOUNCE)];
         let len = if want == 0 { 0 } else { src.peek().read_bytes(&mut bytes)? };
         let count = host::send_bytes(&self.fd, &bytes[..len], name, flags)?;
+        self.note(0, count);
         src.advance(count);
         Ok(count)
     }
@@ -343,6 +304,31 @@ impl Outside {
     /// # Errors
     /// EAGAIN; the host's others; EFAULT.
     pub fn receive(&self, dst: &mut IoDst<'_>, flags: u32) -> Result<usize> {
+        let count = self.receive_stream(dst, flags)?;
+        if flags & super::message::MSG_PEEK == 0 {
+            self.note(count, 0);
+        }
+        Ok(count)
+    }
+
+    /// Receives urgent data of a stream, and says with it what the host's socket has said of it.
+    ///
+    /// # Errors
+    /// EINVAL, EAGAIN; EFAULT.
+    pub fn receive_urgent(&self, dst: &mut IoDst<'_>, flags: u32) -> Result<Received> {
+        let mut bytes = [0_u8; 1];
+        let want = dst.remaining().min(1);
+        let got = host::receive_bytes(&self.fd, &mut bytes[..want], false, flags)?;
+        if flags & super::message::MSG_PEEK == 0 {
+            self.note(got.count, 0);
+        }
+        if flags & MSG_TRUNC == 0 {
+            dst.write_bytes(&bytes[..got.count.min(want)])?;
+        }
+        Ok(Received { count: got.count, full: got.count, flags: got.flags & TOLD, ..Received::default() })
+    }
+
+    fn receive_stream(&self, dst: &mut IoDst<'_>, flags: u32) -> Result<usize> {
         let want = dst.remaining();
         let pinned = if want == 0 { None } else { Some(dst.pin(want)?) };
         if let Some(pinned) = pinned.filter(|pinned| !pinned.is_empty()) {
@@ -369,6 +355,32 @@ impl Outside {
         Ok((bytes, parsed(&got.name).ok_or(Errno::EAGAIN)?))
     }
 
+    /// Wants to be told how many hops what comes has left.
+    pub fn hear_hops(&self) {
+        let (level, name) = if self.v6 { (IPV6, RECVHOPLIMIT) } else { (IP, RECVTTL) };
+        // A host that does not tell is done without.
+        let _ = self.set_option(level, name, &1_i32.to_ne_bytes());
+    }
+
+    /// Sends a datagram of the kernel's own.
+    ///
+    /// # Errors
+    /// EAGAIN; the host's others.
+    pub fn send_bytes(&self, bytes: &[u8], to: SocketAddr) -> Result<usize> {
+        host::send_bytes(&self.fd, bytes, self.raw(to).bytes(), 0)
+    }
+
+    /// Receives a datagram, with who sent it and how many hops it has left; 0: the host does not say.
+    ///
+    /// # Errors
+    /// EAGAIN; the host's others.
+    pub fn receive_hops(&self) -> Result<(Vec<u8>, SocketAddr, u8)> {
+        let mut bytes = vec![0_u8; DATAGRAM];
+        let (got, hops) = host::receive_hops(&self.fd, &mut bytes)?;
+        bytes.truncate(got.count);
+        Ok((bytes, parsed(&got.name).ok_or(Errno::EAGAIN)?, hops))
+    }
+
     /// Receives a datagram: its bytes, and who sent it, which is not the host itself.
     ///
     /// # Errors
@@ -378,8 +390,13 @@ impl Outside {
         for _ in 0..UNHEARD {
             let flags = if peek { super::message::MSG_PEEK } else { 0 };
             let got = host::receive_bytes(&self.fd, &mut bytes, true, flags)?;
+            if let Some(peer) = self.peer {
+                self.note(if peek { 0 } else { got.count }, 0);
+                bytes.truncate(got.count);
+                return Ok((bytes, peer));
+            }
             let from = parsed(&got.name).ok_or(Errno::EAGAIN)?;
-            if !embedded(from.ip()).is_loopback() && !outer.has(from.ip()) {
+            if !reach::is_self(from.ip()) && !outer.has(from.ip()) {
                 bytes.truncate(got.count);
                 return Ok((bytes, from));
             }
@@ -411,7 +428,12 @@ impl Outside {
 
     /// The state of a connection, as TCP_INFO has it.
     pub fn tcp_state(&self) -> u8 {
-        host::option(&self.fd, TCP, n::TCP_INFO, 8).ok().and_then(|info| info.first().copied()).unwrap_or(7)
+        // A connection with the warden has no such state: it is established.
+        let none = if self.peer.is_some() { 1 } else { 7 };
+        host::option(&self.fd, TCP, n::TCP_INFO, 8)
+            .ok()
+            .and_then(|info| info.first().copied())
+            .unwrap_or(none)
     }
 
     /// Sets an option.
@@ -449,20 +471,19 @@ impl Drop for Outside {
 
 #[cfg(test)]
 mod tests {
-    use super::{METADATA, embedded, permitted};
+    use super::Outside;
     use crate::abi::Errno;
-    use std::net::{IpAddr, SocketAddr};
+    use std::net::SocketAddr;
 
     #[test]
     fn no_spelling_leads_to_what_is_refused() {
-        let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
+        let to = |text: &str| Outside::may_send(SocketAddr::new(text.parse().expect("an address"), 80));
         for text in ["169.254.169.254", "::ffff:169.254.169.254", "64:ff9b::169.254.169.254", "fd00:ec2::254"]
         {
-            assert!(METADATA.contains(&embedded(ip(text))), "{text}");
-            assert_eq!(permitted(SocketAddr::new(ip(text), 80)), Err(Errno::EACCES));
+            assert_eq!(to(text), Err(Errno::EACCES), "{text}");
         }
         for text in ["127.0.0.1", "::1", "64:ff9b::127.1.2.3", "::127.0.0.1", "0.0.0.0"] {
-            assert_eq!(permitted(SocketAddr::new(ip(text), 80)), Err(Errno::ECONNREFUSED), "{text}");
+            assert_eq!(to(text), Err(Errno::ECONNREFUSED), "{text}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: runc's verbs and flags, and ours.
 
 use crate::sandbox::{self, Network, PlatformChoice};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// How `--log` is written.
@@ -26,8 +27,8 @@ pub(super) enum Overlay {
 /// Options of all container verbs, before the verb.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Global {
-    /// Directory for the state of containers
-    #[arg(long, value_name = "DIR", default_value = "/run/pillbox/containers")]
+    /// Directory for the state of containers [default: /run/pillbox/containers, another user's in $XDG_RUNTIME_DIR]
+    #[arg(long, value_name = "DIR", default_value_os_t = super::state::default_root(), hide_default_value = true)]
     pub(super) root: PathBuf,
     /// File to which errors and warnings are appended
     #[arg(long, value_name = "FILE")]
@@ -81,11 +82,19 @@ pub enum Verb {
     Kill(Kill),
     /// Remove what a stopped container has left
     Delete(Delete),
-    /// Create, start, wait for and delete a container
+    /// Run a command in a container with a name (`run [-d] --name NAME [OPTIONS of do] -- CMD`), or a bundle (`run ID`)
     Run(Run),
+    /// Print what a container of `run -d` has printed
+    Logs(Logs),
+    /// Stop containers: SIGTERM, and later SIGKILL
+    Stop(Stop),
+    /// Remove stopped containers
+    Rm(Remove),
+    /// Copy a file or directory out of a container that runs, or into it
+    Cp(Copy),
     /// Start a process in a running container
     Exec(Exec),
-    /// List the processes of a container
+    /// List containers that run, or the processes of one
     Ps(Ps),
     /// List the host descriptors that a container's sandbox holds
     #[command(hide = true)]
@@ -113,6 +122,69 @@ pub enum Verb {
     /// Become the exit status of a process in a container
     #[command(hide = true)]
     ExecWait(ExecWait),
+    /// Keep a detached container
+    #[command(hide = true)]
+    Keep(Keep),
+}
+
+// Arguments of `logs`.
+#[derive(clap::Args, Debug)]
+pub struct Logs {
+    /// Go on until the container ends
+    #[arg(long, short)]
+    pub(super) follow: bool,
+    /// The container
+    pub(super) id: String,
+}
+
+// Arguments of `cp`.
+#[derive(clap::Args, Debug)]
+pub struct Copy {
+    /// What is copied
+    #[arg(value_name = "[NAME:]PATH")]
+    pub(super) from: String,
+    /// Where to
+    #[arg(value_name = "[NAME:]PATH")]
+    pub(super) to: String,
+}
+
+// Arguments of `stop`.
+#[derive(clap::Args, Debug)]
+pub struct Stop {
+    /// Seconds until it is killed
+    #[arg(long, short, value_name = "SECONDS", default_value_t = 10)]
+    pub(super) time: u64,
+    /// The containers
+    #[arg(required = true, value_name = "NAME")]
+    pub(super) ids: Vec<String>,
+}
+
+// Arguments of `rm`.
+#[derive(clap::Args, Debug)]
+pub struct Remove {
+    /// Kill those that run
+    #[arg(long, short)]
+    pub(super) force: bool,
+    /// The containers
+    #[arg(required = true, value_name = "NAME")]
+    pub(super) ids: Vec<String>,
+}
+
+// Arguments of `keep`.
+#[derive(clap::Args, Debug)]
+pub struct Keep {
+    /// The container's state directory
+    #[arg(long)]
+    pub(super) state: PathBuf,
+    /// Descriptor of a stream to whoever asked for it
+    #[arg(long)]
+    pub(super) report: i32,
+    /// Remove it at the end
+    #[arg(long = "rm")]
+    pub(super) remove: bool,
+    /// What `do` would be told
+    #[arg(last = true)]
+    pub(super) words: Vec<OsString>,
 }
 
 // A container.
@@ -208,6 +280,9 @@ pub struct Exec {
     /// Give it a terminal
     #[arg(long, short)]
     pub(super) tty: bool,
+    /// Accepted as docker's: standard input is always passed on
+    #[arg(long, short)]
+    pub(super) interactive: bool,
     /// UID[:GID]
     #[arg(long, short, value_name = "USER")]
     pub(super) user: Option<String>,
@@ -218,7 +293,7 @@ pub struct Exec {
     #[arg(long, short, value_name = "NAME=VALUE")]
     pub(super) env: Vec<String>,
     /// Working directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, short = 'w', alias = "workdir", value_name = "DIR")]
     pub(super) cwd: Option<String>,
     /// Another capability
     #[arg(long, short, value_name = "CAP")]
@@ -242,8 +317,14 @@ pub struct Ps {
     /// `table` shows the processes inside; `json` lists the host's
     #[arg(long, short, default_value = "table", value_parser = ["table", "json"])]
     pub(super) format: String,
-    /// The container
-    pub(super) id: String,
+    /// Also containers that have stopped
+    #[arg(long, short)]
+    pub(super) all: bool,
+    /// Names only
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+    /// The container whose processes are listed
+    pub(super) id: Option<String>,
     /// Accepted for engines
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(super) options: Vec<String>,
@@ -321,6 +402,9 @@ pub struct Boot {
     /// Standard input is to be the controlling terminal
     #[arg(long)]
     pub(super) terminal: bool,
+    /// What `do` would be told, where there is no bundle
+    #[arg(last = true)]
+    pub(super) words: Vec<OsString>,
 }
 
 // Arguments of `exec-wait`.

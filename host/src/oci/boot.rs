@@ -7,10 +7,10 @@
 use super::client;
 use super::error::{Doing, Error, Result};
 use super::spec::{Net, Plan, translate};
-use super::{Global, args, state};
+use super::{Global, args, named, state};
 use crate::hostsys::file;
 use crate::hostsys::{confine, process};
-use crate::sandbox::{self, Ended};
+use crate::sandbox;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -21,9 +21,9 @@ use std::process::ExitCode;
 pub(super) const GO: &[u8; 3] = b"go\n";
 
 /// Runs the sandbox to its end.
-pub(super) fn main(global: &Global, args: &args::Boot) -> ExitCode {
+pub(super) fn main(global: &Global, args: &args::Boot, plan: named::Plan) -> ExitCode {
     let Ok(mut creator) = client::inherited(args.creator) else { process::end(125) };
-    match prepare(global, args, &mut creator) {
+    match prepare(global, args, &mut creator, plan) {
         Ok(prepared) => {
             // Who creates it has gone: there is nobody to start it.
             if file::write(args.creator, b"ready\n").is_err() {
@@ -44,12 +44,12 @@ fn run(prepared: sandbox::Prepared) -> ExitCode {
         process::end(125);
     }
     let status = match prepared.run() {
-        Ok(done) => match done.ended {
-            Ended::Exited(status) => status,
-            Ended::Signaled(signal) => 128_u8.wrapping_add(signal),
-        },
+        Ok(done) => {
+            let _closed = std::io::stderr().write_all(done.notes().as_bytes());
+            done.status()
+        }
         Err(error) => {
-            let _closed = writeln!(std::io::stderr(), "pillbox: {error}");
+            sandbox::tell(&error.to_string());
             125
         }
     };
@@ -57,10 +57,20 @@ fn run(prepared: sandbox::Prepared) -> ExitCode {
     process::end(status)
 }
 
-fn prepare(global: &Global, args: &args::Boot, creator: &mut UnixStream) -> Result<sandbox::Prepared> {
+fn prepare(
+    global: &Global,
+    args: &args::Boot,
+    creator: &mut UnixStream,
+    plan: named::Plan,
+) -> Result<sandbox::Prepared> {
     let known = state::load(&args.state)?;
-    let config = state::config(&args.state)?;
-    let Plan { mut sandbox, network, .. } = translate(global, &config, &known.bundle)?;
+    let (mut sandbox, network) = if args.words.is_empty() {
+        let config = state::config(&args.state)?;
+        let Plan { sandbox, network, .. } = translate(global, &config, &known.bundle)?;
+        (sandbox, network)
+    } else {
+        (plan(args.words.clone()).map_err(Error::new)?, Net::Same)
+    };
     known.cgroup.join()?;
     if args.terminal {
         rustix::process::setsid().doing(|| "making a session".to_owned())?;

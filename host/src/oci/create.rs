@@ -28,10 +28,7 @@ pub(super) fn create(global: &Global, args: &args::Create) -> Result<u8> {
 /// `run`.
 pub(super) fn run(global: &Global, args: &args::Run) -> Result<u8> {
     if !args.detach {
-        // Before there is somebody to send them.
-        let all =
-            PASSED.iter().chain(&LEFT).chain(&[SIGCHLD]).fold(0_u64, |mask, signo| mask | 1 << (signo - 1));
-        poll::block_signals(all);
+        block_passed();
     }
     let mut child = make(global, &args.create)?;
     let id = &args.create.id;
@@ -49,8 +46,14 @@ pub(super) fn run(global: &Global, args: &args::Run) -> Result<u8> {
     Ok(status)
 }
 
+/// Before there is somebody to send them.
+pub(super) fn block_passed() {
+    let all = PASSED.iter().chain(&LEFT).chain(&[SIGCHLD]).fold(0_u64, |mask, signo| mask | 1 << (signo - 1));
+    poll::block_signals(all);
+}
+
 /// Waits for the sandbox, and passes signals on.
-fn wait(child: &mut Child) -> Result<u8> {
+pub(super) fn wait(child: &mut Child) -> Result<u8> {
     let stage = || "waiting for the sandbox".to_owned();
     let mask = PASSED.iter().chain(&[SIGCHLD]).fold(0_u64, |mask, signo| mask | 1 << (signo - 1));
     let signals = poll::signal_fd(mask).doing(stage)?;
@@ -111,6 +114,7 @@ fn make(global: &Global, args: &args::Create) -> Result<Child> {
         annotations: config.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
         created: humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string(),
         cgroup: cgroup::Group::default(),
+        own: None,
         bundle,
     };
     let made = locked.keep(&text).and_then(|()| begin(global, args, &config, &mut state, &locked));
@@ -149,7 +153,7 @@ fn begin(
     state.started = state::start_of(state.pid).unwrap_or(0);
     // Whatever becomes of us: who deletes it finds the process.
     locked.save(state)?;
-    let result = converse(&mut stream, config, state);
+    let result = converse(&mut stream, Some(config), state);
     if let Err(error) = result {
         let _killed = child.kill();
         let status = child.wait();
@@ -167,10 +171,10 @@ fn begin(
 }
 
 /// Control groups; where the caller may make none, a container goes without, and that is said.
-fn make_group(global: &Global, state: &mut State, asked: Option<&Path>) -> Result<()> {
+pub(super) fn make_group(global: &Global, state: &mut State, asked: Option<&Path>) -> Result<()> {
     match cgroup::Group::create(asked, &state.id) {
         Ok(group) => state.cgroup = group,
-        Err(error) if rustix::process::geteuid().is_root() => return Err(error),
+        Err(error) if state::is_root() => return Err(error),
         Err(error) => log::warning(global, &format!("no limits: {}", error.message)),
     }
     if state.cgroup.is_empty() {
@@ -201,20 +205,32 @@ fn spawn(
     slave: Option<OwnedFd>,
 ) -> Result<Child> {
     let stage = || "starting the sandbox's process".to_owned();
-    for fd in [control.as_fd(), creator.as_fd()] {
-        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).doing(stage)?;
-    }
-    let mut command = this_program();
-    forward(global, &mut command);
-    command.arg("boot").arg("--state").arg(&locked.path);
-    command.args(["--control", &control.as_raw_fd().to_string()]);
-    command.args(["--creator", &creator.as_raw_fd().to_string()]);
+    let mut command = boot_command(global, &locked.path, control, creator)?;
     if let Some(slave) = slave {
         command.arg("--terminal");
         let stream = || slave.try_clone().map(Stdio::from).doing(stage);
         command.stdin(stream()?).stdout(stream()?).stderr(stream()?);
     }
     command.env_clear().spawn().doing(stage)
+}
+
+/// How the sandbox's process is started.
+pub(super) fn boot_command(
+    global: &Global,
+    state: &Path,
+    control: &UnixDatagram,
+    creator: &UnixStream,
+) -> Result<Command> {
+    let stage = || "starting the sandbox's process".to_owned();
+    for fd in [control.as_fd(), creator.as_fd()] {
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).doing(stage)?;
+    }
+    let mut command = this_program();
+    forward(global, &mut command);
+    command.arg("boot").arg("--state").arg(state);
+    command.args(["--control", &control.as_raw_fd().to_string()]);
+    command.args(["--creator", &creator.as_raw_fd().to_string()]);
+    Ok(command)
 }
 
 /// This program again, also where /proc does not say which it is.
@@ -227,7 +243,7 @@ pub(super) fn this_program() -> Command {
 }
 
 /// Options that the sandbox's process has to know.
-fn forward(global: &Global, command: &mut Command) {
+pub(super) fn forward(global: &Global, command: &mut Command) {
     command.arg("--root").arg(&global.root);
     command.args(["--platform", value(&global.platform).as_str()]);
     command.args(["--network", value(&global.network).as_str()]);
@@ -254,7 +270,7 @@ fn value<T: clap::ValueEnum>(of: &T) -> String {
 }
 
 /// The creator's side of [`boot`]'s conversation. An error without words: the other side has ended without any.
-fn converse(stream: &mut UnixStream, config: &Spec, state: &State) -> Result<()> {
+pub(super) fn converse(stream: &mut UnixStream, config: Option<&Spec>, state: &State) -> Result<()> {
     let silence = || Error { message: String::new(), status: 1 };
     let mut reader = BufReader::new(stream.try_clone().map_err(|_| silence())?);
     let line = |reader: &mut BufReader<UnixStream>| {
@@ -269,7 +285,7 @@ fn converse(stream: &mut UnixStream, config: &Spec, state: &State) -> Result<()>
         match word.split(' ').next().unwrap_or_default() {
             "namespaces" => {
                 let shown = state.shown(Status::Creating);
-                if let Some(all) = config.hooks() {
+                if let Some(all) = config.and_then(|config| config.hooks().as_ref()) {
                     hooks::run("prestart", spec::prestart(all), &shown)?;
                     hooks::run("createRuntime", all.create_runtime().as_ref(), &shown)?;
                     hooks::run("createContainer", all.create_container().as_ref(), &shown)?;

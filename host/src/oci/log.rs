@@ -2,6 +2,7 @@
 
 use super::Global;
 use super::args::LogFormat;
+use crate::sandbox::tell;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -9,14 +10,14 @@ use std::time::SystemTime;
 
 /// Says why a command has failed.
 pub(super) fn error(global: &Global, message: &str) {
-    let _closed = writeln!(std::io::stderr(), "pillbox: {message}");
+    tell(message);
     to_log(global, "error", message);
 }
 
 /// Says what was not done. Standard error may be the container's own: only where somebody looks at it.
 pub(super) fn warning(global: &Global, message: &str) {
     if global.log.is_none() && std::io::stderr().is_terminal() {
-        let _closed = writeln!(std::io::stderr(), "pillbox: warning: {message}");
+        tell(&format!("warning: {message}"));
     }
     to_log(global, "warning", message);
 }

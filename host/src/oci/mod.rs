@@ -13,6 +13,7 @@
 //! | [`create`], [`boot`] | both ends of a start |
 //! | [`exec`], [`verbs`] | the other commands |
 //! | [`state`], [`cgroup`], [`hooks`], [`terminal`] | what a container has outside |
+//! | [`named`] | containers for people without an engine |
 //! | [`client`] | requests to a sandbox |
 //! | [`log`] | errors as engines read them |
 
@@ -25,6 +26,7 @@ mod error;
 mod exec;
 mod hooks;
 mod log;
+pub mod named;
 mod seccomp;
 mod spec;
 mod state;
@@ -36,13 +38,18 @@ use error::Error;
 use std::process::ExitCode;
 
 /// Does what a command line says.
-pub fn main(global: &Global, verb: Verb) -> ExitCode {
+pub fn main(global: &Global, verb: Verb, plan: named::Plan) -> ExitCode {
     log::command(global);
     let result = match verb {
         Verb::Create(args) => create::create(global, &args),
         Verb::Run(args) => create::run(global, &args),
         Verb::Exec(args) => exec::main(global, &args),
-        Verb::Boot(args) => return boot::main(global, &args),
+        Verb::Boot(args) => return boot::main(global, &args, plan),
+        Verb::Keep(args) => named::keep(global, &args),
+        Verb::Logs(args) => named::logs(global, &args),
+        Verb::Stop(args) => named::stop(global, &args),
+        Verb::Cp(args) => named::copy(global, &args),
+        Verb::Rm(args) => named::remove(global, &args),
         Verb::ExecWait(args) => exec::wait(&args),
         Verb::Start(args) => verbs::start(global, &args.id),
         Verb::State(args) => verbs::state(global, &args.id),
@@ -59,6 +66,16 @@ pub fn main(global: &Global, verb: Verb) -> ExitCode {
         Verb::Features => verbs::features(),
         Verb::Checkpoint(_) => Err(Error::new("checkpoint: a sandbox cannot be saved yet")),
     };
+    told(global, result)
+}
+
+/// `run` of a container of ours.
+pub fn run_named(global: &Global, run: &named::Run, plan: named::Plan) -> ExitCode {
+    log::command(global);
+    told(global, named::run(global, run, plan))
+}
+
+fn told(global: &Global, result: error::Result<u8>) -> ExitCode {
     match result {
         Ok(status) => ExitCode::from(status),
         Err(error) => {

@@ -8,6 +8,7 @@ use crate::sandbox::Spec as Sandbox;
 use crate::sandbox::container::{Container, Mount, Source, User};
 use crate::sandbox::devices::Device;
 use crate::vfs::{Kind, MountFlags, makedev};
+use crate::warden::rules::Rules;
 use oci_spec::runtime::{
     Capabilities, Linux, LinuxDevice, LinuxDeviceType, LinuxNamespaceType, Mount as Asked, PosixRlimitType,
     Process, Spec,
@@ -79,8 +80,11 @@ pub(super) fn translate(global: &Global, spec: &Spec, bundle: &Path) -> Result<P
         memory: global.memory,
         network: if none { crate::sandbox::Network::None } else { global.network },
         publish: Vec::new(),
+        rules: Rules::default(),
+        net_log: None,
         pids: pids.filter(|limit| *limit > 0).and_then(|limit| u32::try_from(limit).ok()),
         timeout: None,
+        save_diff: None,
         init_is_protected: true,
         jail: !global.no_jail,
         provoke_bugs: false,
@@ -396,10 +400,8 @@ fn mount(asked: &Asked, bundle: &Path, warnings: &mut Vec<String>) -> Result<Opt
             warnings.push(format!("mount {shown}: mqueue: an empty directory"));
             with(Source::Tmpfs("mode=1777".to_owned()))
         }
-        "cgroup" | "cgroup2" => {
-            warnings.push(format!("mount {shown}: cgroup: not shown inside yet"));
-            Ok(None)
-        }
+        // Of whichever version the host's are.
+        "cgroup" | "cgroup2" => with(Source::Cgroups),
         other => {
             warnings.push(format!("mount {shown}: type {other}: not supported"));
             Ok(None)

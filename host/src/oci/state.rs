@@ -48,6 +48,9 @@ pub(super) struct State {
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) created: String,
     pub(super) cgroup: cgroup::Group,
+    /// Of one without a bundle.
+    #[serde(default)]
+    pub(super) own: Option<super::named::Own>,
 }
 
 /// A container's directory, locked.
@@ -88,6 +91,12 @@ impl Locked {
     pub(super) fn open(global: &Global, id: &str) -> Result<Locked> {
         check_id(id)?;
         Locked::lock(global.root.join(id), id)
+    }
+
+    /// One whose lock somebody holds who waits for the caller.
+    pub(super) fn held_by_caller(path: &Path) -> Result<Locked> {
+        let dir = File::open(path).doing(|| format!("state directory {}", path.display()))?;
+        Ok(Locked { path: path.to_owned(), _dir: dir })
     }
 
     fn lock(path: PathBuf, id: &str) -> Result<Locked> {
@@ -132,6 +141,43 @@ impl Locked {
     }
 }
 
+/// Where state is, unless somebody says otherwise. Who is root in a user namespace only is another user as far as /run goes.
+pub(super) fn default_root() -> PathBuf {
+    if is_root() {
+        return "/run/pillbox/containers".into();
+    }
+    let of = |name| std::env::var_os(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    // Nothing below a directory that others can write to, as /tmp: they could be there first.
+    let user = PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw()));
+    let places = [of("XDG_RUNTIME_DIR"), Some(user), of("HOME").map(|home| home.join(".cache"))];
+    let place = places.into_iter().flatten().find(|dir| dir.is_dir());
+    place.unwrap_or_else(|| "/run".into()).join("pillbox/containers")
+}
+
+/// Whether the caller is root, and not only in a user namespace.
+pub(super) fn is_root() -> bool {
+    let all_users = || {
+        std::fs::read_to_string("/proc/self/uid_map")
+            .map_or(true, |map| map.split_whitespace().eq(["0", "0", "4294967295"]))
+    };
+    rustix::process::geteuid().is_root() && all_users()
+}
+
+/// All containers, by name.
+pub(super) fn all(global: &Global) -> Vec<State> {
+    let mut all: Vec<State> = Vec::new();
+    for entry in std::fs::read_dir(&global.root).into_iter().flatten().flatten() {
+        // One that goes meanwhile is none.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && let Ok(state) = load(&entry.path())
+        {
+            all.push(state);
+        }
+    }
+    all.sort_by(|a, b| a.id.cmp(&b.id));
+    all
+}
+
 /// Replaces a file as a whole.
 pub(super) fn replace(path: &Path, text: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
@@ -173,6 +219,7 @@ impl State {
             annotations: BTreeMap::new(),
             created: String::new(),
             cgroup: cgroup::Group::default(),
+            own: None,
         }
     }
 

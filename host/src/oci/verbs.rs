@@ -2,8 +2,8 @@
 
 use super::args::{self, Global};
 use super::error::{Doing, Error, Result};
-use super::state::{self, Locked, State, Status};
-use super::{client, hooks, log, spec};
+use super::state::{self, Locked, Status};
+use super::{client, hooks, log, named, spec};
 use crate::sandbox::control::{Reply, Request};
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, Spec};
 use std::io::{Read, Write};
@@ -105,7 +105,13 @@ pub(super) fn remove(global: &Global, id: &str, force: bool) -> Result<u8> {
         Err(_) if force && !global.root.join(id).exists() => return Ok(0),
         Err(error) => return Err(error),
     };
+    remove_locked(global, locked, force)
+}
+
+/// The same of one that is locked.
+pub(super) fn remove_locked(global: &Global, locked: Locked, force: bool) -> Result<u8> {
     let state = locked.load()?;
+    let id = &state.id;
     match state.status() {
         Status::Stopped => {}
         // One that was never started can go: runc's `delete` does that, too.
@@ -132,7 +138,8 @@ pub(super) fn remove(global: &Global, id: &str, force: bool) -> Result<u8> {
 
 /// `ps`.
 pub(super) fn ps(global: &Global, args: &args::Ps) -> Result<u8> {
-    let locked = Locked::open(global, &args.id)?;
+    let Some(id) = &args.id else { return named::list(global, args.all, args.quiet) };
+    let locked = Locked::open(global, id)?;
     let state = locked.load()?;
     if !matches!(state.status(), Status::Running | Status::Paused) {
         return Err(Error::new("container not running"));
@@ -164,16 +171,7 @@ pub(super) fn descriptors(global: &Global, id: &str) -> Result<u8> {
 
 /// `list`.
 pub(super) fn list(global: &Global, args: &args::List) -> Result<u8> {
-    let mut all: Vec<State> = Vec::new();
-    for entry in std::fs::read_dir(&global.root).into_iter().flatten().flatten() {
-        // One that goes meanwhile is none.
-        if entry.file_type().is_ok_and(|kind| kind.is_dir())
-            && let Ok(state) = state::load(&entry.path())
-        {
-            all.push(state);
-        }
-    }
-    all.sort_by(|a, b| a.id.cmp(&b.id));
+    let all = state::all(global);
     if args.quiet {
         for state in &all {
             print(&state.id)?;

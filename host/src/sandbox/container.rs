@@ -11,7 +11,7 @@ use crate::hostfd::HostFd;
 use crate::kernel::Kernel;
 use crate::kernel::limits::{Limit, Limits};
 use crate::kernel::seccomp::Filter;
-use crate::vfs::{Kind, MountFlags};
+use crate::vfs::{Caller, Kind, MountFlags};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,6 +54,8 @@ pub enum Source {
     Copy,
     /// Nothing, hiding what is there.
     Mask,
+    /// Control groups.
+    Cgroups,
 }
 
 /// A mount.
@@ -107,7 +109,7 @@ impl User {
             (cred.effective, cred.inheritable, cred.permitted) =
                 (effective & permitted, inheritable, permitted);
             cred.ambient = ambient & permitted & inheritable;
-            cred = cred.after_exec(None, None, false);
+            cred = cred.after_exec(None, None, || None);
         }
         cred
     }
@@ -176,8 +178,14 @@ fn attach(
         (Source::Tmpfs(options), _) if place == SHM => {
             kernel.filesystems()?.reconfigure(&world.directory(SHM)?.dentry, options.as_bytes())
         }
-        (Source::Tmpfs(options), _) => {
-            world.mount(place, kernel.filesystems()?.make(b"tmpfs", options.as_bytes())?, "tmpfs", flags)
+        (Source::Tmpfs(options), _) => world.mount(
+            place,
+            kernel.filesystems()?.make(b"tmpfs", options.as_bytes(), Caller::MAKER)?,
+            "tmpfs",
+            flags,
+        ),
+        (Source::Cgroups, _) => {
+            world.mount(place, kernel.filesystems()?.make(b"cgroup2", b"", Caller::MAKER)?, "cgroup2", flags)
         }
         // What is not there needs no protection.
         (Source::Again, _) => match world.mount_again(place, flags) {
@@ -208,6 +216,7 @@ fn failed(mount: &Mount, source: Errno) -> Error {
     let of = match &mount.source {
         Source::Host(path) => path.display().to_string(),
         Source::Tmpfs(_) => "tmpfs".to_owned(),
+        Source::Cgroups => "cgroup2".to_owned(),
         Source::Again | Source::Copy | Source::Mask => place.clone(),
     };
     Error::Mount { of, place, source }

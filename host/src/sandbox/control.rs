@@ -8,9 +8,9 @@
 
 use super::container::{Shared, User};
 use super::program::Command;
-use super::{Error, start};
+use super::{Error, copy, start};
 use crate::abi::Errno;
-use crate::arena::ledger;
+use crate::arena::{self, ledger};
 use crate::cred::Cred;
 use crate::fs::world;
 use crate::hostfd::{self, HostFd};
@@ -48,6 +48,10 @@ pub enum Request {
     Memory(u64),
     /// List the host descriptors.
     Descriptors,
+    /// Send what has this name, in an archive, behind the answer.
+    CopyOut(Vec<u8>),
+    /// Unpack an archive that follows the answer to this place, as this name in it; a second answer says what came of it.
+    CopyIn(Vec<u8>, Vec<u8>),
 }
 
 /// A process to start.
@@ -138,6 +142,8 @@ impl Control {
         let reply = match request {
             Request::Start => Reply::Failed(125, "the container has been started already".to_owned()),
             Request::Exec(exec) => return self.exec(&exec, stream, rest),
+            Request::CopyOut(place) => return self.copy_out(&place, stream),
+            Request::CopyIn(place, name) => return self.copy_in(place, name, stream),
             Request::Processes => Reply::Processes(self.processes()),
             Request::Descriptors => Reply::Descriptors(descriptors()),
             Request::Signal(signo) => self.signal(signo),
@@ -153,6 +159,43 @@ impl Control {
             }
         };
         answer(&stream, &reply);
+    }
+
+    /// Others need not wait for a copy.
+    fn copy_out(&self, place: &[u8], stream: HostFd) {
+        let found = match copy::find(&self.world, place) {
+            Ok(found) => found,
+            Err(errno) => {
+                let place = super::shown(place);
+                return answer(&stream, &Reply::Failed(1, format!("{place}: {errno}")));
+            }
+        };
+        let world = self.world.clone();
+        let to = stream.clone();
+        let copying = arena::thread::spawn("copy", move || {
+            answer(&to, &Reply::Done);
+            // Who asked has gone, or finds the archive cut off.
+            let _gone = copy::out(&world, found, &to);
+        });
+        if let Err(errno) = copying {
+            answer(&stream, &Reply::Failed(1, errno.to_string()));
+        }
+    }
+
+    fn copy_in(&self, place: Vec<u8>, name: Vec<u8>, stream: HostFd) {
+        let world = self.world.clone();
+        let from = stream.clone();
+        let copying = arena::thread::spawn("copy", move || {
+            answer(&from, &Reply::Done);
+            let reply = match copy::into(&world, &place, &name, &from) {
+                Ok(()) => Reply::Done,
+                Err(message) => Reply::Failed(1, message),
+            };
+            answer(&from, &reply);
+        });
+        if let Err(errno) = copying {
+            answer(&stream, &Reply::Failed(1, errno.to_string()));
+        }
     }
 
     /// None where the socket fails: there is no use in going on.

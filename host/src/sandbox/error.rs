@@ -94,6 +94,22 @@ pub enum Error {
         /// What the host said.
         reason: String,
     },
+    /// The log of connections cannot be written.
+    #[error("log of connections {}: {source}; --net-log takes a file that the caller can create", path.display())]
+    NetLog {
+        /// The file.
+        path: PathBuf,
+        /// What opening it said.
+        source: Errno,
+    },
+    /// The archive of changes cannot be written.
+    #[error("archive of changes {}: {source}; --save-diff takes a file that the caller can create", path.display())]
+    SaveDiff {
+        /// The file.
+        path: PathBuf,
+        /// What opening it said.
+        source: Errno,
+    },
     /// A port of the host cannot be had.
     #[error("--publish {what}: {reason}")]
     Publish {

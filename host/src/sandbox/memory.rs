@@ -1,6 +1,6 @@
 //! How much memory a sandbox may have.
 
-use super::cgroup::{Groups, Share};
+use super::cgroup::Groups;
 use crate::hostsys::process::memory_bytes;
 
 /// Least: less runs no program.
@@ -10,18 +10,30 @@ pub(super) const LEAST: u64 = 16 << 20;
 const OURS: u64 = 16 << 20;
 const OURS_PART: u64 = 32;
 
-/// Bytes; and whether that is less than what was asked for. Where nothing is asked for: what the caller's groups leave but for
-/// a reserve, and at most three quarters of the machine's memory.
-pub(super) fn granted(asked: Option<u64>, groups: &Groups) -> (u64, bool) {
+/// What programs may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Granted {
+    /// Bytes.
+    pub(super) bytes: u64,
+    /// That is less than what was asked for.
+    pub(super) cut: bool,
+    /// The limit of the caller's group that it comes from, where it does: all of the sandbox counts there.
+    pub(super) group: Option<u64>,
+}
+
+/// Where nothing is asked for: what the caller's groups leave but for a reserve, and at most three quarters of the machine's memory.
+pub(super) fn granted(asked: Option<u64>, groups: &Groups) -> Granted {
     let machine = memory_bytes();
-    let left = groups.memory().into_iter().map(Share::left).map(less_ours).min().unwrap_or(u64::MAX);
-    match asked {
+    let tightest = groups.memory().into_iter().min_by_key(|share| share.left());
+    let left = tightest.map_or(u64::MAX, |share| less_ours(share.left()));
+    let (bytes, cut) = match asked {
         Some(asked) => {
             let most = left.min(machine);
             (asked.min(most).max(LEAST), most < asked)
         }
         None => (left.min(machine / 4 * 3).max(LEAST), false),
-    }
+    };
+    Granted { bytes, cut, group: tightest.filter(|_| bytes == left).map(|share| share.limit) }
 }
 
 fn less_ours(left: u64) -> u64 {
@@ -65,9 +77,10 @@ mod tests {
     #[test]
     fn nobody_gets_more_than_there_is() {
         let groups = Groups::own();
-        assert_eq!(granted(Some(LEAST), &groups), (LEAST, false));
-        let (most, cut) = granted(Some(u64::MAX), &groups);
-        assert!(cut && granted(None, &groups).0 <= most, "{most}");
+        let least = granted(Some(LEAST), &groups);
+        assert_eq!((least.bytes, least.cut), (LEAST, false));
+        let most = granted(Some(u64::MAX), &groups);
+        assert!(most.cut && granted(None, &groups).bytes <= most.bytes, "{most:?}");
         assert_eq!((less_ours(0), less_ours(1 << 20)), (0, 0));
         assert!(less_ours(1 << 30) < (1 << 30) - (32 << 20));
     }

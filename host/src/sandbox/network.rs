@@ -1,7 +1,14 @@
 //! What programs reach of the network, and who reaches them.
 
 use super::{Error, Network, Spec};
+use crate::fs::world::World;
+use crate::hostfd;
+use crate::hostsys::told;
+use crate::kernel::Kernel;
+use crate::net::guard::Guard;
 use crate::net::outer::Outer;
+use crate::net::resolver::{self, Resolvers};
+use crate::warden::{self, rules::Rules, wire::Setup};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -44,12 +51,23 @@ impl FromStr for Publish {
     }
 }
 
+/// Who may ping: first and last group (icmp(7)).
+fn ping_groups() -> Option<(u32, u32)> {
+    let text = told::text("/proc/sys/net/ipv4/ping_group_range")?;
+    let mut numbers = text.split_whitespace().map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
 /// The host's network, with what is to be published of it. None for `--network none`.
 ///
 /// # Errors
 /// Which port of the host cannot be had, and why.
-pub(super) fn outer(spec: &Spec) -> Result<Option<Arc<Outer>>, Error> {
+pub(super) fn outer(spec: &Spec, threads: usize) -> Result<Option<Arc<Outer>>, Error> {
     if spec.network == Network::None {
+        if spec.rules != Rules::default() || spec.net_log.is_some() {
+            let reason = "rules about the network: there is none (--network none)";
+            return Err(Error::Host(reason.to_owned()));
+        }
         let first = spec.publish.first();
         return first.map_or(Ok(None), |first| {
             Err(Error::Publish {
@@ -58,7 +76,14 @@ pub(super) fn outer(spec: &Spec) -> Result<Option<Arc<Outer>>, Error> {
             })
         });
     }
-    let outer = Outer::own();
+    let mut outer = Outer::own();
+    outer.ping_groups = ping_groups();
+    // An engine has written its containers' file.
+    if spec.container.control.is_none() {
+        outer.resolvers = Resolvers::of_host();
+    }
+    outer.host_loopback = spec.rules.host_loopback.clone();
+    outer.guard = guard(spec, &outer, threads)?;
     for publish in &spec.publish {
         let failed = |source: crate::abi::Errno| Error::Publish {
             what: publish.text.clone(),
@@ -78,6 +103,42 @@ pub(super) fn outer(spec: &Spec) -> Result<Option<Arc<Outer>>, Error> {
         }
     }
     Ok(Some(Arc::new(outer)))
+}
+
+/// A warden, where there are rules or a log.
+fn guard(spec: &Spec, outer: &Outer, threads: usize) -> Result<Option<Arc<Guard>>, Error> {
+    let (walls, logs) = (spec.rules.are_some(), spec.net_log.is_some());
+    if !walls && !logs {
+        return Ok(None);
+    }
+    if walls && let Some(udp) = spec.publish.iter().find(|publish| publish.udp) {
+        let reason = "with rules about the network only ports of TCP can be published".to_owned();
+        return Err(Error::Publish { what: udp.text.clone(), reason });
+    }
+    let log = match &spec.net_log {
+        None => None,
+        Some(path) => {
+            let file = hostfd::files().open(path, libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND);
+            Some(file.map_err(|source| Error::NetLog { path: path.clone(), source })?)
+        }
+    };
+    let setup = Setup { rules: spec.rules.clone(), resolvers: outer.resolvers.all().to_vec(), logs };
+    let ends = warden::start(&setup, log, threads + SPARE_ENDS)
+        .map_err(|error| Error::Host(format!("the process that holds the network's rules: {error}")))?;
+    Ok(Some(Guard::new(ends, walls, logs)))
+}
+
+/// Connections with the warden beside those of workers: who waits for an answer is not always one.
+const SPARE_ENDS: usize = 4;
+
+/// Writes /etc/resolv.conf, where the root has an /etc. A file that is mounted there hides it.
+pub(super) fn name_resolvers(spec: &Spec, kernel: &Kernel, world: &World) {
+    let Some(outer) = kernel.outer() else { return };
+    if outer.resolvers.all().is_empty() || spec.container.writes_root {
+        return;
+    }
+    // What cannot be written there is done without: a root may have nothing of the kind.
+    let _none = world.write_file(resolver::FILE.as_bytes(), outer.resolvers.inside().as_bytes());
 }
 
 #[cfg(test)]

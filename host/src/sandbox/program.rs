@@ -34,6 +34,7 @@ impl Command<'_> {
         let request = ExecRequest {
             platform: &kernel.platform,
             vdso: &kernel.vdso,
+            shifted: false,
             file: mappable(&file).map_err(|errno| refused(&shown, errno))?,
             path,
             argv: self.argv.to_vec(),

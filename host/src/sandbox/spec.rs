@@ -1,6 +1,7 @@
 //! What a sandbox is to be.
 
 use super::container::Container;
+use crate::warden::rules::Rules;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -56,10 +57,16 @@ pub struct Spec {
     pub network: Network,
     /// Ports of the host that lead inside.
     pub publish: Vec<super::Publish>,
+    /// Who may be talked to, and who may not.
+    pub rules: Rules,
+    /// Where a line goes for each connection.
+    pub net_log: Option<PathBuf>,
     /// The most tasks of all programs together; a default when not given. No more than a quarter of what the host has left.
     pub pids: Option<u32>,
     /// After how long the first program is killed.
     pub timeout: Option<Duration>,
+    /// Where what was changed in the root is written at the end, as a layer of an image.
+    pub save_diff: Option<PathBuf>,
     /// Signals from inside that process 1 has no handler for do nothing to it.
     pub init_is_protected: bool,
     /// Confine the kernel's process (`super::jail`). Only for debugging it may be left out.

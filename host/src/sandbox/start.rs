@@ -3,12 +3,13 @@
 use super::cgroup::Groups;
 use super::container;
 use super::control::Control;
+use super::diff::Saving;
 use super::jail::Jail;
 use super::program::Command;
 use super::timeout::Timeout;
 use super::{
     Done, Ended, Error, PlatformChoice, Spec, cpus, devices, memory, network, report, reticence, sysctl,
-    tasks,
+    tasks, tell,
 };
 use crate::abi::Errno;
 use crate::arena::{self, ledger};
@@ -25,10 +26,12 @@ use crate::metrics::{Log, Metrics};
 use crate::mm::MmLimits;
 use crate::platform::{Platform, choose};
 use crate::vfs::{Caller, FsContext, Kind, Lookup, Resolve};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// SIGHUP, SIGINT, SIGTERM.
+const ENDING: u64 = 1 | 1 << 1 | 1 << 14;
 
 /// Runs a specification to its end. What it was made of is left as it is, for the end of the process to take along.
 ///
@@ -46,6 +49,7 @@ pub struct Prepared {
     control: Option<Control>,
     stats: bool,
     timeout: Option<Duration>,
+    saving: Option<Saving>,
 }
 
 /// Makes everything that a specification asks for, up to the first program's first instruction.
@@ -63,10 +67,14 @@ pub fn prepare(mut spec: Spec) -> Result<Prepared, Error> {
     let inherited = inherited_limits();
     crate::hostsys::file::reserve_descriptors();
     let groups = Groups::own();
-    let workers = cpus::granted(spec.cpus, spec.cpus_from_quota.then_some(&groups));
+    // Programs can count CPUs anyway: only where somebody has chosen a quota for them it is worth reading.
+    let has_quota = spec.cpus_from_quota || spec.container.control.is_some();
+    let quota = if has_quota { cpus::quota(&groups) } else { None };
+    let workers = cpus::granted(spec.cpus, quota.filter(|_| spec.cpus_from_quota));
     let max_tasks = max_tasks(&spec, &groups);
     limit_memory(&spec, &groups);
     let metrics = metrics(&spec)?;
+    let mut saving = spec.save_diff.as_deref().map(open_archive).transpose()?;
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     (spec.root, spec.kvm_device) = (here.join(&spec.root), here.join(&spec.kvm_device));
     reticence::begin();
@@ -77,16 +85,20 @@ pub fn prepare(mut spec: Spec) -> Result<Prepared, Error> {
     let platform = platform(&spec, workers + SPARES, &metrics)?;
     let world = Arc::new(root(&spec, &platform, &mut jail)?);
     let opened = container::open(&spec.container.mounts, &mut jail)?;
-    let options = options(&spec, workers, max_tasks)?;
+    let options = options(&spec, workers, max_tasks, quota)?;
     let kernel = Kernel::new(platform.clone(), metrics, options);
     if let Some(name) = &spec.container.domainname {
         kernel.uts.lock().domainname = name.clone().into_bytes();
     }
+    network::name_resolvers(&spec, &kernel, &world);
     world::mount_proc(&world, &kernel).map_err(|source| Error::Setup { what: "mounting /proc", source })?;
     let readonly = spec.container.readonly_root;
     devices::make(&spec.container.devices, &world)?;
     container::mount(opened, &world, &kernel, readonly)?;
     sysctl::set(&spec.container.sysctls, &world)?;
+    if let Some(saving) = &mut saving {
+        saving.begin(&world.ns);
+    }
     let init = first_process(&spec, here, &world, &kernel, inherited)?;
     kernel.set_outside(hostsys::process::has_job_control());
     // Signals to the sandbox are read by the poller: it must be there even if nothing of the host is waited for.
@@ -102,7 +114,7 @@ pub fn prepare(mut spec: Spec) -> Result<Prepared, Error> {
         limits: inherited,
         seccomp: spec.container.seccomp.clone(),
     });
-    Ok(Prepared { kernel, world, init, control, stats: spec.stats, timeout: spec.timeout })
+    Ok(Prepared { kernel, world, init, control, stats: spec.stats, timeout: spec.timeout, saving })
 }
 
 impl Prepared {
@@ -132,22 +144,38 @@ impl Prepared {
         }
         let timeout = self.timeout.map(|after| Timeout::begin(&kernel, after));
         let status = kernel.run();
+        kernel.end_network();
         hostsys::tty::restore();
         self.world.trees.finish();
         let status = status.map_err(|source| Error::Setup { what: "running a worker", source })?;
+        let saved = self.saving.and_then(|saving| {
+            // It may take long, and there is nobody left to whom they could be passed on.
+            hostsys::poll::unblock_signals(ENDING);
+            saving.save()
+        });
         let stats = if self.stats { stats(&kernel) } else { String::new() };
         core::mem::forget((kernel, self.world));
         let timed_out = timeout.and_then(|timeout| timeout.passed());
-        Ok(Done { ended: ended(status), timed_out, stats })
+        Ok(Done { ended: ended(status), timed_out, saved, stats })
     }
 }
 
-fn options(spec: &Spec, workers: usize, max_tasks: usize) -> Result<Options, Error> {
+fn open_archive(path: &Path) -> Result<Saving, Error> {
+    Saving::open(path).map_err(|source| Error::SaveDiff { path: path.to_owned(), source })
+}
+
+fn options(
+    spec: &Spec,
+    workers: usize,
+    max_tasks: usize,
+    cpu_quota: Option<(u64, u64)>,
+) -> Result<Options, Error> {
     Ok(Options {
         workers,
+        cpu_quota,
         init_is_protected: spec.init_is_protected,
         hostname: spec.container.hostname.as_ref().map_or_else(hostname, |name| name.clone().into_bytes()),
-        outer: network::outer(spec)?,
+        outer: network::outer(spec, workers + SPARES)?,
         max_tasks,
         cpuinfo: cpuinfo(),
         provoke_bugs: spec.provoke_bugs,
@@ -204,32 +232,28 @@ fn root(spec: &Spec, platform: &Arc<dyn Platform>, jail: &mut Jail) -> Result<Wo
 fn max_tasks(spec: &Spec, groups: &Groups) -> usize {
     let (most, cut) = tasks::granted(spec.pids, groups);
     if cut {
-        // Nobody is left to tell when stderr is gone.
-        let _closed = writeln!(
-            std::io::stderr(),
-            "pillbox: --pids: {most} is the most here, a quarter of what the host and its control groups have left"
-        );
+        tell(&format!(
+            "--pids: {most} is the most here, a quarter of what the host and its control groups have left"
+        ));
     }
     most
 }
 
 /// Sets the limit on memory; says so where it is less than what was asked for.
 fn limit_memory(spec: &Spec, groups: &Groups) {
-    let (bytes, cut) = memory::granted(spec.memory, groups);
-    ledger::set_limit(bytes);
-    if cut {
-        let mib = bytes >> 20;
-        let _closed = writeln!(
-            std::io::stderr(),
-            "pillbox: --memory: {mib}M is the most here, what the host and its control groups have left"
-        );
+    let granted = memory::granted(spec.memory, groups);
+    ledger::set_limit(granted.bytes);
+    ledger::set_beside(granted.group.map_or(0, |limit| limit.saturating_sub(granted.bytes)));
+    if granted.cut {
+        let mib = granted.bytes >> 20;
+        tell(&format!("--memory: {mib}M is the most here, what the host and its control groups have left"));
     }
 }
 
 /// Closes the jail, and says in the debug log what it has not.
 fn close(jail: Jail, kernel: &Kernel, spec: &Spec) -> Result<(), Error> {
     let asked = spec.container.control.is_some();
-    for step in jail.close(kernel.platform.name(), spec.network, asked)? {
+    for step in jail.close(kernel.platform.name(), spec.network, spec.rules.are_some(), asked)? {
         if let Some(missing) = &step.missing {
             kernel.metrics.debug(&format!("jail: without {}: {missing}", step.name));
         }
@@ -254,6 +278,8 @@ fn metrics(spec: &Spec) -> Result<Metrics, Error> {
 }
 
 fn platform(spec: &Spec, workers: usize, metrics: &Metrics) -> Result<Arc<dyn Platform>, Error> {
+    // While there is one thread.
+    hostsys::process::join_barriers();
     let device = spec.kvm_device.as_path();
     let failed = |name| move |reason| Error::Platform { name, reason };
     match spec.platform {
@@ -265,8 +291,7 @@ fn platform(spec: &Spec, workers: usize, metrics: &Metrics) -> Result<Arc<dyn Pl
                 metrics.debug(&line);
                 // A container's standard error is its program's.
                 if new && spec.container.control.is_none() {
-                    // Nobody is left to tell when stderr is gone.
-                    let _closed = writeln!(std::io::stderr(), "pillbox: {line}");
+                    tell(&line);
                 }
             }
             Ok(platform)

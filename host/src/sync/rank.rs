@@ -65,6 +65,8 @@ pub enum Rank {
     FsPlaces,
     /// Host and domain name.
     Uts,
+    /// Changes of a user namespace's maps.
+    IdMaps,
     /// Semaphore sets.
     SemIds,
     /// Message queues.
@@ -111,6 +113,8 @@ pub enum Rank {
     FileLocks,
     /// Who waits for file locks.
     LockWaits,
+    /// File systems that are to be taken apart.
+    Ruins,
     /// Names in a directory.
     DentryChildren,
     /// A name, and the directory that it is in.
@@ -123,6 +127,8 @@ pub enum Rank {
     LayerLinks,
     /// Directories of the host that are written through.
     ThroughTrees,
+    /// Who changes names on which of the host's file systems.
+    ThroughNaming,
     /// Which objects of the host have a node.
     ThroughNodes,
     /// Names of an inode that is the host's.
@@ -133,6 +139,12 @@ pub enum Rank {
     LayerListing,
     /// A symbolic link's target.
     SymlinkTarget,
+    /// By how much the clocks of a time namespace are put forward.
+    TimeNamespace,
+    /// Access control lists of an inode.
+    FileAcls,
+    /// A file system that is to be mounted.
+    FsContext,
     /// Extended attributes.
     Xattrs,
     /// What those who open an inode share.
@@ -159,6 +171,8 @@ pub enum Rank {
     AbstractNames,
     /// A Unix socket.
     UnixSocket,
+    /// Which Unix sockets there are.
+    UnixSockets,
     /// A netlink socket.
     Netlink,
     /// Which netlink sockets there are.
@@ -169,8 +183,14 @@ pub enum Rank {
     TcpConnection,
     /// A UDP socket.
     UdpSocket,
+    /// A socket of ICMP.
+    IcmpSocket,
+    /// Which raw sockets there are.
+    RawSockets,
     /// Ports in use.
     Ports,
+    /// Who has joined which groups.
+    Groups,
     /// Ports published outside, of TCP.
     Gates,
     /// Ports published outside, of UDP.
@@ -181,6 +201,10 @@ pub enum Rank {
     Outer,
     /// What is published outside.
     Published,
+    /// Connections with the warden.
+    GuardEnds,
+    /// What it is to be told of.
+    GuardAccounts,
     /// A socket's options.
     SocketOptions,
     /// Chunks of buffers that were used before.
@@ -199,6 +223,8 @@ pub enum Rank {
     EventFd,
     /// A timerfd.
     TimerFd,
+    /// The files of a control group.
+    CgroupFiles,
     /// The text of a file of /proc.
     PseudoText,
     /// What an epoll watches.
@@ -261,8 +287,14 @@ pub enum Rank {
     PollerQueues,
     /// Who is called about them.
     PollerEdges,
+    /// Control groups.
+    Cgroups,
     /// The kernel's log.
     KernelLog,
+    /// What a pid namespace calls whom.
+    PidNumbers,
+    /// Who pays for what there are only so many of.
+    Shares,
     /// Who waits for one thing (`sync`).
     WaitQueue,
     /// Who waits for an epoll.

@@ -1,5 +1,6 @@
 use super::primitive::{AtomicU32, Ordering, fence};
 use super::{Lock, LockGuard, Rank};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Something that can be made to run again: a parked task, or the poller.
@@ -60,13 +61,40 @@ pub mod event {
     pub const SPACE: u32 = 1 << 16;
     /// The other end has gone.
     pub const HANGUP: u32 = 1 << 17;
+    /// Something urgent has come: who owns the file hears of it by SIGURG.
+    pub const URGENT: u32 = 1 << 18;
 }
 
 /// Waiters, oldest first. Most queues have one at a time, which needs no memory of its own.
-#[derive(Default)]
 struct Waiters {
     first: Option<Entry>,
     /// Empty if there is no first.
+    more: More,
+}
+
+/// The others.
+enum More {
+    Few(Vec<Entry>),
+    Many(Box<Many>),
+}
+
+/// So many are few: they are looked through for each that leaves.
+const FEW: usize = 32;
+
+/// Waiters that are found by who waits: one descriptor can be watched as often as a program likes, and each watch leaves alone.
+#[derive(Default)]
+struct Many {
+    /// In the order in which they came.
+    entries: BTreeMap<u64, Entry>,
+    /// Address of the waiter, number of the entry.
+    places: BTreeSet<(usize, u64)>,
+    next: u64,
+}
+
+/// Waiters that have left, oldest first.
+#[derive(Default)]
+struct Gone {
+    first: Option<Entry>,
     more: Vec<Entry>,
 }
 
@@ -94,7 +122,7 @@ impl WaitQueue {
     /// An empty queue whose lock is taken in another place of the order than those of others.
     pub const fn ranked(rank: Rank) -> Self {
         WaitQueue {
-            waiters: Lock::new(rank, Waiters { first: None, more: Vec::new() }),
+            waiters: Lock::new(rank, Waiters { first: None, more: More::Few(Vec::new()) }),
             count: AtomicU32::new(0),
             version: AtomicU32::new(0),
         }
@@ -167,7 +195,7 @@ impl WaitQueue {
 
     fn remove(&self, waiter: &Arc<Waiter>) {
         let mut waiters = self.waiters.lock();
-        let gone = waiters.take(|entry| Arc::ptr_eq(&entry.waiter, waiter));
+        let gone = waiters.take(waiter);
         self.count.store(waiters.count(), Ordering::Relaxed);
         drop(waiters);
         drop(gone);
@@ -218,19 +246,25 @@ impl WaitQueue {
 
     #[cold]
     fn notify_many(&self, mut waiters: LockGuard<'_, Waiters>, events: u32) {
-        let all = waiters.first.iter().chain(&waiters.more);
         let mut one = false;
         let mut outside = Vec::new();
-        for entry in all.filter(|entry| entry.mask & events != 0) {
-            match entry.how {
-                How::Kept => entry.waiter.target.wake(),
-                How::Exclusive if one => {}
-                How::Exclusive => one = entry.waiter.target.wake_one(),
-                How::Outside => outside.push(entry.waiter.clone()),
-                How::Once => {}
+        let mut tell = |entry: &Entry| {
+            if entry.mask & events != 0 {
+                match entry.how {
+                    How::Kept => entry.waiter.target.wake(),
+                    How::Exclusive if one => {}
+                    How::Exclusive => one = entry.waiter.target.wake_one(),
+                    How::Outside => outside.push(entry.waiter.clone()),
+                    How::Once => {}
+                }
             }
+        };
+        waiters.first.iter().for_each(&mut tell);
+        match &waiters.more {
+            More::Few(few) => few.iter().for_each(&mut tell),
+            More::Many(many) => many.entries.values().for_each(&mut tell),
         }
-        let woken = waiters.take(|entry| entry.how == How::Once && entry.mask & events != 0);
+        let woken = waiters.take_once(events);
         self.count.store(waiters.count(), Ordering::Relaxed);
         drop(waiters);
         for entry in woken.first.iter().chain(&woken.more) {
@@ -242,29 +276,110 @@ impl WaitQueue {
     }
 }
 
+impl More {
+    fn len(&self) -> usize {
+        match self {
+            More::Few(few) => few.len(),
+            More::Many(many) => many.entries.len(),
+        }
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn push(&mut self, entry: Entry) {
+        match self {
+            More::Few(few) if few.len() < FEW => few.push(entry),
+            More::Few(few) => {
+                let mut many = Box::new(Many::default());
+                few.drain(..).chain([entry]).for_each(|entry| many.push(entry));
+                *self = More::Many(many);
+            }
+            More::Many(many) => many.push(entry),
+        }
+    }
+
+    /// Takes the oldest.
+    fn pop_first(&mut self) -> Option<Entry> {
+        match self {
+            More::Few(few) if few.is_empty() => None,
+            More::Few(few) => Some(few.remove(0)),
+            More::Many(many) => {
+                let number = *many.entries.first_key_value()?.0;
+                many.remove(number)
+            }
+        }
+    }
+}
+
+impl Many {
+    fn push(&mut self, entry: Entry) {
+        self.next += 1;
+        self.places.insert((address(&entry.waiter), self.next));
+        self.entries.insert(self.next, entry);
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&number)?;
+        self.places.remove(&(address(&entry.waiter), number));
+        Some(entry)
+    }
+}
+
+fn address(waiter: &Arc<Waiter>) -> usize {
+    Arc::as_ptr(waiter) as usize
+}
+
 impl Waiters {
     #[inline]
     fn count(&self) -> u32 {
         u32::from(self.first.is_some()) + self.more.len() as u32
     }
 
-    /// Takes those out that `is` holds for, oldest first.
+    /// Takes a waiter out, all its registrations.
     #[inline]
-    fn take(&mut self, is: impl Fn(&Entry) -> bool) -> Waiters {
+    fn take(&mut self, waiter: &Arc<Waiter>) -> Gone {
+        let first = self.first.take_if(|entry| Arc::ptr_eq(&entry.waiter, waiter));
         if self.more.is_empty() {
-            return Waiters { first: self.first.take_if(|entry| is(entry)), more: Vec::new() };
+            return Gone { first, more: Vec::new() };
         }
-        self.take_some(&is)
+        self.take_more(first, &mut |more| match more {
+            More::Few(few) => few.extract_if(.., |entry| Arc::ptr_eq(&entry.waiter, waiter)).collect(),
+            More::Many(many) => {
+                let own = (address(waiter), 0)..=(address(waiter), u64::MAX);
+                let numbers: Vec<u64> = many.places.range(own).map(|place| place.1).collect();
+                numbers.into_iter().filter_map(|number| many.remove(number)).collect()
+            }
+        })
     }
 
+    /// Takes those out that are woken once, by such events.
+    fn take_once(&mut self, events: u32) -> Gone {
+        let is = |entry: &Entry| entry.how == How::Once && entry.mask & events != 0;
+        let first = self.first.take_if(|entry| is(entry));
+        self.take_more(first, &mut |more| match more {
+            More::Few(few) => few.extract_if(.., |entry| is(entry)).collect(),
+            More::Many(many) => {
+                let due = many.entries.iter().filter(|(_, entry)| is(entry));
+                let numbers: Vec<u64> = due.map(|(number, _)| *number).collect();
+                numbers.into_iter().filter_map(|number| many.remove(number)).collect()
+            }
+        })
+    }
+
+    /// Takes some of the others out, and puts the oldest that is left in front.
     #[cold]
-    fn take_some(&mut self, is: &dyn Fn(&Entry) -> bool) -> Waiters {
-        let all = self.first.take().into_iter().chain(self.more.drain(..));
-        let (mut taken, mut left): (Vec<Entry>, Vec<Entry>) = all.partition(is);
-        let first =
-            |entries: &mut Vec<Entry>| if entries.is_empty() { None } else { Some(entries.remove(0)) };
-        self.first = first(&mut left);
-        self.more = left;
-        Waiters { first: first(&mut taken), more: taken }
+    fn take_more(&mut self, first: Option<Entry>, take: &mut dyn FnMut(&mut More) -> Vec<Entry>) -> Gone {
+        let more = take(&mut self.more);
+        if self.first.is_none() {
+            self.first = self.more.pop_first();
+        }
+        if self.more.is_empty() {
+            // What many took is not kept for few.
+            self.more = More::Few(Vec::new());
+        }
+        Gone { first, more }
     }
 }

@@ -9,7 +9,8 @@ use super::clocks::{adjust, time, timer};
 use super::credentials::{caps, cred, seccomp};
 use super::descriptors::{close, eventfd, fd, ioctl, locks, memfd, pipe, signalfd, splice, timerfd};
 use super::files::{
-    cached, cwd, dir, inotify, link, mode, mounts, old, open, rw, size, stat, sync, utime, vectors, xattr,
+    cached, cwd, dir, fscontext, inotify, link, mode, mounts, old, open, rw, size, stat, statmount, sync,
+    trees, utime, vectors, xattr,
 };
 use super::flags::{
     ACCESS, AF, ARCH_PRCTL, AT, AT_UNLINK, CLOCK, CLONE, EFD, EPOLL_CTL, FCNTL, IDTYPE, INOTIFY, IOCTL,
@@ -23,7 +24,7 @@ use super::format::ArgFormat::{
 };
 use super::ipc::{mqueue, msg, sem, shm};
 use super::memory::{lock, madvise, mmap, seal};
-use super::processes::{clone, exec, exit, ids, limits, peek, personality, pidfd, prctl, ptrace, wait};
+use super::processes::{clone, exec, exit, ids, limits, ns, peek, personality, pidfd, prctl, ptrace, wait};
 use super::scheduling::{rseq, sched};
 use super::signals::signal;
 use super::sockets::{message, socket};
@@ -152,7 +153,7 @@ pub const ROWS: &[Row] = &[
     row(53, 199, "socketpair", full(socket::socketpair), &[Enum(AF), SocketType, Int, OutFdPair]),
     row(54, 208, "setsockopt", full(socket::setsockopt), &[Fd, Int, Int, InBuf(4), Uint]),
     row(55, 209, "getsockopt", full(socket::getsockopt), &[Fd, Int, Int, Ptr, Ptr]),
-    row(56, 220, "clone", partial(clone::clone, "mount, uts, ipc and network namespaces only; processes do not share handlers"), &[Flags(CLONE), Ptr, Ptr, Ptr, Ptr]),
+    row(56, 220, "clone", partial(clone::clone, "processes do not share handlers"), &[Flags(CLONE), Ptr, Ptr, Ptr, Ptr]),
     row(57, NA, "fork", full(clone::fork), &[]),
     row(58, NA, "vfork", full(clone::vfork), &[]),
     row(59, 221, "execve", full(exec::execve), &[Path, Argv, EnvCount]),
@@ -368,7 +369,7 @@ pub const ROWS: &[Row] = &[
     row(269, 48, "faccessat", full(stat::faccessat), &[DirFd, Path, Flags(ACCESS)]),
     row(270, 72, "pselect6", full(poll::pselect6), &[Int, Ptr, Ptr, Ptr, TimeSpec, Ptr]),
     row(271, 73, "ppoll", full(poll::ppoll), &[PollFds(1), Uint, TimeSpec, SigSet, Size]),
-    row(272, 97, "unshare", partial(clone::unshare, "mount, uts, ipc and network namespaces only"), &[Flags(CLONE)]),
+    row(272, 97, "unshare", full(clone::unshare), &[Flags(CLONE)]),
     row(273, 99, "set_robust_list", full(futex::set_robust_list), &[Ptr, Size]),
     row(274, 100, "get_robust_list", full(futex::get_robust_list), &[Int, Ptr, Ptr]),
     row(275, 76, "splice", full(splice::splice), &[Fd, Ptr, Fd, Ptr, Size, Hex]),
@@ -404,7 +405,7 @@ pub const ROWS: &[Row] = &[
     row(305, 266, "clock_adjtime", partial(adjust::clock_adjtime, "reads only: the clock is the host's"), &[Enum(CLOCK), Ptr]),
     row(306, 267, "syncfs", full(sync::syncfs), &[Fd]),
     row(307, 269, "sendmmsg", full(message::sendmmsg), &[Fd, Ptr, Uint, Flags(MSG)]),
-    row(308, 268, "setns", NONE, &[Fd, Flags(CLONE)]),
+    row(308, 268, "setns", full(ns::setns), &[Fd, Flags(CLONE)]),
     row(309, 168, "getcpu", full(sched::getcpu), &[OutInt, OutInt, Ptr]),
     row(310, 270, "process_vm_readv", full(peek::process_vm_readv), &[Int, Ptr, Size, Ptr, Size, Hex]),
     row(311, 271, "process_vm_writev", full(peek::process_vm_writev), &[Int, Ptr, Size, Ptr, Size, Hex]),
@@ -437,12 +438,12 @@ pub const ROWS: &[Row] = &[
     row(425, 425, "io_uring_setup", NONE, &[Uint, Ptr]),
     row(426, 426, "io_uring_enter", NONE, &[Fd, Uint, Uint, Hex, Ptr, Size]),
     row(427, 427, "io_uring_register", NONE, &[Fd, Uint, Ptr, Uint]),
-    row(428, 428, "open_tree", NONE, &[DirFd, Path, Hex]),
-    row(429, 429, "move_mount", NONE, &[DirFd, Path, DirFd, Path, Hex]),
-    row(430, 430, "fsopen", NONE, &[Str, Hex]),
-    row(431, 431, "fsconfig", NONE, &[Fd, Uint, Str, Ptr, Int]),
-    row(432, 432, "fsmount", NONE, &[Fd, Hex, Hex]),
-    row(433, 433, "fspick", NONE, &[DirFd, Path, Hex]),
+    row(428, 428, "open_tree", full(trees::open_tree), &[DirFd, Path, Hex]),
+    row(429, 429, "move_mount", partial(trees::move_mount, "neither below another mount nor into its peer group"), &[DirFd, Path, DirFd, Path, Hex]),
+    row(430, 430, "fsopen", full(fscontext::fsopen), &[Str, Hex]),
+    row(431, 431, "fsconfig", full(fscontext::fsconfig), &[Fd, Uint, Str, Ptr, Int]),
+    row(432, 432, "fsmount", full(fscontext::fsmount), &[Fd, Hex, Hex]),
+    row(433, 433, "fspick", full(fscontext::fspick), &[DirFd, Path, Hex]),
     row(434, 434, "pidfd_open", full(pidfd::pidfd_open), &[Int, Hex]),
     row(435, 435, "clone3", partial(clone::clone3, "as clone"), &[CloneArgs(1), Size]),
     row(436, 436, "close_range", full(close::close_range), &[Uint, Uint, Hex]),
@@ -451,7 +452,7 @@ pub const ROWS: &[Row] = &[
     row(439, 439, "faccessat2", full(stat::faccessat2), &[DirFd, Path, Flags(ACCESS), Flags(AT)]),
     row(440, 440, "process_madvise", full(madvise::process_madvise), &[Fd, Ptr, Size, Enum(MADV), Hex]),
     row(441, 441, "epoll_pwait2", full(epoll::epoll_pwait2), &[Fd, OutEpoll, Int, TimeSpec, SigSet, Size]),
-    row(442, 442, "mount_setattr", NONE, &[DirFd, Path, Hex, Ptr, Size]),
+    row(442, 442, "mount_setattr", partial(trees::mount_setattr, "no mapped ids"), &[DirFd, Path, Hex, Ptr, Size]),
     row(443, 443, "quotactl_fd", partial(refused::quotactl_fd, "refused as by a locked-down kernel"), &[Fd, Hex, Int, Ptr]),
     row(444, 444, "landlock_create_ruleset", NONE, &[Ptr, Size, Hex]),
     row(445, 445, "landlock_add_rule", NONE, &[Fd, Int, Ptr, Hex]),
@@ -466,16 +467,16 @@ pub const ROWS: &[Row] = &[
     row(454, 454, "futex_wake", full(futex2::futex_wake), &[Ptr, Hex, Int, Hex]),
     row(455, 455, "futex_wait", full(futex2::futex_wait), &[Ptr, Hex, Hex, Hex, TimeSpec, Enum(CLOCK)]),
     row(456, 456, "futex_requeue", full(futex2::futex_requeue), &[Ptr, Hex, Int, Int]),
-    row(457, 457, "statmount", NONE, &[Ptr, Ptr, Size, Hex]),
-    row(458, 458, "listmount", NONE, &[Ptr, Ptr, Size, Hex]),
+    row(457, 457, "statmount", partial(statmount::statmount, "mounts of the caller's namespace"), &[Ptr, Ptr, Size, Hex]),
+    row(458, 458, "listmount", partial(statmount::listmount, "mounts of the caller's namespace"), &[Ptr, Ptr, Size, Hex]),
     row(459, 459, "lsm_get_self_attr", NONE, &[Uint, Ptr, Ptr, Hex]),
     row(460, 460, "lsm_set_self_attr", NONE, &[Uint, Ptr, Size, Hex]),
     row(461, 461, "lsm_list_modules", NONE, &[Ptr, Ptr, Hex]),
     row(462, 462, "mseal", full(seal::mseal), &[Ptr, Size, Hex]),
-    row(463, 463, "setxattrat", NONE, &[DirFd, Path, Flags(AT), Str, Ptr, Size]),
-    row(464, 464, "getxattrat", NONE, &[DirFd, Path, Flags(AT), Str, Ptr, Size]),
-    row(465, 465, "listxattrat", NONE, &[DirFd, Path, Flags(AT), OutBuf(4), Size]),
-    row(466, 466, "removexattrat", NONE, &[DirFd, Path, Flags(AT), Str]),
+    row(463, 463, "setxattrat", full(xattr::setxattrat), &[DirFd, Path, Flags(AT), Str, Ptr, Size]),
+    row(464, 464, "getxattrat", full(xattr::getxattrat), &[DirFd, Path, Flags(AT), Str, Ptr, Size]),
+    row(465, 465, "listxattrat", full(xattr::listxattrat), &[DirFd, Path, Flags(AT), OutBuf(4), Size]),
+    row(466, 466, "removexattrat", full(xattr::removexattrat), &[DirFd, Path, Flags(AT), Str]),
     row(467, 467, "open_tree_attr", NONE, &[DirFd, Path, Hex, Ptr, Size]),
     row(468, 468, "file_getattr", NONE, &[DirFd, Path, Ptr, Size, Flags(AT)]),
     row(469, 469, "file_setattr", NONE, &[DirFd, Path, Ptr, Size, Flags(AT)]),

@@ -1,6 +1,7 @@
 //! What programs change of files by name: permissions, owners, times.
 
-use super::{Lookup, Meta, Path, Timestamp, Want, notify, perms, privileges};
+use super::acl::{self, Acl, Which};
+use super::{Kind, Lookup, Meta, Path, Timestamp, Want, notify, perms, privileges};
 use crate::abi::{Errno, Result};
 use crate::cred::Caps;
 use linux_raw_sys::general as c;
@@ -37,11 +38,12 @@ impl Lookup<'_> {
         let meta = self.attributes(path)?;
         perms::owner(self.cred, meta)?;
         let mut mode = mode & 0o7777;
-        if !privileges::may_set_group(self.cred, meta.gid.load(Relaxed)) {
+        if !privileges::may_set_group(self.cred, perms::owners(meta)) {
             mode &= !c::S_ISGID;
         }
         path.dentry.inode.can_set_mode(mode)?;
         path.dentry.inode.set_mode(mode)?;
+        meta.acls.follow(mode);
         meta.changed();
         notify::dentry(&path.dentry, c::IN_ATTRIB);
         Ok(())
@@ -54,7 +56,8 @@ impl Lookup<'_> {
     pub fn set_owner(&self, path: &Path, uid: u32, gid: u32) -> Result<()> {
         let meta = self.attributes(path)?;
         let (old_uid, old_gid) = (meta.uid.load(Relaxed), meta.gid.load(Relaxed));
-        if !self.cred.has(Caps::CHOWN) {
+        // Whose it becomes has been given a name where the caller is; whose it was must have one, too.
+        if !self.cred.has_over((old_uid, old_gid), Caps::CHOWN) {
             let mine = old_uid == self.cred.uid.fs;
             let uid_fits = uid == u32::MAX || (mine && uid == old_uid);
             let gid_fits = gid == u32::MAX || (mine && (gid == old_gid || self.cred.in_group(gid)));
@@ -80,7 +83,12 @@ impl Lookup<'_> {
         if access == SetTime::Omit && modify == SetTime::Omit {
             return Ok(());
         }
-        let meta = self.attributes(path)?;
+        // What may grow may be said to have done so just now.
+        let touched = (access, modify) == (SetTime::Now, SetTime::Now);
+        let meta = match touched && !path.dentry.inode.meta().is_immutable() {
+            true => self.changeable(path)?,
+            false => self.attributes(path)?,
+        };
         if perms::owner(self.cred, meta).is_err() {
             if access != SetTime::Now || modify != SetTime::Now {
                 return Err(Errno::EPERM);
@@ -98,8 +106,46 @@ impl Lookup<'_> {
         Ok(())
     }
 
+    /// Gives a file an access control list, or takes it away (acl(5)).
+    ///
+    /// # Errors
+    /// EPERM, EROFS, EOPNOTSUPP, EINVAL, ENOSPC; EACCES for a list of what new files get on what is no directory.
+    pub fn set_acl(&self, path: &Path, which: Which, list: Option<Acl>) -> Result<()> {
+        let inode = &*path.dentry.inode;
+        path.mount.writable()?;
+        let meta = inode.meta();
+        if meta.is_fixed() {
+            return Err(Errno::EPERM);
+        }
+        acl::can_have(inode)?;
+        if which == Which::Default && meta.kind != Kind::Dir {
+            return if list.is_some() { Err(Errno::EACCES) } else { Ok(()) };
+        }
+        perms::owner(self.cred, meta)?;
+        let given = list.is_some();
+        let mut perm = acl::set(inode, which, list)?;
+        if which == Which::Access && given {
+            if !privileges::may_set_group(self.cred, perms::owners(meta)) {
+                perm &= !c::S_ISGID;
+            }
+            inode.set_mode(perm)?;
+        }
+        meta.changed();
+        notify::dentry(&path.dentry, c::IN_ATTRIB);
+        Ok(())
+    }
+
     /// The attributes of something that may be changed.
     fn attributes<'p>(&self, path: &'p Path) -> Result<&'p Meta> {
+        path.mount.writable()?;
+        if path.dentry.inode.meta().is_fixed() {
+            return Err(Errno::EPERM);
+        }
+        self.changeable(path)
+    }
+
+    /// The same of something that is known not to have to stay as it is.
+    fn changeable<'p>(&self, path: &'p Path) -> Result<&'p Meta> {
         path.mount.writable()?;
         path.dentry.inode.can_setattr()?;
         // By an open file it may have been reached without asking.

@@ -2,6 +2,7 @@
 
 use super::{Namespace, Path};
 use crate::abi::Result;
+use crate::cred::Cred;
 use crate::sync::{Lock, Rank};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,12 +34,12 @@ impl FsContext {
         Arc::new(FsContext { ns, places, umask: AtomicU32::new(self.umask()) })
     }
 
-    /// The same in a copy of the mounts (CLONE_NEWNS).
+    /// The same in a copy of the mounts (CLONE_NEWNS), which is `maker`'s and belongs to his user namespace.
     ///
     /// # Errors
     /// ENOSPC where there would be too many mounts.
-    pub fn in_own_namespace(&self) -> Result<Arc<FsContext>> {
-        let (ns, [root, cwd]) = self.ns.copy([self.root(), self.cwd()])?;
+    pub fn in_own_namespace(&self, maker: &Cred) -> Result<Arc<FsContext>> {
+        let (ns, [root, cwd]) = self.ns.copy([self.root(), self.cwd()], maker)?;
         Ok(self.at(ns, root, cwd))
     }
 

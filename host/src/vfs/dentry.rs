@@ -196,16 +196,27 @@ impl Dentry {
         Ok(known.clone())
     }
 
-    /// Keeps a looked-up child of a volatile directory in the tree, so that it can be mounted on.
+    /// Keeps what was looked up in a volatile directory in the tree, and the directories that it is in, so that it can be mounted
+    /// on: whoever looks for it finds the same.
     pub(super) fn keep(self: &Arc<Self>) -> Arc<Dentry> {
-        let (Some(parent), name) = self.place() else { return self.clone() };
-        parent
-            .children
-            .lock()
-            .entry(name)
-            .or_insert_with(|| Some(self.clone()))
-            .clone()
-            .unwrap_or(self.clone())
+        let mut chain = vec![self.clone()];
+        while let Some(parent) = chain.last().and_then(|last| last.parent()) {
+            chain.push(parent);
+            if !self.sb.volatile {
+                // What this one is in is in the tree as long as it is itself.
+                break;
+            }
+        }
+        let Some(mut at) = chain.pop() else { return self.clone() };
+        while let Some(below) = chain.pop() {
+            let name = below.name();
+            // Those above it may be others than it was found by: somebody has kept them already.
+            let own = below.parent().is_some_and(|parent| Arc::ptr_eq(&parent, &at));
+            let made = if own { below.clone() } else { Dentry::below(&at, &name, below.inode.clone()) };
+            let kept = at.children.lock().entry(name).or_insert_with(|| Some(made)).clone();
+            at = kept.unwrap_or(below);
+        }
+        at
     }
 
     /// Enters `inode` as `name`, which must not exist.
@@ -254,7 +265,7 @@ impl Dentry {
     /// Removes the name `child` has here; `check` sees it under the lock.
     ///
     /// # Errors
-    /// ENOENT if the name is not `child`'s any more, ENOTEMPTY, or what `check` returned.
+    /// ESTALE if the name is not `child`'s any more, ENOTEMPTY, or what `check` returned.
     pub fn remove(self: &Arc<Self>, name: &[u8], child: &Arc<Dentry>) -> Result<()> {
         if self.sb.through {
             return self.remove_through(name, child);
@@ -267,11 +278,11 @@ impl Dentry {
         let mut children = self.children.lock();
         match children.get(name) {
             Some(Some(known)) if Arc::ptr_eq(known, child) => {}
-            _ => return Err(Errno::ENOENT),
+            _ => return Err(Errno::ESTALE),
         }
         if dir {
             let below = child.children.lock_nested();
-            child.must_be_empty(&below)?;
+            child.inode.vanish().unwrap_or_else(|| child.must_be_empty(&below))?;
             child.set_dead();
         }
         self.forget(&mut children, name);
@@ -315,10 +326,16 @@ impl Dentry {
         Ok(())
     }
 
+    /// It is in no directory any more, and whatever that was may go.
+    pub(super) fn orphan(&self) {
+        let above = self.place.lock().parent.take();
+        drop(above);
+    }
+
     /// Moves `child` from `self`/`name` to `to`/`new_name`, replacing `victim`; with `exchange` the two swap.
     ///
     /// # Errors
-    /// As rename(2): EINVAL into itself, ENOTEMPTY, ENOENT if something moved meanwhile.
+    /// As rename(2): EINVAL into itself, ENOTEMPTY, ENOENT if `to` was removed, ESTALE if something moved meanwhile.
     pub fn rename(
         self: &Arc<Self>,
         name: &[u8],
@@ -351,8 +368,8 @@ impl Dentry {
         let same = Arc::ptr_eq(self, to);
         let edit = |from_map: &mut Children, to_map: Option<&mut Children>| -> Result<()> {
             let target: &Children = to_map.as_deref().unwrap_or(from_map);
-            if !still(from_map, name, Some(child)) || !still(target, new_name, victim) || to.is_dead() {
-                return Err(Errno::ENOENT);
+            if to.is_dead() || !still(from_map, name, Some(child)) || !still(target, new_name, victim) {
+                return Err(if to.is_dead() { Errno::ENOENT } else { Errno::ESTALE });
             }
             if let Some(victim) = victim
                 && !exchange
@@ -434,7 +451,7 @@ impl Dentry {
     }
 
     /// Names known to exist and names known to be missing, for a directory listing. None where the inode knows best.
-    pub(super) fn known(&self) -> Vec<Known> {
+    pub fn known(&self) -> Vec<Known> {
         if self.sb.through {
             return Vec::new();
         }

@@ -1,5 +1,6 @@
 //! A file system's objects.
 
+use super::acl::Acls;
 use super::busy::Users;
 use super::notify::Marks;
 use super::{Caller, File, FileOps, LockSlot, OpenHow, Path, SetTime, Stat, StatFs, Through, Timestamp};
@@ -87,6 +88,10 @@ pub struct Meta {
     pub gid: AtomicU32,
     /// Whether it has capabilities for those who execute it (see [`super::privileges`]).
     pub capable: AtomicBool,
+    /// Access control lists.
+    pub acls: Acls,
+    /// `FS_*_FL` of ioctl_iflags(2), where programs can set them ([`Inode::has_flags`]).
+    pub flags: AtomicU32,
     /// Hard links.
     pub nlink: AtomicU32,
     /// Never had a name, and may get one (O_TMPFILE without O_EXCL).
@@ -126,6 +131,8 @@ impl Meta {
             uid: AtomicU32::new(0),
             gid: AtomicU32::new(0),
             capable: AtomicBool::new(false),
+            acls: Acls::none(),
+            flags: AtomicU32::new(0),
             linkable: AtomicBool::new(false),
             nlink: AtomicU32::new(if kind == Kind::Dir { 2 } else { 1 }),
             times: Lock::new(Rank::InodeTimes, Times { access: now, modify: now, change: now, birth: now }),
@@ -223,6 +230,11 @@ pub trait Inode: Send + Sync {
     /// Common attributes.
     fn meta(&self) -> &Meta;
 
+    /// Whether it is a directory that never has anything in it: a place to mount something at.
+    fn is_always_empty(&self) -> bool {
+        false
+    }
+
     /// The way to the host calls that its open files make, if they make any: they are read and written in turn then, and
     /// who waits for that may have to wait long.
     fn host_line(&self) -> Option<&HostLine> {
@@ -272,6 +284,17 @@ pub trait Inode: Send + Sync {
     /// EPERM or EROFS where not.
     fn can_edit(&self) -> Result<()> {
         Err(Errno::EPERM)
+    }
+
+    /// Whether the files in this directory are the file system's own, so that only directories can be made and removed here, and
+    /// nothing is renamed (cgroups(7)).
+    fn has_fixed_files(&self) -> bool {
+        false
+    }
+
+    /// rmdir(2) of a directory whose own files do not count: it is no more, or cannot go. None: of any other.
+    fn vanish(&self) -> Option<Result<()>> {
+        None
     }
 
     /// Where this symbolic link leads.
@@ -407,6 +430,16 @@ pub trait Inode: Send + Sync {
         Err(Errno::EOPNOTSUPP)
     }
 
+    /// Whether it can have access control lists (acl(5)).
+    fn has_acls(&self) -> bool {
+        false
+    }
+
+    /// Whether it keeps the flags of ioctl_iflags(2).
+    fn has_flags(&self) -> bool {
+        false
+    }
+
     /// Drops what can be had again: memory is short.
     fn drop_cache(&self) {}
 
@@ -421,6 +454,11 @@ pub trait Inode: Send + Sync {
 
     /// The slot that holds what is shared by all who open this inode (a FIFO's pipe, a socket's address).
     fn shared(&self) -> Option<&Lock<Option<Arc<dyn Any + Send + Sync>>>> {
+        None
+    }
+
+    /// What it is all about, where that is one thing: /proc/PID's process.
+    fn about(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         None
     }
 

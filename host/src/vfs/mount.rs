@@ -31,6 +31,15 @@ bitflags::bitflags! {
     }
 }
 
+impl MountFlags {
+    /// What says when times change: one thing.
+    pub const TIMES: MountFlags =
+        MountFlags::NOATIME.union(MountFlags::NODIRATIME).union(MountFlags::STRICTATIME);
+    /// What nobody takes back where it is kept.
+    const KEPT: MountFlags =
+        MountFlags::RDONLY.union(MountFlags::NOSUID).union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+}
+
 /// A file system attached somewhere.
 pub struct Mount {
     /// Number shown in mountinfo and statx.
@@ -48,7 +57,12 @@ pub struct Mount {
     pub(super) expiring: AtomicBool,
     /// It hides what is below it, whatever the privileges of those who would see (MNT_LOCKED in Linux).
     locked: AtomicBool,
+    /// What it forbids for good (MNT_LOCK_READONLY and its like), and whether that is decided: then its times are, too.
+    kept: AtomicU32,
 }
+
+/// In [`Mount::kept`]: it is decided.
+const DECIDED: u32 = 1 << 31;
 
 /// Whom a mount tells of what is mounted on it, and who tells it (mount_namespaces(7)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +78,7 @@ pub struct Sharing {
 impl Mount {
     /// A mount not attached anywhere (the root, or the home of pipes).
     pub fn new(id: u64, root: Arc<Dentry>, source: &str, flags: MountFlags) -> Arc<Mount> {
+        root.sb.mounted();
         Arc::new(Mount {
             id,
             root,
@@ -74,6 +89,7 @@ impl Mount {
             sharing: Lock::new(Rank::MountSharing, Sharing::default()),
             expiring: AtomicBool::new(false),
             locked: AtomicBool::new(false),
+            kept: AtomicU32::new(0),
         })
     }
 
@@ -110,11 +126,22 @@ impl Mount {
         drop(taken);
     }
 
-    /// Forgets what is mounted on it, and where it is: the end of its namespace.
-    pub(super) fn dissolve(&self) {
-        let children = std::mem::take(&mut *self.covered.lock());
+    /// Forgets where it is, and goes on to hide what it hides of the mount that it is on: that goes with it, and somebody may
+    /// still have it.
+    pub(super) fn leave(&self) {
         let place = self.place.lock().take();
-        drop((children, place));
+        drop(place);
+    }
+
+    /// Forgets what is mounted on it and hides nothing for good, and where it is: the end of its namespace.
+    pub(super) fn dissolve(&self) {
+        let mut covered = self.covered.lock();
+        let (kept, gone) =
+            std::mem::take(&mut *covered).into_iter().partition(|(_, mount)| mount.is_locked());
+        *covered = kept;
+        drop(covered);
+        drop::<BTreeMap<usize, Arc<Mount>>>(gone);
+        self.leave();
     }
 
     /// What it forbids.
@@ -137,6 +164,49 @@ impl Mount {
         self.locked.store(locked, Ordering::Relaxed);
     }
 
+    pub(super) fn kept(&self) -> u32 {
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_kept(&self, kept: u32) {
+        self.kept.store(kept, Ordering::Relaxed);
+    }
+
+    /// What it forbids now it forbids for good (mount_namespaces(7), "Restrictions on mount namespaces").
+    pub(super) fn keep_flags(&self) {
+        let now = (self.flags() & MountFlags::KEPT).bits();
+        self.kept.fetch_or(now | DECIDED, Ordering::Relaxed);
+    }
+
+    /// Whether it may forbid these instead of what it forbids now.
+    ///
+    /// # Errors
+    /// EPERM where it is to forbid something for good.
+    pub fn may_become(&self, wanted: MountFlags) -> Result<()> {
+        let kept = self.kept();
+        let forbids = MountFlags::from_bits_truncate(kept & !DECIDED);
+        let times = (wanted & MountFlags::TIMES) == (self.flags() & MountFlags::TIMES);
+        if wanted.contains(forbids) && (kept & DECIDED == 0 || times) { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
+    /// What another mount of the same must forbid for good that is to forbid `wanted`; none where that is less than this one
+    /// forbids for good.
+    pub(super) fn kept_by_another(&self, wanted: MountFlags) -> Option<u32> {
+        let read_only = if self.root.sb.is_read_only() { MountFlags::RDONLY.bits() } else { 0 };
+        let kept = (self.kept() | read_only) & (MountFlags::RDONLY.bits() | DECIDED);
+        let shows = !MountFlags::from_bits_truncate(kept).difference(wanted).is_empty();
+        let same_times = (wanted ^ self.flags()) & MountFlags::TIMES == MountFlags::empty();
+        (!shows && (kept & DECIDED == 0 || same_times)).then_some(kept)
+    }
+
+    /// From here on it hears of its peers' changes, but tells nobody of its own.
+    pub(super) fn hear_only(&self) {
+        let mut sharing = self.sharing.lock();
+        if sharing.group != 0 {
+            *sharing = Sharing { group: 0, master: sharing.group, ..*sharing };
+        }
+    }
+
     /// Where it is attached.
     pub fn place(&self) -> Option<Path> {
         self.place.lock().clone()
@@ -149,6 +219,15 @@ impl Mount {
     pub fn writable(&self) -> Result<()> {
         let read_only = self.flags().contains(MountFlags::RDONLY) || self.root.sb.is_read_only();
         if read_only { Err(Errno::EROFS) } else { Ok(()) }
+    }
+}
+
+impl Drop for Mount {
+    /// Open files and working directories keep their mount: with the last one nobody can reach the file system any more.
+    fn drop(&mut self) {
+        if let Some(ruins) = self.root.sb.unmounted() {
+            ruins.leave(self.root.clone());
+        }
     }
 }
 

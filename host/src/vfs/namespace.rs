@@ -5,20 +5,32 @@
 //! shared mount is a change of its peers and slaves wherever these are (mount_namespaces(7)). One lock orders all changes;
 //! look-ups do not take it.
 //!
+//! A namespace belongs to a user namespace. What a more privileged one put into a copy for a less privileged one stays as it is
+//! there: mounts that hide something are not taken away, and what a mount forbids it goes on forbidding ([`Mount::lock`]).
+//!
 //! # Lock order
 //! `Forest::edit` > `Forest::namespaces` > `Namespace::mounts` > those of a mount. Dentries' locks are taken under all of them.
 
+mod detached;
 mod propagate;
 mod show;
 
+pub use show::relative;
+
 use super::{Dentry, Kind, Mount, MountFlags, Path, Sharing, notify};
 use crate::abi::{Errno, Result};
+use crate::cred::Cred;
+use crate::cred::userns::{Tally, UserNs};
 use crate::sync::{Lock, Rank, WaitQueue};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-/// The most mounts of a kernel, those of all namespaces together: operations look at each (fs.mount-max).
+/// The most mounts of a kernel, those of all namespaces together: operations look at each (fs.mount-max). Whose namespace
+/// they are in pays for them.
 const MAX_MOUNTS: usize = 2048;
+
+/// What tells of the whole system: a user namespace has as much of it as it was given before (mount_too_revealing).
+const REVEALING: [&str; 2] = ["proc", "sysfs"];
 
 /// The number of the first (what Linux's usually has); others follow.
 const FIRST_NUMBER: u64 = 4_026_531_841;
@@ -57,10 +69,11 @@ impl Forest {
         self.next_group.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Fails where so many more mounts would be too many.
-    fn admit(&self, more: usize) -> Result<()> {
-        let now: usize = self.namespaces().iter().map(|ns| ns.mounts.lock().len()).sum();
-        if now.saturating_add(more) > MAX_MOUNTS { Err(Errno::ENOSPC) } else { Ok(()) }
+    /// Who has how many mounts.
+    fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        self.namespaces().iter().for_each(|ns| tally.add(ns.payer, ns.mounts.lock().len()));
+        tally
     }
 
     fn clone_mount(&self, mount: &Mount, root: Arc<Dentry>) -> Arc<Mount> {
@@ -68,6 +81,7 @@ impl Forest {
         let copy = Mount::new(id, root, &mount.source, mount.flags());
         copy.set_sharing(mount.sharing());
         copy.set_locked(mount.is_locked());
+        copy.set_kept(mount.kept());
         copy
     }
 }
@@ -76,6 +90,12 @@ impl Forest {
 pub struct Namespace {
     /// The number that /proc/PID/ns tells it by.
     pub number: u64,
+    /// The user namespace that it belongs to.
+    pub owner: UserNs,
+    /// Who pays for its mounts.
+    payer: u32,
+    /// It is what one detached tree of mounts is in, and nobody's (open_tree(2)).
+    anonymous: bool,
     forest: Arc<Forest>,
     root: Lock<Arc<Mount>>,
     /// In the order they were made.
@@ -98,11 +118,13 @@ impl Namespace {
             made: AtomicU64::new(0),
             namespaces: Lock::new(Rank::MountNamespaces, Vec::new()),
         });
-        Self::plant(&forest, mount.clone(), vec![mount], Arc::default())
+        let whose = (UserNs::FIRST, Cred::root().payer(), false);
+        Self::plant(&forest, whose, mount.clone(), vec![mount], Arc::default())
     }
 
     fn plant(
         forest: &Arc<Forest>,
+        (owner, payer, anonymous): (UserNs, u32, bool),
         root: Arc<Mount>,
         mounts: Vec<Arc<Mount>>,
         watchers: Arc<notify::Users>,
@@ -110,6 +132,9 @@ impl Namespace {
         let number = FIRST_NUMBER + forest.made.fetch_add(1, Ordering::Relaxed);
         let ns = Arc::new(Namespace {
             number,
+            owner,
+            payer,
+            anonymous,
             forest: forest.clone(),
             root: Lock::new(Rank::NamespaceRoot, root),
             mounts: Lock::new(Rank::NamespaceMounts, mounts),
@@ -121,23 +146,29 @@ impl Namespace {
         ns
     }
 
-    /// A copy (CLONE_NEWNS), and what the mounts of `places` are in it: the caller's root and working directory.
+    /// A copy (CLONE_NEWNS) that is `maker`'s and belongs to his user namespace, and what the mounts of `places` are in it: the
+    /// caller's root and working directory. One for another user namespace hears of changes, but tells nobody of its own.
     ///
     /// # Errors
     /// ENOSPC where there would be too many mounts.
-    pub fn copy(&self, places: [Path; 2]) -> Result<(Arc<Namespace>, [Path; 2])> {
+    pub fn copy(&self, places: [Path; 2], maker: &Cred) -> Result<(Arc<Namespace>, [Path; 2])> {
         let _edit = self.forest.edit.lock();
         let count = self.mounts.lock().len();
-        self.forest.admit(count)?;
+        self.forest.tally().take(maker.payer(), count, MAX_MOUNTS)?;
         let root = self.root.lock().clone();
         let (old, new) = self.copy_tree(&root, root.root.clone(), true, true);
+        if self.owner != maker.user_ns {
+            new.iter().for_each(|mount| mount.hear_only());
+            lock_tree(&new);
+        }
         let moved = places.map(|place| {
             let at = old.iter().position(|mount| Arc::ptr_eq(mount, &place.mount));
             let mount = at.and_then(|at| new.get(at)).cloned();
             Path { mount: mount.unwrap_or_else(|| place.mount.clone()), dentry: place.dentry }
         });
         let top = new.first().cloned().ok_or(Errno::EINVAL)?;
-        Ok((Self::plant(&self.forest, top, new, self.watchers.clone()), moved))
+        let whose = (maker.user_ns.clone(), maker.payer(), false);
+        Ok((Self::plant(&self.forest, whose, top, new, self.watchers.clone()), moved))
     }
 
     /// The root directory.
@@ -171,7 +202,7 @@ impl Namespace {
     ///
     /// # Errors
     /// ENOTDIR if exactly one of the two is a directory; ENOENT where the place was removed; EINVAL where it is not in this
-    /// namespace; ENOSPC where there would be too many mounts.
+    /// namespace; ENOSPC where there would be too many mounts; EPERM where it would show too much.
     pub fn mount(
         &self,
         place: &Path,
@@ -180,9 +211,23 @@ impl Namespace {
         flags: MountFlags,
     ) -> Result<Arc<Mount>> {
         let _edit = self.forest.edit.lock();
+        let kept = self.kept_by_new(root.sb.fstype, flags)?;
         let mount = Mount::new(self.forest.next_mount.fetch_add(1, Ordering::Relaxed), root, source, flags);
+        mount.set_kept(kept);
         self.graft(vec![mount.clone()], place)?;
         Ok(mount)
+    }
+
+    /// What a new mount goes on forbidding for good: in a user namespace one of what everybody sees the same of shows no more
+    /// than this namespace sees already. `edit` is held.
+    ///
+    /// # Errors
+    /// EPERM where it would.
+    fn kept_by_new(&self, fstype: &str, wanted: MountFlags) -> Result<u32> {
+        if self.owner.is_first() || !REVEALING.contains(&fstype) {
+            return Ok(0);
+        }
+        self.kept_by_another(fstype, wanted).ok_or(Errno::EPERM)
     }
 
     /// Mounts what `source` leads to at `place` as well (MS_BIND), and what is mounted below it, if `recursive`.
@@ -191,6 +236,17 @@ impl Namespace {
     /// As [`mount`](Self::mount); EINVAL for an unbindable mount, and where it would show what another mount hides.
     pub fn bind(&self, source: &Path, place: &Path, recursive: bool) -> Result<Arc<Mount>> {
         let _edit = self.forest.edit.lock();
+        let tree = self.copy_to_bind(source, recursive)?;
+        let top = tree.first().cloned().ok_or(Errno::EINVAL)?;
+        let grafted = self.graft(tree.clone(), place);
+        if grafted.is_err() {
+            tree.iter().for_each(|mount| mount.dissolve());
+        }
+        grafted.map(|()| top)
+    }
+
+    /// Copies of what `source` leads to, and of what is mounted below it, if `recursive`; they are nowhere.
+    fn copy_to_bind(&self, source: &Path, recursive: bool) -> Result<Vec<Arc<Mount>>> {
         if !self.has(&source.mount) || source.mount.sharing().unbindable {
             return Err(Errno::EINVAL);
         }
@@ -209,11 +265,19 @@ impl Namespace {
         let top = tree.first().cloned().ok_or(Errno::EINVAL)?;
         // It hides nothing where it is going to be.
         top.set_locked(false);
-        let grafted = self.graft(tree.clone(), place);
-        if grafted.is_err() {
-            tree.iter().for_each(|mount| mount.dissolve());
-        }
-        grafted.map(|()| top)
+        Ok(tree)
+    }
+
+    /// The mounts that go with `from` to `place`. `edit` is held.
+    ///
+    /// # Errors
+    /// EINVAL where that is not the root of a mount of this namespace, or does not go there.
+    fn to_move(&self, from: &Path, place: &Path) -> Result<Vec<Arc<Mount>>> {
+        let (mount, tree) = (&from.mount, tree_of(&from.mount));
+        let alike = (from.dentry.kind() == Kind::Dir) == (place.dentry.kind() == Kind::Dir);
+        let barred = place.mount.sharing().group != 0 && tree.iter().any(|mount| mount.sharing().unbindable);
+        let may = self.has(mount) && from.is_mount_root() && alike && !mount.is_locked() && !barred;
+        if may { Ok(tree) } else { Err(Errno::EINVAL) }
     }
 
     /// Moves a mount, with all that is mounted on it, to `place` (MS_MOVE).
@@ -223,17 +287,8 @@ impl Namespace {
     /// is shared; ELOOP for a place below it.
     pub fn relocate(&self, from: &Path, place: &Path) -> Result<()> {
         let _edit = self.forest.edit.lock();
-        let mount = &from.mount;
-        let old = mount.place().filter(|_| from.is_mount_root() && self.has(mount)).ok_or(Errno::EINVAL)?;
-        let directories = (from.dentry.kind() == Kind::Dir) == (place.dentry.kind() == Kind::Dir);
-        if !directories || old.mount.sharing().group != 0 || mount.is_locked() {
-            return Err(Errno::EINVAL);
-        }
-        let tree = tree_of(mount);
-        let shared = place.mount.sharing().group != 0;
-        if shared && tree.iter().any(|mount| mount.sharing().unbindable) {
-            return Err(Errno::EINVAL);
-        }
+        let (mount, tree) = (&from.mount, self.to_move(from, place)?);
+        let old = mount.place().filter(|old| old.mount.sharing().group == 0).ok_or(Errno::EINVAL)?;
         if tree.iter().any(|mount| Arc::ptr_eq(mount, &place.mount)) {
             return Err(Errno::ELOOP);
         }
@@ -263,10 +318,30 @@ impl Namespace {
         }
         for gone in tree_of(mount).into_iter().rev() {
             self.unmount_copies(&gone);
+            if gone.is_locked() {
+                // An open directory of what it is on shows no more than before (disconnect_mount).
+                gone.leave();
+            }
             self.remove(&gone);
         }
         self.changed();
         Ok(())
+    }
+
+    /// What another mount of a type must go on forbidding that is to forbid `wanted`; none where this namespace sees no whole
+    /// one that forbids as little: what was hidden of it, or kept from being written, would appear (mount_too_revealing).
+    fn kept_by_another(&self, fstype: &str, wanted: MountFlags) -> Option<u32> {
+        self.mounts().iter().find_map(|mount| {
+            let whole = mount.root.sb.fstype == fstype && mount.root.parent().is_none();
+            let hidden = |child: &Arc<Mount>| {
+                let empty = |place: &Path| place.dentry.inode.is_always_empty();
+                child.is_locked() && !child.place().is_some_and(|place| empty(&place))
+            };
+            if !whole || mount.children().iter().any(hidden) {
+                return None;
+            }
+            mount.kept_by_another(wanted)
+        })
     }
 
     /// Marks a mount to be taken away, or takes it away if it was and nobody has used it (MNT_EXPIRE).
@@ -281,32 +356,6 @@ impl Namespace {
             return Err(Errno::EAGAIN);
         }
         self.unmount(mount, false, users)
-    }
-
-    /// Changes who hears of what is mounted on a mount, and on those below it, if `recursive`.
-    pub fn set_propagation(&self, mount: &Arc<Mount>, kind: Propagation, recursive: bool) {
-        let _edit = self.forest.edit.lock();
-        let all = if recursive { tree_of(mount) } else { vec![mount.clone()] };
-        for mount in all {
-            let old = mount.sharing();
-            let new = match kind {
-                Propagation::Shared => {
-                    let group = if old.group == 0 { self.forest.new_group() } else { old.group };
-                    Sharing { group, unbindable: false, ..old }
-                }
-                Propagation::Slave if old.group != 0 && self.has_peers(&mount) => {
-                    Sharing { group: 0, master: old.group, ..old }
-                }
-                Propagation::Slave => Sharing { group: 0, ..old },
-                Propagation::Private => Sharing::default(),
-                Propagation::Unbindable => Sharing { unbindable: true, ..Sharing::default() },
-            };
-            mount.set_sharing(new);
-            if new.group != old.group {
-                self.left_group(old);
-            }
-        }
-        self.changed();
     }
 
     /// Makes `new` the root of what is below the caller's `root`, and mounts that at `put_old` (pivot_root(2)).
@@ -341,6 +390,11 @@ impl Namespace {
         match place {
             Some(place) => new.mount.attach(place),
             None => *self.root.lock() = new.mount.clone(),
+        }
+        // What is below is as hidden by the one as by the other.
+        if root.mount.is_locked() {
+            new.mount.set_locked(true);
+            root.mount.set_locked(false);
         }
         root.mount.attach(put_old.with(put_old.dentry.keep()).cross());
         self.changed();
@@ -409,6 +463,12 @@ impl Namespace {
         mount.set_sharing(Sharing::default());
         self.left_group(old);
     }
+}
+
+/// Keeps copies as they are for those who are less than who made them; the first hides nothing that was not hidden before.
+fn lock_tree(copies: &[Arc<Mount>]) {
+    copies.iter().for_each(|mount| mount.keep_flags());
+    copies.iter().skip(1).for_each(|mount| mount.set_locked(true));
 }
 
 /// A mount and all that is mounted on it, parents first.

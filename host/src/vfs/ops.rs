@@ -1,7 +1,7 @@
-//! What programs do with names: open, make, remove, rename, truncate.
+//! What programs do with names: open, make, remove, truncate.
 
-use super::{Caller, DirFile, File, Found, Kind, Lookup, MountFlags, NewNode, Path, Resolve, Want, Writing};
-use super::{Dentry, handle::PathOps, notify, perms, privileges, through::Move};
+use super::{Caller, DirFile, File, Kind, Lookup, MountFlags, NewNode, Path, Resolve, Want, Writing};
+use super::{Dentry, handle::PathOps, notify, perms, privileges};
 use crate::abi::{Errno, Result};
 use crate::cred::{Caps, Cred};
 use linux_raw_sys::general as c;
@@ -35,7 +35,7 @@ fn wanted(flags: u32) -> Want {
 }
 
 /// Fails where a name may not be added to or removed from `dir`.
-fn may_edit(cred: &Cred, dir: &Path) -> Result<()> {
+pub(super) fn may_edit(cred: &Cred, dir: &Path) -> Result<()> {
     perms::may(cred, dir.dentry.inode.meta(), Want::WRITE | Want::EXEC)?;
     dir.mount.writable()?;
     dir.dentry.inode.can_edit()
@@ -47,13 +47,17 @@ fn open_path(path: &Path, how: &OpenHow) -> Result<Arc<File>> {
     Ok(File::new(ops, how.flags, path.clone()))
 }
 
-/// Fails for flags of renameat2(2) that are unknown or make no sense together.
-fn check_rename(flags: u32) -> Result<()> {
-    let known = c::RENAME_NOREPLACE | c::RENAME_EXCHANGE | c::RENAME_WHITEOUT;
-    if flags & !known != 0 || (flags & c::RENAME_EXCHANGE != 0 && flags != c::RENAME_EXCHANGE) {
-        return Err(Errno::EINVAL);
+/// Does it again while others put something else into the place of what it has found.
+pub(super) fn until_fresh<T>(mut once: impl FnMut() -> Result<T>) -> Result<T> {
+    /// How often that may be: each time somebody else was faster.
+    const TIMES: usize = 100;
+    for _ in 1..TIMES {
+        match once() {
+            Err(Errno::ESTALE) => {}
+            done => return done,
+        }
     }
-    Ok(())
+    once()
 }
 
 impl Lookup<'_> {
@@ -62,15 +66,7 @@ impl Lookup<'_> {
     /// # Errors
     /// As open(2).
     pub fn open(&self, base: Option<&Path>, name: &[u8], how: &OpenHow) -> Result<Arc<File>> {
-        /// How often others may put something else into the place of what was found.
-        const TIMES: usize = 3;
-        for _ in 1..TIMES {
-            match self.open_once(base, name, how) {
-                Err(Errno::ESTALE) => {}
-                done => return done,
-            }
-        }
-        self.open_once(base, name, how)
+        until_fresh(|| self.open_once(base, name, how))
     }
 
     fn open_once(&self, base: Option<&Path>, name: &[u8], how: &OpenHow) -> Result<Arc<File>> {
@@ -86,17 +82,14 @@ impl Lookup<'_> {
         resolve.set(Resolve::FOLLOW, flags & c::O_NOFOLLOW == 0 && !exclusive);
         if flags & c::O_CREAT == 0 {
             let path = self.resolve(base, name, resolve)?;
-            return self.open_existing(&path, how, true);
+            return self.open_there(&path, how);
         }
         let found = self.resolve_parent(base, name, resolve)?;
         let path = match found.path {
+            _ if found.slash && !found.name.is_empty() => return Err(Errno::EISDIR),
             Some(_) if exclusive => return Err(Errno::EEXIST),
-            Some(path) if path.dentry.kind() == Kind::Dir => {
-                let _ = path;
-                return Err(Errno::EISDIR);
-            }
+            Some(path) if path.dentry.kind() == Kind::Dir => return Err(Errno::EISDIR),
             Some(path) => path,
-            None if found.slash => return Err(Errno::EISDIR),
             None => {
                 match self.make(&found, &NewNode { kind: Kind::File, perm: how.mode, ..self.plain() }) {
                     // No permission check: the creator may open a read-only file for writing.
@@ -107,15 +100,24 @@ impl Lookup<'_> {
                         .dentry
                         .child(&found.name)?
                         .map(|d| found.dir.with(d))
-                        .ok_or(Errno::ENOENT)?,
+                        .ok_or(Errno::ESTALE)?,
                     Err(errno) => return Err(errno),
                 }
             }
         };
-        self.open_existing(&path, how, true)
+        self.open_there(&path, how)
     }
 
-    fn open_existing(&self, path: &Path, how: &OpenHow, check: bool) -> Result<Arc<File>> {
+    /// Opens what was found under a name.
+    fn open_there(&self, path: &Path, how: &OpenHow) -> Result<Arc<File>> {
+        match self.open_existing(path, how, true) {
+            // It has gone since it was found: there may be another, or one is to be made.
+            Err(Errno::ENOENT) if path.dentry.sb.through => Err(Errno::ESTALE),
+            done => done,
+        }
+    }
+
+    pub(super) fn open_existing(&self, path: &Path, how: &OpenHow, check: bool) -> Result<Arc<File>> {
         let flags = how.flags;
         let meta = path.dentry.inode.meta();
         let writes = wanted(flags).contains(Want::WRITE);
@@ -131,12 +133,16 @@ impl Lookup<'_> {
         if check {
             perms::may(self.cred, meta, wanted(flags))?;
         }
+        if meta.is_append_only() && (writes && flags & c::O_APPEND == 0 || flags & c::O_TRUNC != 0) {
+            return Err(Errno::EPERM);
+        }
         let ordinary = matches!(meta.kind, Kind::File | Kind::Dir);
         if ordinary && writes {
             path.mount.writable()?;
         }
         let device = matches!(meta.kind, Kind::Char | Kind::Block);
-        if device && path.mount.flags().contains(MountFlags::NODEV) {
+        let barred = || path.mount.flags().contains(MountFlags::NODEV) || !path.dentry.sb.owner().is_first();
+        if device && barred() {
             return Err(Errno::EACCES);
         }
         if flags & c::O_NOATIME != 0 {
@@ -175,9 +181,8 @@ impl Lookup<'_> {
             return Err(Errno::ENOTDIR);
         }
         may_edit(self.cred, &dir)?;
-        let mut new = NewNode { kind: Kind::File, perm: how.mode, ..self.plain() };
-        self.inherit(&dir, &mut new);
-        let inode = dir.dentry.inode.create(b"", &new)?;
+        let new = NewNode { kind: Kind::File, perm: how.mode, ..self.plain() };
+        let inode = self.create_in(&dir, b"", &new)?;
         inode.meta().nlink.store(0, Relaxed);
         inode.meta().linkable.store(how.flags & c::O_EXCL == 0, Relaxed);
         let name = format!("#{}", inode.meta().ino);
@@ -204,73 +209,6 @@ impl Lookup<'_> {
         open_path(&path, &OpenHow { caller: self.caller, ..OpenHow::default() })
     }
 
-    fn plain(&self) -> NewNode<'static> {
-        let (uid, gid) = (self.cred.uid.fs, self.cred.gid.fs);
-        NewNode { kind: Kind::File, perm: 0, uid, gid, rdev: 0, target: b"" }
-    }
-
-    /// What a new node has from the directory that it is made in, and from the umask.
-    fn inherit(&self, dir: &Path, new: &mut NewNode<'_>) {
-        let parent = dir.dentry.inode.meta();
-        let group = parent.gid.load(Relaxed);
-        new.perm &= 0o7777;
-        if parent.perm.load(Relaxed) & c::S_ISGID != 0 {
-            // inode(7): new files of a set-group-ID directory belong to its group.
-            new.gid = group;
-            if new.kind == Kind::Dir {
-                new.perm |= c::S_ISGID;
-            } else if new.perm & c::S_IXGRP != 0 && !privileges::may_set_group(self.cred, group) {
-                // Programs that act for the group are its members' to make.
-                new.perm &= !c::S_ISGID;
-            }
-        }
-        if new.kind != Kind::Symlink {
-            new.perm &= !self.fs.umask();
-        }
-    }
-
-    /// Makes what `found` says is missing.
-    fn make(&self, found: &Found, new: &NewNode<'_>) -> Result<Path> {
-        let dir = &found.dir;
-        may_edit(self.cred, dir)?;
-        let mut new = new.clone();
-        self.inherit(dir, &mut new);
-        let made = dir.dentry.add(&found.name, || dir.dentry.inode.create(&found.name, &new))?;
-        notify::name(&dir.dentry, c::IN_CREATE, &found.name, new.kind, 0);
-        Ok(dir.with(made))
-    }
-
-    /// mkdir, mknod, symlink and bind: makes `name`, which must not exist.
-    ///
-    /// # Errors
-    /// As mkdir(2), mknod(2), symlink(2).
-    pub fn create(
-        &self,
-        base: Option<&Path>,
-        name: &[u8],
-        kind: Kind,
-        perm: u32,
-        rest: Extra<'_>,
-    ) -> Result<Path> {
-        let found = self.resolve_parent(base, name, Resolve::empty())?;
-        if found.path.is_some() {
-            return Err(Errno::EEXIST);
-        }
-        if found.slash && kind != Kind::Dir {
-            return Err(Errno::ENOENT);
-        }
-        if matches!(kind, Kind::Char | Kind::Block) && !self.cred.has(Caps::MKNOD) {
-            // Whiteouts (character device 0:0) included: overlayfs has no business in here.
-            return Err(Errno::EPERM);
-        }
-        let (target, rdev) = match rest {
-            Extra::None => (&b""[..], 0),
-            Extra::Target(target) => (target, 0),
-            Extra::Device(rdev) => (&b""[..], rdev),
-        };
-        self.make(&found, &NewNode { kind, perm, target, rdev, ..self.plain() })
-    }
-
     /// link(2): gives `old` one more name.
     ///
     /// # Errors
@@ -288,7 +226,7 @@ impl Lookup<'_> {
             return Err(Errno::EXDEV);
         }
         may_edit(self.cred, &found.dir)?;
-        if meta.kind == Kind::Dir {
+        if meta.is_fixed() || meta.kind == Kind::Dir || found.dir.dentry.inode.has_fixed_files() {
             return Err(Errno::EPERM);
         }
         if found.dir.dentry.sb.through {
@@ -315,6 +253,10 @@ impl Lookup<'_> {
     /// # Errors
     /// As unlink(2), rmdir(2).
     pub fn remove(&self, base: Option<&Path>, name: &[u8], dir: bool) -> Result<()> {
+        until_fresh(|| self.remove_once(base, name, dir))
+    }
+
+    fn remove_once(&self, base: Option<&Path>, name: &[u8], dir: bool) -> Result<()> {
         let found = self.resolve_parent(base, name, Resolve::empty())?;
         if found.name.is_empty() {
             return Err(match name.rsplit(|&b| b == b'/').find(|part| !part.is_empty()) {
@@ -339,6 +281,9 @@ impl Lookup<'_> {
         }
         found.dir.mount.writable()?;
         found.dir.dentry.inode.can_edit()?;
+        if !is_dir && found.dir.dentry.inode.has_fixed_files() {
+            return Err(Errno::EPERM);
+        }
         if victim.is_mount_root() || self.fs.namespace().is_busy(&victim.dentry) {
             return Err(Errno::EBUSY);
         }
@@ -351,104 +296,6 @@ impl Lookup<'_> {
         drop(victim);
         notify::name(&found.dir.dentry, c::IN_DELETE, &found.name, kind, 0);
         Ok(())
-    }
-
-    /// renameat2(2).
-    ///
-    /// # Errors
-    /// As rename(2).
-    pub fn rename(
-        &self,
-        old_base: Option<&Path>,
-        old_name: &[u8],
-        new_base: Option<&Path>,
-        new_name: &[u8],
-        flags: u32,
-    ) -> Result<()> {
-        check_rename(flags)?;
-        let exchange = flags & c::RENAME_EXCHANGE != 0;
-        let old = self.resolve_parent(old_base, old_name, Resolve::empty())?;
-        let new = self.resolve_parent(new_base, new_name, Resolve::empty())?;
-        if !Arc::ptr_eq(&old.dir.mount, &new.dir.mount) {
-            return Err(Errno::EXDEV);
-        }
-        if old.name.is_empty() || new.name.is_empty() {
-            return Err(if flags & c::RENAME_NOREPLACE != 0 && new.name.is_empty() {
-                Errno::EEXIST
-            } else {
-                Errno::EBUSY
-            });
-        }
-        let child = old.path.clone().ok_or(Errno::ENOENT)?;
-        let is_dir = child.dentry.kind() == Kind::Dir;
-        if !is_dir && (old.slash || (new.slash && !exchange)) {
-            return Err(Errno::ENOTDIR);
-        }
-        match &new.path {
-            None if exchange => return Err(Errno::ENOENT),
-            Some(_) if flags & c::RENAME_NOREPLACE != 0 => return Err(Errno::EEXIST),
-            _ => {}
-        }
-        may_edit(self.cred, &old.dir)?;
-        may_edit(self.cred, &new.dir)?;
-        perms::sticky(self.cred, old.dir.dentry.inode.meta(), child.dentry.inode.meta())?;
-        if let Some(victim) = &new.path {
-            if Arc::ptr_eq(&victim.dentry.inode, &child.dentry.inode) {
-                // rename(2): two links to one file, nothing happens.
-                return Ok(());
-            }
-            perms::sticky(self.cred, new.dir.dentry.inode.meta(), victim.dentry.inode.meta())?;
-            let onto_dir = victim.dentry.kind() == Kind::Dir;
-            if !exchange && is_dir && !onto_dir {
-                return Err(Errno::ENOTDIR);
-            }
-            if !exchange && !is_dir && onto_dir {
-                return Err(Errno::EISDIR);
-            }
-        }
-        if !Arc::ptr_eq(&old.dir.dentry, &new.dir.dentry) {
-            // Its ".." leads elsewhere afterwards: that is a change of the directory itself.
-            for moved in [Some(&child), new.path.as_ref().filter(|_| exchange)].into_iter().flatten() {
-                if moved.dentry.kind() == Kind::Dir {
-                    perms::may(self.cred, moved.dentry.inode.meta(), Want::WRITE)?;
-                }
-            }
-        }
-        let ns = self.fs.namespace();
-        for path in [Some(&child), new.path.as_ref()].into_iter().flatten() {
-            if path.is_mount_root() || ns.is_busy(&path.dentry) {
-                return Err(Errno::EBUSY);
-            }
-        }
-        let victim = new.path.as_ref().map(|path| &path.dentry);
-        Move::of(&old, &new, flags)?.make()?;
-        if flags & c::RENAME_WHITEOUT != 0 {
-            self.leave_whiteout(&old);
-        }
-        let tell = |from: &Found, to: &Found, moved: &Dentry, replaced: Option<&Arc<Dentry>>| {
-            let (kind, cookie) = (moved.kind(), ns.next_cookie());
-            notify::name(&from.dir.dentry, c::IN_MOVED_FROM, &from.name, kind, cookie);
-            notify::name(&to.dir.dentry, c::IN_MOVED_TO, &to.name, kind, cookie);
-            if let Some(replaced) = replaced {
-                notify::inode(replaced, c::IN_ATTRIB);
-            }
-            notify::inode(moved, c::IN_MOVE_SELF);
-        };
-        match victim {
-            Some(other) if exchange => {
-                tell(&old, &new, &child.dentry, None);
-                tell(&new, &old, other, None);
-            }
-            _ => tell(&old, &new, &child.dentry, victim),
-        }
-        Ok(())
-    }
-
-    /// Leaves a device 0:0 where something was moved away from: to overlayfs, a name that is to be missing.
-    fn leave_whiteout(&self, old: &Found) {
-        // Somebody may be faster and take the name: then there is nothing to be hidden.
-        let hidden = NewNode { kind: Kind::Char, ..self.plain() };
-        let _ = old.dir.dentry.add(&old.name, || old.dir.dentry.inode.create(&old.name, &hidden));
     }
 
     /// access(2): with the real ids unless `effective`.
@@ -471,7 +318,7 @@ impl Lookup<'_> {
         }
         // access(2): a set-user-ID program asks what its caller may; only root keeps its powers.
         let mut cred = self.cred.clone();
-        cred.effective = if cred.uid.real == 0 { cred.permitted } else { Caps::empty() };
+        cred.effective = if cred.is_really_root() { cred.permitted } else { Caps::empty() };
         perms::may_as(&cred, cred.uid.real, cred.gid.real, meta, want)
     }
 
@@ -479,14 +326,4 @@ impl Lookup<'_> {
     pub fn open_dir(&self, path: &Path) -> Arc<File> {
         File::new(DirFile::new(path), c::O_RDONLY | c::O_DIRECTORY, path.clone())
     }
-}
-
-/// What a new node needs besides type and permissions.
-pub enum Extra<'a> {
-    /// Nothing.
-    None,
-    /// A symbolic link's target.
-    Target(&'a [u8]),
-    /// A device number.
-    Device(u64),
 }

@@ -2,7 +2,7 @@
 //! capabilities(7)): nobody may put content of his own where others trust it, or make files that act for a group that he
 //! is no member of.
 
-use super::{File, Inode, Kind, Meta, Path, notify};
+use super::{File, Inode, Kind, Meta, Path, notify, perms};
 use crate::cred::{Caps, Cred};
 use linux_raw_sys::general as c;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,16 +10,16 @@ use std::sync::atomic::Ordering::Relaxed;
 /// The attribute that holds the capabilities of a program's file.
 pub const CAPABILITIES: &[u8] = b"security.capability";
 
-/// Whether files of that group may be set-group-ID by the caller's doing.
-pub(super) fn may_set_group(cred: &Cred, gid: u32) -> bool {
-    cred.in_group(gid) || cred.has(Caps::FSETID)
+/// Whether files with that owner and of that group may be set-group-ID by the caller's doing.
+pub(super) fn may_set_group(cred: &Cred, owners: (u32, u32)) -> bool {
+    cred.in_group(owners.1) || cred.has_over(owners, Caps::FSETID)
 }
 
 /// The set-id bits that a change of content or owner takes (setattr_should_drop_suidgid). S_ISGID without S_IXGRP was
 /// mandatory locking once: it stays with the members of the group.
 fn dropped_bits(cred: &Cred, meta: &Meta) -> u32 {
     let perm = meta.perm.load(Relaxed);
-    let keeps_group = perm & c::S_IXGRP == 0 && may_set_group(cred, meta.gid.load(Relaxed));
+    let keeps_group = perm & c::S_IXGRP == 0 && may_set_group(cred, perms::owners(meta));
     perm & (c::S_ISUID | if keeps_group { 0 } else { c::S_ISGID })
 }
 
@@ -46,6 +46,7 @@ pub(super) fn content_changes(cred: &Cred, path: &Path) {
     if !meta.is_privileged() {
         return;
     }
+    // Only who has power over all files.
     let bits = if cred.has(Caps::FSETID) { 0 } else { dropped_bits(cred, meta) };
     if take(inode, bits) {
         meta.changed();

@@ -18,6 +18,9 @@ impl Lookup<'_> {
             _ => return Err(Errno::EINVAL),
         }
         perms::may(self.cred, meta, Want::WRITE)?;
+        if meta.is_append_only() {
+            return Err(Errno::EPERM);
+        }
         path.mount.writable()?;
         let _writing = Writing::claim(&path.dentry.inode)?;
         privileges::content_changes(self.cred, path);
@@ -36,6 +39,9 @@ impl File {
         if !self.writable() {
             return Err(Errno::EINVAL);
         }
+        if self.inode().is_some_and(|inode| inode.meta().is_append_only()) {
+            return Err(Errno::EPERM);
+        }
         self.lose_privileges(cred);
         self.ops().truncate(len)?;
         if let Some(path) = self.named() {
@@ -51,6 +57,11 @@ impl File {
     pub fn allocate(&self, cred: &Cred, mode: u32, offset: u64, len: u64) -> Result<()> {
         if !self.writable() {
             return Err(Errno::EBADF);
+        }
+        if let Some(meta) = self.inode().map(|inode| inode.meta())
+            && (meta.is_immutable() || meta.is_append_only() && mode & !c::FALLOC_FL_KEEP_SIZE != 0)
+        {
+            return Err(Errno::EPERM);
         }
         self.lose_privileges(cred);
         self.ops().allocate(mode, offset, len)?;

@@ -37,6 +37,8 @@ struct State {
     /// 0 is SIGIO, without a word on what happened.
     signal: i32,
     waiter: Option<Arc<Waiter>>,
+    /// What sends SIGURG.
+    urgent: Option<Arc<Waiter>>,
 }
 
 /// The signals of one open file. Most have none.
@@ -76,6 +78,16 @@ impl SignalDriven {
         if state.waiter.is_none() {
             queue.register_outside(&waiter);
             state.waiter = Some(waiter);
+        }
+    }
+
+    /// Has `waiter` send SIGURG from now on, unless one does already.
+    pub fn heed(&self, queue: &WaitQueue, waiter: Arc<Waiter>) {
+        let mut state = self.0.lock();
+        let state = state.get_or_insert_default();
+        if state.urgent.is_none() {
+            queue.register_outside(&waiter);
+            state.urgent = Some(waiter);
         }
     }
 

@@ -3,11 +3,14 @@
 use super::StatFs;
 use super::caches::Miss;
 use super::quota::{Count, Quota};
+use super::ruins::Ruins;
+use crate::abi::{Errno, Result};
 use crate::arena::ledger;
+use crate::cred::userns::UserNs;
 use crate::sync::{Lock, Rank};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// What a name with nothing to it takes, bytes.
 pub(super) const LEAST: u64 = 1024;
@@ -33,10 +36,15 @@ pub struct Superblock {
     /// Watches on its inodes ([`notify`]).
     watches: AtomicU32,
     read_only: AtomicBool,
+    /// How many mounts there are of it, and what its names are left to with the last.
+    mounts: AtomicU32,
+    ruins: OnceLock<Weak<Ruins>>,
     /// What it was made with, as /proc/mounts shows it: empty, or with a comma in front.
     pub options: Lock<String>,
     /// What it may hold, where that is less than all.
     pub quota: Option<Arc<Quota>>,
+    /// The user namespace that it was mounted in, if not the first.
+    owner: OnceLock<UserNs>,
 }
 
 /// Where a file system has its names.
@@ -95,9 +103,34 @@ impl Superblock {
             missing,
             watches,
             read_only,
+            mounts: AtomicU32::new(0),
+            ruins: OnceLock::new(),
             options,
             quota,
+            owner: OnceLock::new(),
         })
+    }
+
+    /// The user namespace that it belongs to. Devices on one that is not the first's are nobody's, and its programs act as
+    /// others only there and below.
+    pub fn owner(&self) -> &UserNs {
+        self.owner.get().unwrap_or(&UserNs::FIRST)
+    }
+
+    /// Says that; to be said once, before anybody has it.
+    pub fn set_owner(&self, owner: &UserNs) {
+        if !owner.is_first() {
+            let _first = self.owner.set(owner.clone());
+        }
+    }
+
+    /// Whether files of these ids can be made on it.
+    ///
+    /// # Errors
+    /// EOVERFLOW for ids that have no names where it was mounted.
+    #[inline]
+    pub fn can_hold(&self, uid: u32, gid: u32) -> Result<()> {
+        if self.owner().knows(uid, gid) { Ok(()) } else { Err(Errno::EOVERFLOW) }
     }
 
     /// Whether nothing on it may change, whatever the mount.
@@ -108,6 +141,21 @@ impl Superblock {
     /// Sets that.
     pub fn set_read_only(&self, read_only: bool) {
         self.read_only.store(read_only, Ordering::Relaxed);
+    }
+
+    /// What is on it is to go with its last mount: nobody has its root beside those who mounted it.
+    pub fn end_with_mounts(&self, ruins: &Arc<Ruins>) {
+        let _first = self.ruins.set(Arc::downgrade(ruins));
+    }
+
+    /// Counts one more mount.
+    pub(super) fn mounted(&self) {
+        self.mounts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one mount less; some: what is on it goes with that.
+    pub(super) fn unmounted(&self) -> Option<Arc<Ruins>> {
+        if self.mounts.fetch_sub(1, Ordering::AcqRel) == 1 { self.ruins.get()?.upgrade() } else { None }
     }
 
     /// Whether anything on it is watched.

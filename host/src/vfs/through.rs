@@ -1,15 +1,15 @@
 //! Names that somebody else keeps: directories of the host that are written through, where others make and remove names, too.
 //!
 //! Of such a file system ([`Superblock::through`]) the tree of dentries only remembers. It is asked for a name whenever that is
-//! looked up, and what is made, removed or renamed happens there before the tree is changed. No lock is held while it is
-//! asked: what happens at the same time is in the order in which the host does it.
+//! looked up, and what is made, removed or renamed happens there before the tree is changed. No lock but those of names
+//! ([`Alone`]) is held while it is asked: what happens at the same time is in the order in which the host does it.
 //!
 //! A name has one dentry while anybody uses it, and a directory has one whatever its name: the inode knows them
 //! ([`Through::aliases`]), so that the tree may forget names as it pleases.
 
 use super::{Dentry, Found, Inode, Kind, Path, Superblock};
 use crate::abi::{Errno, Result};
-use crate::sync::Lock;
+use crate::sync::{Lock, LongGuard};
 use linux_raw_sys::general as c;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
@@ -17,8 +17,30 @@ use std::sync::{Arc, Weak};
 /// Names of a file system that are remembered without being used.
 const REMEMBERED: usize = 2048;
 
+/// As long as it is held, nobody else in here changes names where it was had for.
+#[must_use]
+pub struct Alone<'a>(pub [Option<LongGuard<'a>>; 3]);
+
 /// What an inode of such a file system does beside.
 pub trait Through: Send + Sync {
+    /// Waits to be alone in changing names in this directory.
+    ///
+    /// # Errors
+    /// EINTR once the calling program is to end.
+    fn alone(&self) -> Result<Alone<'_>>;
+
+    /// The same for this directory and `to`, which may be the same.
+    ///
+    /// # Errors
+    /// EXDEV; EINTR as above.
+    fn alone_with<'a>(&'a self, to: &'a dyn Inode) -> Result<Alone<'a>>;
+
+    /// Waits for nobody to move anything from one directory to another.
+    ///
+    /// # Errors
+    /// EINTR as above.
+    fn unmoved(&self) -> Result<Alone<'_>>;
+
     /// Its dentries.
     fn aliases(&self) -> &Lock<Vec<Weak<Dentry>>>;
 
@@ -147,6 +169,12 @@ impl Dentry {
             return Some(same.clone());
         }
         let moved = known.iter().find(|known| known.kind() == Kind::Dir && !self.is_inside(known))?;
+        let through = inode.through()?;
+        let _unmoved = through.unmoved().ok()?;
+        // It may be inside by now.
+        if self.is_inside(moved) {
+            return None;
+        }
         let (parent, before) = moved.place();
         let still = parent.map(|parent| parent.host().and_then(|host| host.is_still(&before, &**inode)));
         // The host may have it in two places: mounted.
@@ -177,7 +205,15 @@ impl Dentry {
 
     /// See [`Dentry::remove`].
     pub(super) fn remove_through(&self, name: &[u8], child: &Arc<Dentry>) -> Result<()> {
-        self.host()?.remove(name, child.kind() == Kind::Dir)?;
+        let host = self.host()?;
+        {
+            let _alone = host.alone()?;
+            // What was looked at is what is removed, or the caller looks again.
+            if !host.is_still(name, &*child.inode)? {
+                return Err(Errno::ESTALE);
+            }
+            host.remove(name, child.kind() == Kind::Dir)?;
+        }
         self.forget_through(name, child);
         child.gone();
         Ok(())
@@ -190,7 +226,11 @@ impl Dentry {
         if meta.nlink.load(Relaxed) == 0 && !meta.linkable.load(Relaxed) {
             return Err(Errno::ENOENT);
         }
-        self.host()?.link(name, old)?;
+        {
+            let host = self.host()?;
+            let _alone = host.alone()?;
+            host.link(name, old)?;
+        }
         meta.linkable.store(false, Relaxed);
         self.entered(name, old.dentry.inode.clone());
         old.dentry.inode.refresh();
@@ -217,24 +257,56 @@ impl<'a> Move<'a> {
     }
 
     fn through(&self) -> Result<()> {
-        self.from.host()?.rename(self.name, &*self.to.inode, self.new_name, self.flags)?;
+        let (host, to) = (self.from.host()?, self.to.host()?);
+        let _alone = host.alone_with(&*self.to.inode)?;
+        // What was looked at is what is moved and replaced, or the caller looks again.
+        let there = |victim: &Arc<Dentry>| to.is_still(self.new_name, &*victim.inode);
+        if !host.is_still(self.name, &*self.child.inode)? || !self.victim.map_or(Ok(true), there)? {
+            return Err(Errno::ESTALE);
+        }
+        self.on_host(host)?;
+        let moves = !Arc::ptr_eq(self.from, self.to);
         self.from.forget_through(self.name, self.child);
         if let Some(victim) = self.victim {
             self.to.forget_through(self.new_name, victim);
             if self.flags & c::RENAME_EXCHANGE != 0 {
-                victim.settle(self.from, self.name);
+                victim.settle(self.from, self.name, moves);
             } else {
                 victim.gone();
             }
         }
-        self.child.settle(self.to, self.new_name);
+        self.child.settle(self.to, self.new_name, moves);
         Ok(())
     }
 }
 
+impl Move<'_> {
+    fn on_host(&self, host: &dyn Through) -> Result<()> {
+        let rename = |flags| host.rename(self.name, &*self.to.inode, self.new_name, flags);
+        if self.victim.is_some() || self.flags & c::RENAME_NOREPLACE != 0 {
+            return rename(self.flags);
+        }
+        // Nothing was there, so nothing is replaced.
+        match rename(self.flags | c::RENAME_NOREPLACE) {
+            Err(Errno::EEXIST) => Err(Errno::ESTALE),
+            // The host's file system cannot say so. Nobody in here can be faster than this look.
+            Err(Errno::EINVAL) => match self.to.inode.lookup(self.new_name)? {
+                Some(_) => Err(Errno::ESTALE),
+                None => rename(self.flags),
+            },
+            done => done,
+        }
+    }
+}
+
 impl Dentry {
-    /// It has another place now, and is entered there.
-    fn settle(self: &Arc<Self>, dir: &Arc<Dentry>, name: &[u8]) {
+    /// It has another place now, and is entered there. Whoever `moves` something between directories is alone in that.
+    fn settle(self: &Arc<Self>, dir: &Arc<Dentry>, name: &[u8], moves: bool) {
+        let stays = self.parent().is_some_and(|parent| Arc::ptr_eq(&parent, dir));
+        // Others have moved what is above: it is found anew by whoever looks for it.
+        if !stays && (!moves || dir.is_inside(self)) {
+            return;
+        }
         self.moved(dir, name);
         let key: Arc<[u8]> = name.into();
         let old = dir.children.lock().insert(key.clone(), Some(self.clone()));

@@ -1,9 +1,10 @@
 //! Path resolution, as path_resolution(7) describes it.
 
-use super::{FsContext, Kind, Link, MountFlags, Path, Want, perms};
+use super::{File, FsContext, Kind, Link, MountFlags, OpenHow, Path, Want, perms};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Longest name of one component.
 pub const NAME_MAX: usize = 255;
@@ -72,6 +73,14 @@ pub struct Found {
 }
 
 impl Lookup<'_> {
+    /// Opens what was found: whatever has its name by now.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_found(&self, path: &Path, how: &OpenHow) -> Result<Arc<File>> {
+        self.open_existing(path, how, true)
+    }
+
     /// Resolves `name`, which must exist, from `base` (`None`: the working directory).
     ///
     /// # Errors
@@ -137,14 +146,7 @@ impl Lookup<'_> {
                     continue;
                 }
                 b".." => {
-                    if how.contains(Resolve::BENEATH) && at.same(&root) {
-                        return Err(Errno::EXDEV);
-                    }
-                    let up = at.up(&root)?;
-                    if how.contains(Resolve::NO_XDEV) && up.mount.id != at.mount.id {
-                        return Err(Errno::EXDEV);
-                    }
-                    at = up.cross();
+                    at = step_up(&at, &root, how)?;
                     if last {
                         return Ok(Found { dir: at.clone(), name: Vec::new(), path: Some(at), slash });
                     }
@@ -169,7 +171,9 @@ impl Lookup<'_> {
                 }
             }
             let kind = next.dentry.kind();
-            if kind == Kind::Symlink && (!last || slash || how.contains(Resolve::FOLLOW)) {
+            // A name that is to be made or removed is the link's own, slash or not.
+            let led = slash && !how.contains(Resolve::PARENT);
+            if kind == Kind::Symlink && (!last || led || how.contains(Resolve::FOLLOW)) {
                 links += 1;
                 if links > MAX_LINKS || !follows(&at, how) {
                     return Err(Errno::ELOOP);
@@ -219,7 +223,7 @@ impl Lookup<'_> {
                 }
             }
             if last {
-                if slash && kind != Kind::Dir {
+                if led && kind != Kind::Dir {
                     return Err(Errno::ENOTDIR);
                 }
                 let name = if how.contains(Resolve::PARENT) { part.to_vec() } else { Vec::new() };
@@ -228,6 +232,23 @@ impl Lookup<'_> {
             at = next;
         }
     }
+}
+
+/// Where `..` leads.
+fn step_up(at: &Path, root: &Path, how: Resolve) -> Result<Path> {
+    if how.contains(Resolve::BENEATH) && at.same(root) {
+        return Err(Errno::EXDEV);
+    }
+    let up = at.up(root)?;
+    if how.contains(Resolve::NO_XDEV) && up.mount.id != at.mount.id {
+        return Err(Errno::EXDEV);
+    }
+    let up = up.cross();
+    // Somebody may have moved it out of there.
+    if how.intersects(Resolve::BENEATH | Resolve::IN_ROOT) && !up.is_below(root) {
+        return Err(Errno::EAGAIN);
+    }
+    Ok(up)
 }
 
 /// Whether links are followed from there at all.

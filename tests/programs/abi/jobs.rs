@@ -1,6 +1,7 @@
 //! Process groups, stops, and what becomes of both when processes end; which signal the end of a child is.
 
 use crate::Case;
+use crate::setid::become_user;
 use crate::sys::{
     self, close, describe, fork, handle, in_child, mask, pipe, report, set_of, show, wait, wait4,
 };
@@ -16,6 +17,8 @@ pub(crate) const CASES: &[Case] = &[
     ("jobs_exit_signal_after_exec", exit_signal_after_exec),
     ("jobs_wait_for_what_cannot_come", wait_for_what_cannot_come),
     ("jobs_wait_by_thread", wait_by_thread),
+    ("jobs_zombies_of_others", zombies_of_others),
+    ("jobs_whose_child", whose_child),
 ];
 
 /// The signals that were handled, as decimal digits in pairs, the first one leftmost.
@@ -262,4 +265,60 @@ fn wait_by_thread() {
     let inherited = made.join().expect("it does not panic");
     println!("own: {}", describe(wait4(child, libc::__WNOTHREAD).1));
     println!("a dead thread's: {}", describe(wait4(inherited, 0).1));
+}
+
+/// Who has ended and was not waited for is signalled by whom it would have been before.
+fn zombies_of_others() {
+    let zombie = |own: bool| {
+        let pid = fork(|| {
+            if own {
+                become_user(&[]);
+            }
+            0
+        });
+        sys!(libc::SYS_waitid, libc::P_PID, pid, 0, libc::WEXITED | libc::WNOWAIT, 0);
+        pid
+    };
+    let (roots, own) = (zombie(false), zombie(true));
+    let signal = || {
+        for (what, pid) in [("root's", roots), ("one's own", own)] {
+            for signal in [0, libc::SIGTERM] {
+                report(what, sys!(libc::SYS_kill, pid, signal));
+            }
+        }
+        0
+    };
+    in_child("root", signal);
+    in_child("a user", || {
+        become_user(&[]);
+        signal()
+    });
+    println!("{:?}", [wait(roots), wait(own)]);
+}
+
+/// SIGCHLD and waitid(2) say whose child has stopped, continued and ended.
+fn whose_child() {
+    mask(libc::SIG_BLOCK, set_of(&[libc::SIGCHLD]));
+    let (read_end, write_end) = pipe(0);
+    let pid = fork(|| {
+        become_user(&[]);
+        stop_self();
+        sys::read(read_end, 1);
+        0
+    });
+    let mut info = [0_i32; 32];
+    for (what, options) in
+        [("stopped", libc::WSTOPPED), ("continued", libc::WCONTINUED), ("ended", libc::WEXITED)]
+    {
+        let set = set_of(&[libc::SIGCHLD]);
+        sys!(libc::SYS_rt_sigtimedwait, &raw const set, info.as_mut_ptr(), 0, 8);
+        println!("{what}: code {}, own {}, user {}", info[2], i64::from(info[4]) == pid, info[5]);
+        sys!(libc::SYS_waitid, libc::P_PID, pid, info.as_mut_ptr(), options, 0);
+        println!("{what}: code {}, own {}, user {}", info[2], i64::from(info[4]) == pid, info[5]);
+        match options {
+            libc::WSTOPPED => sys!(libc::SYS_kill, pid, libc::SIGCONT),
+            libc::WCONTINUED => sys::write(write_end, b"x"),
+            _ => 0,
+        };
+    }
 }

@@ -10,6 +10,7 @@ pub(crate) const CASES: &[Case] = &[
     ("limit_get_set", get_set),
     ("limit_cpu_time", cpu_time),
     ("limit_processes", processes),
+    ("limit_signals", signals),
 ];
 
 fn set(kind: u32, soft: u64, hard: u64) -> i64 {
@@ -175,4 +176,48 @@ fn processes() {
         in_child("one more", || 7);
         0
     });
+}
+
+/// RLIMIT_SIGPENDING: what is queued beyond it, and what is only known to have been.
+fn signals() {
+    // A user who has nothing else pending.
+    sys!(libc::SYS_setresuid, 1007, 1007, 1007);
+    let (first, second) = (libc::SIGRTMIN() + 1, libc::SIGRTMIN() + 2);
+    let standard = [libc::SIGUSR1, libc::SIGUSR2];
+    sys::mask(libc::SIG_BLOCK, sys::set_of(&[first, second, standard[0], standard[1]]));
+    report("limit", set(libc::RLIMIT_SIGPENDING, 2, 2));
+    let me = sys!(libc::SYS_getpid);
+    let queue = |signal: i32, value: i32| {
+        let mut info = [0_i32; 32];
+        (info[0], info[2], info[4], info[6]) = (signal, -1, 77, value);
+        sys!(libc::SYS_rt_sigqueueinfo, me, signal, info.as_ptr())
+    };
+    let take = |signal: i32| {
+        let (set, mut info, now) = (sys::set_of(&[signal]), [0_i32; 32], [0_i64; 2]);
+        match sys!(libc::SYS_rt_sigtimedwait, &raw const set, info.as_mut_ptr(), now.as_ptr(), 8) {
+            taken if taken < 0 => report("none", taken),
+            _ => println!(
+                "code {} by itself {} by 77 {} value {}",
+                info[2],
+                i64::from(info[4]) == me,
+                info[4] == 77,
+                if info[2] == -1 { info[6] } else { 0 }
+            ),
+        }
+    };
+    for value in 1..=3 {
+        report("queue", queue(first, value));
+    }
+    report("kill", sys!(libc::SYS_kill, me, second));
+    report("tgkill", sys!(libc::SYS_tgkill, me, me, second));
+    report("queue a standard one", queue(standard[0], 4));
+    report("kill by a standard one", sys!(libc::SYS_kill, me, standard[1]));
+    for signal in [standard[0], standard[0], standard[1], second, second, first] {
+        take(signal);
+    }
+    report("room again", queue(first, 5));
+    report("full again", queue(first, 6));
+    for _ in 0..3 {
+        take(first);
+    }
 }

@@ -13,6 +13,7 @@ mod sys;
 mod busy;
 #[expect(unsafe_code, reason = "read gets pointers to nothing")]
 mod calls;
+mod cgroups;
 mod child;
 mod code;
 mod controls;
@@ -45,6 +46,7 @@ mod misc;
 mod mounts;
 mod mqueue;
 mod names;
+mod namespaces;
 mod netlink;
 mod options;
 mod peek;
@@ -53,6 +55,8 @@ mod proc;
 mod process;
 #[expect(unsafe_code, reason = "a register is kept over a call by assembly")]
 mod ptrace;
+#[expect(unsafe_code, reason = "a word of a mapping is an integer that others change")]
+mod races;
 #[expect(unsafe_code, reason = "critical sections are assembly")]
 mod recent;
 #[expect(unsafe_code, reason = "every register is loaded and stored by assembly")]
@@ -68,6 +72,7 @@ mod terminals;
 mod threads;
 mod time;
 mod timers;
+mod users;
 #[expect(unsafe_code, reason = "functions are called whose addresses the vDSO says")]
 mod vdso;
 mod windows;
@@ -95,6 +100,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("filelocks", filelocks::CASES),
     ("details", details::CASES),
     ("names", names::CASES),
+    ("races", races::CASES),
     ("pipes", pipes::CASES),
     ("events", events::CASES),
     ("epoll", epoll::CASES),
@@ -123,6 +129,9 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("recent", recent::CASES),
     ("timers", timers::CASES),
     ("mounts", mounts::CASES),
+    ("namespaces", namespaces::CASES),
+    ("users", users::CASES),
+    ("cgroups", cgroups::CASES),
 ];
 
 /// Every family is one that the suite runs, and the other way round; `machine` runs where it has a machine.

@@ -1,7 +1,7 @@
 //! Mounts and mount namespaces. Each case works in a namespace of its own, on a file system of its own.
 
 mod limits;
-mod namespaces;
+mod trees;
 
 use crate::Case;
 use crate::sys::{self, c, in_child, report, report_ok};
@@ -23,21 +23,23 @@ pub(crate) const CASES: &[Case] = &[
     ("mounts_errors", errors),
     ("mounts_privilege", privilege),
     ("mounts_names_busy", busy_names),
-    ("namespaces_uts", namespaces::uts),
-    ("namespaces_ipc", namespaces::ipc),
-    ("namespaces_net", namespaces::net),
-    ("namespaces_clone", namespaces::cloned),
+    ("mounts_in_proc", in_proc),
+    ("mounts_trees", trees::detached),
+    ("mounts_steps", trees::steps),
+    ("mounts_picked", trees::picked),
+    ("mounts_attributes", trees::attributes),
+    ("mounts_numbers", trees::numbers),
 ];
 
 const BIND: u64 = libc::MS_BIND;
 const REC: u64 = libc::MS_REC;
 
-fn mount(source: &str, place: &str, fstype: &str, flags: u64, data: &str) -> i64 {
+pub(crate) fn mount(source: &str, place: &str, fstype: &str, flags: u64, data: &str) -> i64 {
     let (source, place, fstype, data) = (c(source), c(place), c(fstype), c(data));
     sys!(libc::SYS_mount, source.as_ptr(), place.as_ptr(), fstype.as_ptr(), flags, data.as_ptr())
 }
 
-fn umount(place: &str, flags: i32) -> i64 {
+pub(crate) fn umount(place: &str, flags: i32) -> i64 {
     sys!(libc::SYS_umount2, c(place).as_ptr(), flags)
 }
 
@@ -45,12 +47,12 @@ fn touch(path: &str) -> i64 {
     sys::close(sys::open(path, libc::O_CREAT | libc::O_WRONLY, 0o644))
 }
 
-fn mkdir(path: &str) -> i64 {
+pub(crate) fn mkdir(path: &str) -> i64 {
     sys!(libc::SYS_mkdirat, libc::AT_FDCWD, c(path).as_ptr(), 0o755)
 }
 
 /// Runs a body in a directory `base` of its own tmpfs, in a namespace where nothing is shared.
-fn apart(body: impl FnOnce()) {
+pub(crate) fn apart(body: impl FnOnce()) {
     sys::scratch("mounts");
     in_child("apart", || {
         report("unshare", sys!(libc::SYS_unshare, libc::CLONE_NEWNS));
@@ -442,6 +444,29 @@ fn privilege() {
             }
             0
         });
+    });
+}
+
+/// On directories that nobody made, below each other.
+fn in_proc() {
+    apart(|| {
+        let count = |path: &str| fs::read_dir(path).map_or(-1, |entries| entries.count() as i64);
+        report("mount", mount("x", "/proc/sys/kernel/random", "tmpfs", 0, ""));
+        println!(
+            "{} {}",
+            count("/proc/sys/kernel/random"),
+            fs::metadata("/proc/sys/kernel/hostname").is_ok()
+        );
+        report("above", mount("x", "/proc/sys/kernel", "tmpfs", 0, ""));
+        println!("{}", count("/proc/sys/kernel"));
+        report("again", mount("x", "/proc/sys/kernel", "tmpfs", 0, ""));
+        println!("{}", touch("/proc/sys/kernel/f") >= 0);
+        for path in
+            ["/proc/sys/kernel", "/proc/sys/kernel", "/proc/sys/kernel/random", "/proc/sys/kernel/random"]
+        {
+            report("umount", umount(path, 0));
+        }
+        println!("{}", fs::metadata("/proc/sys/kernel/random/uuid").is_ok());
     });
 }
 

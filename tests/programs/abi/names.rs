@@ -94,7 +94,7 @@ fn mkdir(path: &str, mode: u32) -> i64 {
     sys!(libc::SYS_mkdirat, AT_FDCWD, c(path).as_ptr(), mode)
 }
 
-fn rmdir(path: &str) -> i64 {
+pub(crate) fn rmdir(path: &str) -> i64 {
     sys!(libc::SYS_unlinkat, AT_FDCWD, c(path).as_ptr(), libc::AT_REMOVEDIR)
 }
 

@@ -3,6 +3,9 @@
 use crate::Case;
 use crate::sys::{self, close, report, report_ok};
 
+mod generic;
+mod unix;
+
 pub(crate) const CASES: &[Case] = &[
     ("netlink_kinds", kinds),
     ("netlink_names", names),
@@ -15,7 +18,10 @@ pub(crate) const CASES: &[Case] = &[
     ("netlink_reading", reading),
     ("netlink_options", options),
     ("netlink_sockets", sockets),
+    ("netlink_unix", unix::tables),
+    ("netlink_generic", generic::controller),
     ("interface_requests", requests),
+    ("interface_drivers", drivers),
 ];
 
 const ROUTE: i32 = 0;
@@ -412,4 +418,46 @@ fn requests() {
     report("no room", sys!(libc::SYS_ioctl, fd, 0x8912, list.as_mut_ptr()));
     println!("{}", list[0] as u32);
     close(fd);
+}
+
+/// What drivers know of interfaces, of which the loopback has none: SIOCETHTOOL and its siblings.
+fn drivers() {
+    crate::inet::up();
+    let ask = |what: &str, user: bool| {
+        let fd = sys!(libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM, 0);
+        if user {
+            crate::setid::become_user(&[]);
+        }
+        for name in ["lo", "no-such"] {
+            // SIOCGIFMAP, SIOCGIFSLAVE, SIOCGMIIPHY, SIOCGMIIREG, SIOCDEVPRIVATE, SIOCBONDINFOQUERY, SIOCGHWTSTAMP, then what
+            // changes something or nobody knows.
+            for request in [0x8970_u64, 0x8929, 0x8947, 0x8948, 0x89f0, 0x8994, 0x89b1, 0x8949] {
+                let mut bytes = [0_u8; 40];
+                bytes[..name.len()].copy_from_slice(name.as_bytes());
+                report(
+                    &format!("{what} {request:#x} {name}"),
+                    sys!(libc::SYS_ioctl, fd, request, bytes.as_mut_ptr()),
+                );
+            }
+            // Settings, driver, link, ring, setting, statistics, unknown.
+            for command in [1_u32, 3, 0xa, 0x10, 2, 0x1d, 0xffff] {
+                let mut asked = [command, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                let mut bytes = [0_u8; 40];
+                bytes[..name.len()].copy_from_slice(name.as_bytes());
+                bytes[16..24].copy_from_slice(&(asked.as_mut_ptr() as u64).to_ne_bytes());
+                let result = sys!(libc::SYS_ioctl, fd, 0x8946_u64, bytes.as_mut_ptr());
+                println!("{what} ethtool {command:#x} {name}: {} {}", sys::show(result), asked[1]);
+            }
+        }
+        let mut bytes = [0_u8; 40];
+        bytes[..2].copy_from_slice(b"lo");
+        bytes[16] = 8;
+        report("nowhere", sys!(libc::SYS_ioctl, fd, 0x8946_u64, bytes.as_mut_ptr()));
+        close(fd);
+    };
+    ask("root", false);
+    sys::in_child("user", || {
+        ask("user", true);
+        0
+    });
 }

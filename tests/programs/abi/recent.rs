@@ -23,12 +23,26 @@ pub(crate) const CASES: &[Case] = &[
 
 const PRIVATE_WORD: u32 = 2 | 128;
 
-/// Reports a call that came after Linux 6.1.
-pub(crate) fn newer(what: &str, result: i64, expected: i64) {
+/// The first two numbers of the kernel's release.
+fn release() -> (u32, u32) {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(['.', '-']).map(|part| part.trim().parse::<u32>().unwrap_or(0));
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let unknown = version < (6, 12) && result == -i64::from(libc::ENOSYS);
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// Whether the kernel is older than Linux 6.`minor`.
+pub(crate) fn older_than(minor: u32) -> bool {
+    release() < (6, minor)
+}
+
+/// Reports a call that came after Linux 6.1.
+pub(crate) fn newer(what: &str, result: i64, expected: i64) {
+    since(12, what, result, expected);
+}
+
+/// Reports a call that came with Linux 6.`minor`.
+pub(crate) fn since(minor: u32, what: &str, result: i64, expected: i64) {
+    let unknown = older_than(minor) && result == -i64::from(libc::ENOSYS);
     let said = if unknown || result == expected { "as it should be".to_owned() } else { sys::show(result) };
     println!("{what}: {said}");
 }

@@ -14,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     ("setid_programs", programs),
     ("setid_unreadable", unreadable),
     ("setid_capabilities", capabilities),
+    ("setid_nothing_new", nothing_new),
     ("setid_attributes", attributes),
 ];
 
@@ -375,6 +376,21 @@ fn capabilities() {
             show();
             sys!(libc::SYS_setresuid, -1, 0, -1);
             show();
+            -execute(SELF, &["abi", "--child", "rights"], &[]) as i32
+        });
+    }
+}
+
+/// Root's programs get all capabilities again, unless there are no new privileges.
+fn nothing_new() {
+    for locked in [0, 1] {
+        in_child("a capability dropped", || {
+            let header = [0x2008_0522_u32, 0];
+            let mut sets = [0_u32; 6];
+            sys!(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr());
+            (sets[0], sets[1]) = (sets[0] & !1, sets[1] & !1);
+            report("drop", sys!(libc::SYS_capset, header.as_ptr(), sets.as_ptr()));
+            sys!(libc::SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, locked, 0, 0, 0);
             -execute(SELF, &["abi", "--child", "rights"], &[]) as i32
         });
     }

@@ -150,6 +150,19 @@ pub(crate) fn wait(pid: i64) -> String {
     if result == pid { describe(status) } else { format!("wait4 {}", show(result)) }
 }
 
+/// Kills a child, and says how it ended.
+pub(crate) fn end(pid: i64) {
+    sys!(libc::SYS_kill, pid, libc::SIGKILL);
+    println!("{}", wait(pid));
+}
+
+/// Waits for a signal, for ever.
+pub(crate) fn forever() -> i32 {
+    loop {
+        sys!(libc::SYS_ppoll, 0, 0, 0, 0, 8);
+    }
+}
+
 /// A wait status in words.
 pub(crate) fn describe(status: i32) -> String {
     if libc::WIFEXITED(status) {
@@ -209,6 +222,17 @@ pub(crate) fn close(fd: i64) -> i64 {
 /// `write`.
 pub(crate) fn write(fd: i64, bytes: &[u8]) -> i64 {
     sys!(libc::SYS_write, fd, bytes.as_ptr(), bytes.len())
+}
+
+/// Writes to a file that exists, in one piece; what open(2) or write(2) said.
+pub(crate) fn put(path: &str, text: &str) -> i64 {
+    let fd = open(path, libc::O_WRONLY, 0);
+    if fd < 0 {
+        return fd;
+    }
+    let result = write(fd, text.as_bytes());
+    close(fd);
+    result
 }
 
 /// `read` of at most `len` bytes: the result and the bytes.

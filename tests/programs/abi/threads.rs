@@ -330,6 +330,13 @@ fn robust() {
     println!("{}", sys::wait(pid));
     println!("owner died {}", sys::load::<u32>(entry + 16) & 0x4000_0000 != 0);
     println!("owner {}", sys::load::<u32>(entry + 16) & 0x3fff_ffff == pid as u32);
+    // Lists that end beyond the end of all addresses: nobody else notices.
+    for head in [-1_i64, -8, -16, i64::MAX - 8, i64::MIN] {
+        sys::in_child("a list nowhere", || {
+            report("set_robust_list", sys!(libc::SYS_set_robust_list, head, 24));
+            7
+        });
+    }
 }
 
 fn parallel_faults() {

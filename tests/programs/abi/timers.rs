@@ -224,4 +224,23 @@ fn send() {
         sys!(libc::SYS_pidfd_send_signal, fd, libc::SIGTERM, 0, 0);
         0
     });
+    // The process's directory does as well; a thread's, a name alone, and other directories do not.
+    let pid = sys::fork(|| sys!(libc::SYS_ppoll, 0, 0, 0, 0, 8) as i32);
+    let kinds = [
+        (format!("/proc/{pid}"), 0),
+        (format!("/proc/{pid}/task/{pid}"), 0),
+        (format!("/proc/{pid}/task"), 0),
+        ("/proc".to_owned(), 0),
+        (format!("/proc/{pid}"), libc::O_PATH),
+    ];
+    let open = |(path, flags): &(String, i32)| {
+        sys!(libc::SYS_openat, -100, sys::c(path).as_ptr(), libc::O_RDONLY | libc::O_DIRECTORY | flags, 0)
+    };
+    let fds: Vec<i64> = kinds.iter().map(open).collect();
+    for (index, fd) in fds.iter().enumerate() {
+        report(&format!("directory {index}"), sys!(libc::SYS_pidfd_send_signal, *fd, 0, 0, 0));
+    }
+    report("to it", sys!(libc::SYS_pidfd_send_signal, fds[0], libc::SIGTERM, 0, 0));
+    println!("{}", sys::wait(pid));
+    report("gone", sys!(libc::SYS_pidfd_send_signal, fds[0], 0, 0, 0));
 }

@@ -61,21 +61,23 @@ fn call(index: usize, first: i64, second: i64) -> i64 {
     function(first, second)
 }
 
-type Clock = extern "C" fn(i64, *mut [i64; 2]) -> i32;
+/// A clock of the vDSO's.
+pub(crate) type Clock = extern "C" fn(i64, *mut [i64; 2]) -> i32;
 
-fn clock() -> Clock {
+/// Its first.
+pub(crate) fn clock() -> Clock {
     // SAFETY: that is its type.
     unsafe { std::mem::transmute(function(NAMES[0]).expect("a clock")) }
 }
 
 /// By a system call.
-fn asked(id: i64) -> (i64, [i64; 2]) {
+pub(crate) fn asked(id: i64) -> (i64, [i64; 2]) {
     let mut time = [0; 2];
     (sys!(libc::SYS_clock_gettime, id, time.as_mut_ptr()), time)
 }
 
 /// By the function.
-fn read(clock: Clock, id: i64) -> (i64, [i64; 2]) {
+pub(crate) fn read(clock: Clock, id: i64) -> (i64, [i64; 2]) {
     let mut time = [0; 2];
     (clock(id, &raw mut time).into(), time)
 }

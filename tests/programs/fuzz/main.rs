@@ -5,6 +5,7 @@
 //! | `fuzz calls SECONDS SEED TABLE` | system calls with arguments of the kinds that TABLE (`pillbox syscalls --json`) names |
 //! | `fuzz programs SECONDS SEED` | ELF files and `#!` chains with something wrong in them, executed |
 //! | `fuzz frames SECONDS SEED` | signal frames and the stub's memory, scribbled over |
+//! | `fuzz objects SECONDS SEED` | namespaces, mounts, control groups, tracees and names, in an order that makes sense now and then |
 //! | `fuzz round WHAT SEED [TABLE]` | one round, to look at what a longer run has found |
 //!
 //! Only inside a sandbox, as its first process: it ends every process that it can reach, again and again. What it does
@@ -19,6 +20,7 @@ mod sys;
 mod calls;
 #[expect(unsafe_code, reason = "frames of handlers are written to, and so is memory that may not be there")]
 mod frames;
+mod objects;
 mod programs;
 mod table;
 mod values;
@@ -42,11 +44,13 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
+        // What is executed in the middle of something.
+        ["none"] => Ok(()),
         ["round", what, seed, rest @ ..] => attack(what, rest, |attack| round(number(seed)?, attack)),
         [what, seconds, seed, rest @ ..] => {
             attack(what, rest, |attack| rounds(number(seconds)?, number(seed)?, attack))
         }
-        _ => Err("usage: fuzz calls SECONDS SEED TABLE | programs SECONDS SEED | frames SECONDS SEED \
+        _ => Err("usage: fuzz calls SECONDS SEED TABLE | programs SECONDS SEED | frames SECONDS SEED | objects SECONDS SEED \
                   | round WHAT SEED [TABLE]"
             .to_owned()),
     };
@@ -78,6 +82,7 @@ fn attack(
         }
         ("programs", []) => run(&programs::victim),
         ("frames", []) => run(&frames::victim),
+        ("objects", []) => run(&objects::victim),
         _ => Err(format!("no such attack: {what}")),
     }
 }
@@ -119,6 +124,7 @@ fn round(seed: u64, attack: &Attack<'_>) -> Result<(), String> {
     }
     let asked = start.elapsed();
     end_all()?;
+    objects::clear();
     // What outlives its process, and may be there a few times only.
     for id in 0..16 {
         sys!(libc::SYS_shmctl, id, libc::IPC_RMID, 0);
@@ -126,6 +132,22 @@ fn round(seed: u64, attack: &Attack<'_>) -> Result<(), String> {
         sys!(libc::SYS_semctl, id, 0, libc::IPC_RMID, 0);
     }
     if asked > ROUND + LATE { Err(format!("a beat {asked:?} late, seed {seed}")) } else { Ok(()) }
+}
+
+/// Who is left, and what he does.
+fn left() -> String {
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        name.parse::<u32>().is_ok_and(|pid| pid != 1).then_some(name)
+    });
+    let told = |pid: String| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let known = ["Name", "State", "PPid", "TracerPid", "NSpid", "Threads", "ShdPnd", "SigBlk"];
+        let line =
+            |name: &&str| status.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap_or("");
+        known.iter().map(line).collect::<Vec<_>>().join(" ").replace('\t', "")
+    };
+    pids.map(told).collect::<Vec<_>>().join("; ")
 }
 
 /// Ends all processes but this one, and waits for them.
@@ -140,7 +162,7 @@ fn end_all() -> Result<(), String> {
             _ => {}
         }
         if start.elapsed() > LATE {
-            return Err(format!("processes live on {LATE:?} after SIGKILL"));
+            return Err(format!("processes live on {LATE:?} after SIGKILL: {}", left()));
         }
     }
 }

@@ -233,7 +233,7 @@ const MANY_MISSES: usize = 60_000;
 const MISSES_TAKE: u64 = 8 << 20;
 
 /// Bytes of free memory (sysinfo(2)).
-fn free() -> Result<u64, String> {
+pub(crate) fn free() -> Result<u64, String> {
     let mut info = [0_u64; 14];
     match sys!(libc::SYS_sysinfo, info.as_mut_ptr()) {
         0 => Ok(info[5]),

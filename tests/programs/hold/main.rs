@@ -9,7 +9,9 @@
 //! | `hold memory` | inside: a child takes memory until it is killed |
 //! | `hold fill WHAT` | inside: makes files, names, links or attributes until there is no place |
 //! | `hold hoard WHAT` | inside: a child fills pipes, streams, datagrams or messages until it is killed |
-//! | `hold soak SECONDS` | inside, as the first process: everything at once, and nothing is lost |
+//! | `hold churn WHAT` | inside: makes mounts, alarms or senders and lets go of them, and nothing stays |
+//! | `hold shares` | inside, as root: a user takes all that he gets of what there are only so many of, and root finds some |
+//! | `hold soak SECONDS [ATTACK]...` | inside, as the first process: everything at once, or these attacks, and nothing is lost |
 //! | `hold soaked CMD...` | outside: CMD soaks; what it has of the host is counted at both ends |
 //! | `hold misses` | inside: looks for names that are not there |
 //! | `hold decoy MIB CMD...` | outside: holds memory while CMD runs beside it |
@@ -26,6 +28,7 @@ mod sys;
 
 mod bounds;
 mod cage;
+mod churn;
 #[expect(unsafe_code, reason = "a frame is loaded and code jumped to that are nobody's")]
 mod forge;
 mod fuse;
@@ -33,6 +36,8 @@ mod host;
 mod length;
 #[expect(unsafe_code, reason = "memory by its address")]
 mod memory;
+mod nested;
+mod shares;
 mod silence;
 mod soak;
 mod spaces;
@@ -42,7 +47,7 @@ mod times;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: hold cage SECONDS MIB TASKS CMD... | decoy MIB CMD... | stubborn CMD... | silent CMD... | storm NAME COUNT SLOWER | core \
-    | forks [N] | memory | fill WHAT | hoard WHAT | soak SECONDS | soaked CMD... | misses | log | storms";
+    | forks [N] | memory | fill WHAT | hoard WHAT | churn WHAT | shares | soak SECONDS [ATTACK]... | soaked CMD... | misses | log | storms";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -59,7 +64,9 @@ fn main() -> ExitCode {
         ["decoy", mib, command @ ..] if !command.is_empty() => bounds::decoy(mib, command),
         ["stubborn", command @ ..] if !command.is_empty() => host::stubborn(command),
         ["hoard", what] => bounds::hoard(what),
-        ["soak", seconds] => soak::soak(seconds),
+        ["churn", what] => churn::churn(what),
+        ["shares"] => shares::shares(),
+        ["soak", seconds, attacks @ ..] => soak::soak(seconds, attacks),
         ["soaked", command @ ..] if !command.is_empty() => soak::watch(command),
         ["silent", command @ ..] if !command.is_empty() => host::silent(command),
         ["forks"] => bounds::forks(None),

@@ -27,15 +27,21 @@ const SETTLES: Duration = Duration::from_secs(20);
 const KEPT_MEMORY: u64 = 40 << 10;
 const KEPT_DESCRIPTORS: usize = 32;
 
-/// Inside: soaks for some seconds.
+/// Inside: soaks for some seconds, with these attacks all the time or with any.
 ///
 /// # Errors
 /// Something was lost, or a beat came much too late.
-pub(crate) fn soak(seconds: &str) -> Result<(), String> {
+pub(crate) fn soak(seconds: &str, attacks: &[&str]) -> Result<(), String> {
     let time = Duration::from_secs(seconds.parse().map_err(|e| format!("{seconds}: {e}"))?);
+    let all: Vec<_> = storm::usual().collect();
+    let named = |name: &&str| {
+        let found = all.iter().find(|attack| attack.name == *name).copied();
+        found.ok_or_else(|| format!("no such attack: {name}"))
+    };
+    let attacks = attacks.iter().map(named).collect::<Result<Vec<_>, _>>()?;
     // What is kept for good is kept from the first time on.
-    for attack in storm::usual() {
-        round(&[attack], Extra::None)?;
+    for attack in &all {
+        round(&[*attack], Extra::None)?;
     }
     round(&[], Extra::Forks)?;
     round(&[], Extra::Bomb)?;
@@ -43,8 +49,10 @@ pub(crate) fn soak(seconds: &str) -> Result<(), String> {
     tell_quiet()?;
     let (begun, mut rounds, mut late) = (Instant::now(), 0_u64, Duration::ZERO);
     while begun.elapsed() < time {
-        let all: Vec<_> = storm::usual().collect();
-        let chosen: Vec<_> = (0..AT_ONCE).filter_map(|_| fastrand::choice(&all).copied()).collect();
+        let chosen = match attacks.as_slice() {
+            [] => (0..AT_ONCE).filter_map(|_| fastrand::choice(&all).copied()).collect(),
+            attacks => attacks.to_vec(),
+        };
         let extra = [Extra::None, Extra::Forks, Extra::Bomb][fastrand::usize(..3)];
         let latest = round(&chosen, extra)?;
         if latest > TOLD {

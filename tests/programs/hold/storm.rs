@@ -3,7 +3,7 @@
 //! On a busy machine any beat may be late. So a storm is tried a few times, and what matters is that one of them did no harm:
 //! an attack that works does so each time.
 
-use crate::{forge, host, length, memory, silence, spaces, sys, times};
+use crate::{churn, forge, host, length, memory, nested, silence, spaces, sys, times};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("random", length::random),
     attack("zero", length::zero),
     attack("sparse", length::sparse),
+    attack("peek", length::peek),
     attack("areas", length::areas),
     much("unmap", 4, spaces::unmap),
     much("hide", 8, spaces::hide),
@@ -61,6 +62,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
     much("discard", 4, spaces::discard),
     much("end", 4, spaces::end),
     much("inherit", 4, spaces::inherit),
+    Attack { rounds: 4, ..attack("nested", nested::pids) },
+    attack("watches", churn::watches),
     attack("flood", length::flood),
     attack("kept", host::kept),
     Attack { prepare: silence::prepare, look_on: silence::look_on, ..attack("silence", silence::wait) },

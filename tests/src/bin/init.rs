@@ -5,6 +5,7 @@
 //! measured program's.
 
 use std::error::Error;
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -74,6 +75,8 @@ fn open_port(path: &str) -> Result<Port> {
         OpenOptions::new().read(true).write(true).open(path).map_err(|e| format!("{path}: {e}"))?;
     let mut termios = tcgetattr(&port)?;
     termios.make_raw();
+    // Where the line's speed is not just a number.
+    termios.set_speed(115_200)?;
     tcsetattr(&port, OptionalActions::Now, &termios)?;
     frames::start(&mut port)?;
     Ok(Arc::new(Mutex::new(port)))
@@ -88,8 +91,10 @@ fn send(port: &Port, frame: &Frame) {
 
 fn carry_out(job: &Job, port: &Port) -> Result<()> {
     for module in &job.modules {
-        let file = File::open(module).map_err(|e| format!("{module}: {e}"))?;
-        finit_module(&file, c"", 0).map_err(|e| format!("loading {module}: {e}"))?;
+        let (path, parameters) = (&module.path, CString::new(module.parameters.as_str())?);
+        let file = File::open(path).map_err(|e| format!("{path}: {e}"))?;
+        finit_module(&file, &parameters, 0)
+            .map_err(|e| format!("loading {path} with {:?}: {e}", module.parameters))?;
     }
     enter_root(job.disk.as_deref())?;
     if job.disk.is_none() {

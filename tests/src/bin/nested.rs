@@ -11,7 +11,7 @@ use tests::guest::frames::Frame;
 use tests::guest::{Guest, Options, PILLBOX, Step};
 use tests::words::words;
 
-/// Boots a Debian kernel under QEMU's emulator with nested virtualisation and runs a command there.
+/// Boots a Debian kernel under an emulator with nested virtualisation and runs a command there.
 ///
 /// Without --native or --exec the arguments are pillbox's: `cargo nested x86_64 -- do -- /bin/sh -c ls`.
 /// Its output is streamed, its exit status is this command's.
@@ -32,15 +32,21 @@ struct Cli {
     /// Another machine than the architecture's usual one.
     #[arg(long, value_enum, default_value_t)]
     board: Board,
-    /// CPUs of the guest.
-    #[arg(long, default_value_t = 2)]
-    smp: u32,
-    /// CPU model of the guest, in the emulator's words (`EPYC,-fsgsbase`)
+    /// CPUs of the guest [default: 2, with Bochs 1]
     #[arg(long)]
+    smp: Option<u32>,
+    /// CPU model of the guest, in the emulator's words (`EPYC,-fsgsbase`; `icelake_u`, `tigerlake`, `skylake_x`)
+    #[arg(long, visible_alias = "model")]
     cpu: Option<String>,
-    /// Memory of the guest in MiB.
-    #[arg(long, default_value_t = 2048)]
-    mem: u32,
+    /// Memory of the guest in MiB [default: 2048, with Bochs 1024]
+    #[arg(long)]
+    mem: Option<u32>,
+    /// Parameter of the guest's KVM module, kvm-intel or kvm-amd (`ept=0`)
+    #[arg(long, value_name = "NAME=VALUE")]
+    kvm: Vec<String>,
+    /// More of the guest kernel's command line (`noxsave`)
+    #[arg(long, value_name = "WORDS")]
+    append: Vec<String>,
     /// The arguments are a command of the guest, to run without pillbox.
     #[arg(long, conflicts_with = "exec")]
     native: bool,
@@ -50,7 +56,7 @@ struct Cli {
     /// Runs each line of this file: `native CMD...` without pillbox, anything else as pillbox's arguments.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["native", "exec"])]
     script: Option<PathBuf>,
-    /// Seconds after which the guest is given up.
+    /// Seconds after which the guest is given up, forty times as many where Bochs is the emulator.
     #[arg(long, default_value_t = 600)]
     timeout: u64,
     /// Prints the emulator's command line.
@@ -79,7 +85,9 @@ fn run(cli: &Cli) -> Result<u8, Box<dyn std::error::Error>> {
         smp: cli.smp,
         cpu: cli.cpu.clone(),
         memory: cli.mem,
-        timeout: Duration::from_secs(cli.timeout),
+        kvm: cli.kvm.clone(),
+        append: cli.append.clone(),
+        timeout: Duration::from_secs(cli.timeout) * cli.board.slower(),
         verbose: cli.verbose,
     };
     let steps = steps(cli)?;

@@ -23,6 +23,7 @@ pub const FAMILIES: &[&str] = &[
     "filelocks",
     "details",
     "names",
+    "races",
     "pipes",
     "events",
     "epoll",
@@ -51,6 +52,9 @@ pub const FAMILIES: &[&str] = &[
     "recent",
     "timers",
     "mounts",
+    "namespaces",
+    "users",
+    "cgroups",
 ];
 
 /// One case per family: the program says the same in both worlds.
@@ -62,7 +66,7 @@ pub fn abi(place: &Place) -> Vec<Case> {
 /// What works alike on a directory of the host that is written through. (The others either need no files, or make devices, or
 /// execute set-id programs, which a volume has none of.)
 const ON_A_VOLUME: &[&str] =
-    &["files", "busy", "filelocks", "names", "memory", "splice", "sockets", "pipes", "mounts"];
+    &["files", "busy", "filelocks", "names", "races", "memory", "splice", "sockets", "pipes", "mounts"];
 
 /// These families with /tmp, where they work, written through.
 pub(super) fn on_a_volume(place: &Place) -> Vec<Case> {

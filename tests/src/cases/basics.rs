@@ -146,7 +146,7 @@ fn examples(place: &Place) -> Case {
     let dir = std::env::temp_dir().join(format!("pillbox-examples-{}", std::process::id()));
     let step =
         Step::new(["/bin/sh", "-c", SCRIPT, &place.pillbox, &dir.to_string_lossy()]).timeout(TIMEOUT * 2);
-    gives("the examples of do's help work", step, "11\n", 0)
+    gives("the examples of do's help work", step, "13\n", 0)
 }
 
 /// A command that does not end is ended, with all that it has started.

@@ -7,6 +7,9 @@ Everything is made in a directory of its own, state included, and removed at the
 control groups and state is an error.
 """
 
+import gzip
+import hashlib
+import io
 import json
 import os
 import pathlib
@@ -16,6 +19,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 
@@ -341,6 +345,443 @@ def case_settings():
         same(text in pillbox("create", "-b", str(place), "settings").stderr, True, text)
 
 
+def limited(name, *args, **process):
+    """A bundle with limits, that sees its control groups."""
+    place, config = bundle(name, *args, **process)
+    config["mounts"] += [
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]},
+        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec"]},
+    ]
+    config["linux"]["resources"] = {
+        "memory": {"limit": 256 << 20}, "pids": {"limit": 100}, "cpu": {"quota": 150000, "period": 100000},
+    }
+    write(place, config)
+    return place, config
+
+
+#: What a container does in its control groups: a bomb of each kind in a group with limits, and its neighbour lives.
+GROUPS = r"""
+cd /sys/fs/cgroup
+for f in memory.max cpu.max pids.max cgroup.controllers; do cat $f | tr '\n' ' '; done; echo
+cat /proc/self/cgroup /proc/1/cgroup
+echo 1M > memory.max || echo refused
+echo "+memory +pids" > cgroup.subtree_control
+mkdir a a/b; echo 20M > a/memory.max; echo 5 > a/pids.max
+echo 10M > a/memory.high || echo not supported
+sleep 50 & n=$!
+sh -c 'echo 0 > a/cgroup.procs; cat /proc/self/cgroup; head -c 5242880 /dev/zero | tail | wc -c; head -c 62914560 /dev/zero | tail | wc -c'
+grep oom_kill\  a/memory.events
+sh -c 'echo 0 > a/cgroup.procs; f() { f | f; }; f' 2>/dev/null
+[ $(cut -d\  -f2 a/pids.events) -ge 1 ] && [ $(cat a/pids.peak) = 5 ] && echo forks refused
+echo 1 > a/cgroup.kill; while [ -n "$(cat a/cgroup.procs)" ]; do sleep 0.01; done; echo 100 > a/pids.max
+echo "+memory" > a/cgroup.subtree_control; echo 10M > a/b/memory.max; echo 1 > a/b/memory.oom.group
+sh -c 'echo 0 > a/b/cgroup.procs; sleep 50 & head -c 62914560 /dev/zero | tail | wc -c' || echo all of it killed: $?
+while [ -n "$(cat a/b/cgroup.procs)" ]; do sleep 0.01; done
+kill -0 $n && echo the neighbour lives
+rmdir a && echo busy; rmdir a/b a && echo removed
+[ $(cat memory.current) -lt $(cat memory.max) ] && [ $(cat pids.current) -ge 2 ] && echo within
+mount -t cgroup2 none /tmp 2>/dev/null || echo may not mount
+"""
+GROUPS_SAY = """268435456 150000 100000 100 cpuset cpu io memory pids 
+0::/
+0::/
+refused
+not supported
+0::/a
+5242880
+0
+oom_kill 1
+forks refused
+all of it killed: 137
+the neighbour lives
+removed
+within
+may not mount
+"""
+
+
+def case_cgroups():
+    """Control groups as the container sees them."""
+    place, config = limited("groups", "sh", "-c", GROUPS)
+    done = pillbox("run", "-b", str(place), "groups", check=0)
+    same(done.stdout.splitlines(), GROUPS_SAY.splitlines(), f"groups: {done.stderr}")
+    # Read-only, as most engines ask for it; the same from processes that join.
+    config["mounts"][-1]["options"].append("ro")
+    config["process"]["args"] = ["sleep", "50"]
+    write(place, config)
+    pillbox("run", "-d", "-b", str(place), "joined", check=0, quiet=True)
+    same(pillbox("exec", "joined", "cat", "/sys/fs/cgroup/memory.max", check=0).stdout, f"{256 << 20}\n", "joined")
+    same(pillbox("exec", "joined", "mkdir", "/sys/fs/cgroup/a").returncode, 1, "a group where none may be made")
+    pillbox("delete", "--force", "joined", check=0)
+
+
+#: What run-times say of the limits of `limited`, as far as they are there.
+RUNTIMES = [
+    (["java", "-XshowSettings:system", "-version"], ["Memory Limit: 256.00M", "CPU Quota: 150000us", "Provider: cgroupv2"]),
+    (["node", "-p", "process.constrainedMemory()"], [str(256 << 20)]),
+]
+
+
+def case_limits():
+    """Run-times on this machine know the limits of their container."""
+    for program, (words, expected) in enumerate(RUNTIMES):
+        path = shutil.which(words[0])
+        if path is None:
+            continue
+        place, config = limited(f"limits-{program}", path, *words[1:])
+        config["root"] = {"path": "/", "readonly": True}
+        write(place, config)
+        done = run(command("run", "-b", str(place), f"limits-{program}", options=("--overlay", "memory")), 0)
+        for line in expected:
+            same(line in done.stdout + done.stderr, True, f"{words}: {line} in {done.stdout}{done.stderr}")
+
+
+def layer(*members, pack=None):
+    """A layer of these members: (name, what), where what is text, None for a directory, or a dict for tarfile. Returns the
+    digest of what it is unpacked, and its bytes."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, what in members:
+            info = tarfile.TarInfo(name)
+            info.mode, data = 0o755, None
+            if what is None:
+                info.type = tarfile.DIRTYPE
+            elif isinstance(what, dict):
+                for key, value in what.items():
+                    setattr(info, key, value)
+            else:
+                data = what if isinstance(what, bytes) else what.encode()
+                info.size = len(data)
+            archive.addfile(info, data and io.BytesIO(data))
+    plain = out.getvalue()
+    return hashlib.sha256(plain).hexdigest(), gzip.compress(plain) if pack == "gz" else plain
+
+
+def saved(path, layers, form="oci", mode="w", **config):
+    """An image of these layers, as an archive in either form, or a directory."""
+    arch = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+    whole = json.dumps({
+        "architecture": arch, "os": "linux", "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest, _ in layers]},
+    }).encode()
+    parts = {}
+
+    def blob(data, kind):
+        digest = hashlib.sha256(data).hexdigest()
+        parts[f"blobs/sha256/{digest}"] = data
+        return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
+
+    if form == "oci":
+        manifest = json.dumps({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": blob(whole, "config.v1+json"), "layers": [blob(data, "layer.v1.tar") for _, data in layers],
+        }).encode()
+        parts["index.json"] = json.dumps({"schemaVersion": 2, "manifests": [blob(manifest, "manifest.v1+json")]}).encode()
+        parts["oci-layout"] = b'{"imageLayoutVersion": "1.0.0"}'
+    else:
+        names = [f"{number}/layer.tar" for number, _ in enumerate(layers)]
+        parts["config.json"] = whole
+        parts.update(zip(names, [data for _, data in layers]))
+        parts["manifest.json"] = json.dumps([{"Config": "config.json", "RepoTags": None, "Layers": names}]).encode()
+    if mode is None:
+        for name, data in parts.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(data)
+        return path
+    with tarfile.open(path, mode) as archive:
+        for name, data in parts.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def in_image(path, *words, check=0, options=()):
+    """`do` in an image, with a cache of this case's own."""
+    command = [PILLBOX, "do", "--platform", PLATFORM, *options, "--image", str(path), *words]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "XDG_CACHE_HOME": str(DIR / "cache")},
+    )
+    if done.returncode != check:
+        raise AssertionError(f"{command}: status {done.returncode}, not {check}: {done.stdout}{done.stderr}")
+    return done
+
+
+def base():
+    """A layer with busybox."""
+    applets = [(f"bin/{name}", {"type": tarfile.SYMTYPE, "linkname": "busybox"}) for name in
+               ["sh", "ls", "cat", "id", "pwd", "env", "echo", "true", "touch", "find", "sort", "stat"]]
+    passwd = "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n"
+    busybox = pathlib.Path(BUSYBOX).read_bytes()
+    return layer(("bin", None), ("bin/busybox", busybox), *applets, ("etc/passwd", passwd),
+                 ("etc/group", "ann:x:1000:\nmore:x:50:ann\n"), ("tmp", None), ("old/a", "a"), ("old/b", "b"), pack="gz")
+
+
+def case_images():
+    """Images without an engine."""
+    second = layer(
+        ("old/.wh..wh..opq", ""), ("old/c", "c"), ("etc/.wh.gone", ""), ("bin/.wh.stat", ""),
+        ("link", {"type": tarfile.LNKTYPE, "linkname": "old/c"}), ("lib", {"type": tarfile.SYMTYPE, "linkname": "/old"}),
+        ("lib/d", "d"), ("pipe", {"type": tarfile.FIFOTYPE}), ("dev/sda", {"type": tarfile.BLKTYPE, "devmajor": 8}),
+    )
+    config = {
+        "Env": ["A=1", "B=2"], "Entrypoint": ["echo", "say"], "Cmd": ["it"], "WorkingDir": "/work/here", "User": "ann",
+    }
+    layers = [base(), second]
+    archive = saved(DIR / "oci.tar", layers, **config)
+    same(in_image(archive).stdout, "say it\n", "as it says")
+    same(in_image(archive, "--", "words", "else").stdout, "say words else\n", "another Cmd")
+    (DIR / "oci.dir").mkdir()
+    images = [
+        saved(DIR / "oci.tar.gz", layers, mode="w:gz"), saved(DIR / "saved.tar", layers, "docker"),
+        saved(DIR / "saved.tar.gz", layers, "docker", "w:gz"), saved(DIR / "oci.dir", layers, mode=None),
+    ]
+    for image in images:
+        found = in_image(image, "--", "find", "/old", "/link", "/lib/", "/pipe", "-type", "f").stdout.split()
+        same(sorted(found), ["/lib/c", "/lib/d", "/link", "/old/c", "/old/d"], f"{image}: files")
+        same(in_image(image, "--", "ls", "/bin/stat", check=1).stdout, "", "a whiteout")
+    same(len(list((DIR / "cache/pillbox/images").glob("sha256-*"))), 2, "unpacked once")
+    own = saved(DIR / "own.tar", layers, **{**config, "Entrypoint": None})
+    text = in_image(own, "--", "sh", "-c", "id -u; id -G; pwd; echo $A $B $HOME; touch /bin/x || echo no").stdout
+    same(text, "1000\n1000 50\n/work/here\n1 2 /home/ann\nno\n", "who and where") if os.geteuid() == 0 else None
+    text = in_image(own, "--", "sh", "-c", "pwd; echo $A$B", options=("--user", "0", "--cwd", "/", "-e", "A=x")).stdout
+    same(text, "/\nx2\n", "said otherwise")
+    # A root directory as it is.
+    same(in_image(ROOTFS, "--", "pwd").stdout, "/\n", "a directory")
+    hostile_images()
+    for words, what in [
+        ([DIR / "missing.tar"], "No such file"), (["/dev/null"], "neither"), ([BUSYBOX], "archive"),
+        ([ROOTFS], "no command"), ([saved(DIR / "nobody.tar", layers, User="nobody2"), "--", "true"], "nobody2"),
+    ]:
+        done = in_image(*words, check=125)
+        same((what in done.stderr, done.stderr.count("\n")), (True, 1), f"{words}: {done.stderr}")
+
+
+SAVED = """
+echo more >> etc/issue; echo new > etc/new; ln etc/new hard; ln -s nowhere soft; mkfifo fifo; rm gone/a
+mv tree/below moved; echo x > moved/x; rm -rf instead; mkdir instead; echo z > instead/z; chown 1:2 set; chmod 4755 set
+mkdir -p LONG/LONG; echo deep > LONG/LONG/f; truncate -s 50G big; echo end >> big; touch "$(printf 'a\\nb\\377\\033')"
+cat etc/group looked/at nothing > /dev/null; find looked tree2 > /dev/null; mknod null c 1 3; echo > .wh.a; exit 9
+"""
+
+
+def case_saved():
+    """`do --save-diff`, and what tar(1) makes of it; `diff`."""
+    for name in ["gone/a", "tree/below/b", "instead/old", "set", "looked/at", "tree2/x/y/z", "etc/group", "etc/issue"]:
+        (ROOTFS / name).parent.mkdir(parents=True, exist_ok=True)
+        (ROOTFS / name).write_text(name)
+    copy, archive = DIR / "copy", DIR / "saved.tar"
+    run(["cp", "-a", str(ROOTFS), str(copy)], 0)
+
+    def save(script, check, to=archive, options=()):
+        words = [PILLBOX, "do", "--platform", PLATFORM, "--root", str(ROOTFS), "--save-diff", str(to), *options]
+        return run([*words, "--cwd", "/", "--", "sh", "-c", script], check)
+
+    said = save(SAVED.replace("LONG", "n" * 250), 9).stderr
+    same(said, "".join(line for line in [
+        "cat: can't open 'nothing': No such file or directory\n",
+        f"pillbox: --save-diff {archive}: left out: device nodes (1), names that begin with .wh. (1)\n",
+    ]), "what is left out is said")
+    listed = run([PILLBOX, "diff", str(archive)], 0).stdout.splitlines()
+    same([line for line in listed if "nnn" not in line], [
+        "A /a\\nb\\xff\\u{1b}", "A /big", "C /etc", "C /etc/issue", "A /etc/new", "A /fifo", "C /gone", "D /gone/a",
+        "A /hard", "C /instead", "A /instead/z", "A /moved", "A /moved/x", "A /moved/b", "C /set", "A /soft",
+        "C /tree", "D /tree/below",
+    ], "the list")
+    # Applied by tar(1), and removed what the marks say.
+    run(["tar", "-C", str(copy), "-xpf", str(archive)], 0)
+    marks = sorted(str(path.relative_to(copy)) for path in copy.glob("**/.wh.*"))
+    same(marks, ["gone/.wh.a", "instead/.wh..wh..opq", "tree/.wh.below"], "marks")
+    same((copy / "etc/issue").read_text().endswith("more\n"), True, "a changed file")
+    same([(copy / name).read_text() for name in ["moved/b", "moved/x", "instead/z"]], ["tree/below/b", "x\n", "z\n"])
+    same((copy / "etc/new").stat().st_ino, (copy / "hard").stat().st_ino, "one file")
+    same(((copy / "set").stat().st_mode, (copy / "set").stat().st_uid), (0o104755, 1), "mode and owner")
+    same((copy / "big").stat().st_blocks < 100, True, "a hole")
+    same((copy / "big").stat().st_size, (50 << 30) + 4, "its size")
+    same(((copy / "fifo").is_fifo(), os.readlink(copy / "soft")), (True, "nowhere"), "others")
+    same((copy / ("n" * 250) / ("n" * 250) / "f").read_text(), "deep\n", "a long name")
+    same(os.path.exists(os.fsencode(copy) + b"/a\nb\xff\x1b"), True, "a name that is no text")
+    same((ROOTFS / "etc/issue").read_text().endswith("more\n"), False, "the root itself is as it was")
+    # Nothing where nothing was changed; a status is kept where it cannot be written.
+    save("find / -xdev > /dev/null; cat etc/passwd > /dev/null", 0, options=("-v", f"{DIR}:/volume"))
+    same(run([PILLBOX, "diff", str(archive)], 0).stdout, "", "nothing was changed")
+    full = save("echo x > x; exit 4", 4, "/dev/full").stderr
+    same(full, "pillbox: --save-diff /dev/full: No space left on device (os error 28): the archive is not complete\n")
+    same("--save-diff" in save("echo no", 125, DIR / "no/where").stderr, True, "before it is run")
+    # Many, and deep ones.
+    script = "mkdir many; cd many; i=0; while [ $i -lt 5000 ]; do : > $i; i=$((i+1)); done; NAME=LONG; "
+    script += "i=0; while [ $i -lt 40 ]; do mkdir $NAME; cd $NAME 2>/dev/null || break; i=$((i+1)); done"
+    said = save(script.replace("LONG", "d" * 200), 0).stderr
+    same(("left out: what cannot be read (1)" in said, said.count("\n")), (True, 1), said)
+    same(len(run([PILLBOX, "diff", str(archive)], 0).stdout.splitlines()), 5021, "many")
+    same("no such file" in run([PILLBOX, "diff", str(DIR / "none")], 125).stderr.lower(), True, "no archive")
+    shutil.rmtree(copy)
+
+
+def hostile_images():
+    """Nothing is written outside of the cache, whatever layers say."""
+    victim = DIR / "victim"
+    victim.mkdir()
+    up = "../" * 20
+    symlink = lambda target: {"type": tarfile.SYMTYPE, "linkname": target}
+    for number, (members, expected) in enumerate([
+        ([(f"{up}{victim}/a", "x")], "upwards"),
+        ([(f"{victim}/b", "x")], None),
+        ([("out", symlink(str(victim))), ("out/c", "x")], "directory"),
+        ([("out", symlink(up + str(victim))), ("out/d", "x")], "directory"),
+        ([("out", symlink(str(victim))), ("out", "x")], None),
+        ([("l", {"type": tarfile.LNKTYPE, "linkname": up + "etc/passwd"})], "upwards"),
+        ([("l", {"type": tarfile.LNKTYPE, "linkname": "/etc/shadow"})], "link"),
+        ([("x", symlink("y")), ("y", symlink("x")), ("x/f", "x")], "directory"),
+        ([("p", symlink("/proc/self/root" + str(victim))), ("p/e", "x")], "directory"),
+        ([(".wh...", "")], "upwards"), ([(".wh.", "")], None), ([("a/.wh..", "")], None),
+        ([("n" * 5000, "x")], "no name"),
+    ]):
+        image = saved(DIR / f"hostile-{number}.tar", [base(), layer(*members)])
+        done = in_image(image, "--", "true", check=0 if expected is None else 125)
+        same((expected or "") in done.stderr, True, f"{members}: {done.stderr}")
+        same(done.stderr.count("\n"), int(expected is not None), f"{members}: {done.stderr}")
+        same(list(victim.iterdir()), [], f"{members}")
+    # One layer under another's digest; a bomb; one that is cut off.
+    good, other = base(), layer(("evil", "x"))
+    image = saved(DIR / "other.tar", [(good[0], other[1])])
+    same("digest" in in_image(image, "--", "true", check=125).stderr, True, "another layer")
+    bomb = layer(("bomb", b"\0" * (400 << 20)), pack="gz")
+    same("larger" in in_image(saved(DIR / "bomb.tar", [bomb]), "--", "true", check=125).stderr, True, "a bomb")
+    cut = DIR / "cut.tar"
+    cut.write_bytes((DIR / "oci.tar").read_bytes()[:300000])
+    in_image(cut, "--", "true", check=125)
+    same([name for name in os.listdir(DIR / "cache/pillbox/images") if not name.startswith(("sha256-", ".lock", "of-"))], [],
+         "what is left of them")
+
+
+def named(*words, check=0, options=(), **more):
+    """`run` of a container with a name, and what else takes names."""
+    return run([PILLBOX, "--root", str(STATE), *words[:1], *options, *words[1:]], check, **more)
+
+
+def case_named():
+    """The life of a container without an engine."""
+    here = ("--platform", PLATFORM)
+    script = "trap 'echo stopping >&2; exit 9' TERM; echo up; echo wrong >&2; while :; do sleep 0.05; done"
+    same(named("run", "-d", "--name", "box", "--", "sh", "-c", script, options=here, quiet=False).stdout, "box\n")
+    wait_for("what it prints", lambda: "wrong" in named("logs", "box").stderr)
+    same(named("logs", "box").stdout, "up\n", "its output")
+    same(named("exec", "-e", "A=1", "box", "sh", "-c", "echo $A; exit 4", check=4).stdout, "1\n", "exec")
+    same([named("exec", "box", word, check=None).returncode for word in ["/none", "/etc/passwd"]], [127, 126], "no program")
+    line = named("ps").stdout.splitlines()[1]
+    same(("box" in line, "Up" in line, named("ps", "-q").stdout), (True, True, "box\n"), line)
+    same("sh" in named("ps", "box").stdout, True, "its processes")
+    same(status("box"), "running", "engines see it, too")
+    copies()
+    # Taken, unknown, running.
+    said = named("run", "-d", "--name", "box", "--", "true", check=125, options=here).stderr
+    same(("box" in said, said.count("\n")), (True, 1), said)
+    for words in [("logs", "none"), ("stop", "none"), ("rm", "none"), ("exec", "none", "true"), ("rm", "box")]:
+        said = named(*words, check=None)
+        same((said.returncode in (1, 255), said.stderr.count("\n")), (True, 1), f"{words}: {said.stderr}")
+    same(named("rm", "-f", "none", check=None).returncode, 0, "as delete --force")
+    follow = subprocess.Popen(command("logs", "-f", "box"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    same(named("stop", "box").stdout, "box\n", "stop")
+    same("stopping" in follow.communicate(timeout=30)[0], True, "who follows is told to the end")
+    same((named("ps").stdout.count("\n"), "Exited (9)" in named("ps", "-a").stdout), (1, True), "its status is kept")
+    same(named("rm", "box").stdout, "box\n", "rm")
+    same(named("ps", "-aq").stdout, "", "nothing is left")
+    # What nobody reads does not hold it up, and is bounded.
+    flood = "i=0; while [ $i -lt 400 ]; do head -c 100000 /dev/zero; i=$((i+1)); done; echo; echo end >&2"
+    named("run", "-d", "--name", "flood", "--", "sh", "-c", flood, options=here)
+    wait_for("a flood", lambda: "Exited (0)" in named("ps", "-a").stdout, 60)
+    size = sum(path.stat().st_size for path in (STATE / "flood").glob("log*"))
+    same((size < 20 << 20, named("logs", "flood").stderr), (True, "end\n"), f"a bounded log: {size}")
+    named("rm", "flood")
+    # What ignores SIGTERM is killed; what cannot be started leaves nothing.
+    named("run", "-d", "--name", "deaf", "--", "sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done", options=here)
+    wait_for("its output", lambda: named("logs", "deaf").stdout == "up\n")
+    named("stop", "-t", "1", "deaf")
+    same("Exited (137)" in named("ps", "-a").stdout, True, "killed")
+    named("rm", "deaf")
+    for word, expected in [("/none", 127), ("/etc/passwd", 126), ("none", 127)]:
+        done = named("run", "-d", "--name", "bad", "--", word, check=expected, options=here)
+        same(done.stderr.count("\n"), 1, done.stderr)
+    same(named("run", "-d", "--name", "bad", "--bogus", "--", "true", check=125, options=here).stderr.count("\n"), 1)
+    same(list(STATE.iterdir()), [], "nothing is left of them")
+    # In the foreground; a bundle is still one.
+    done = named("run", "--rm", "--", "cat", text="in\n", options=here)
+    same((done.stdout, list(STATE.iterdir())), ("in\n", []), "in the foreground")
+    named("run", "--name", "kept", "--", "sh", "-c", "exit 5", check=5, options=here)
+    same("Exited (5)" in named("ps", "-a").stdout, True, "in the foreground")
+    named("rm", "kept")
+    place, _ = bundle("one", "echo", "bundle")
+    same(pillbox("run", "-b", str(place), "one", check=0).stdout, "bundle\n", "runc's run")
+    kill_named()
+
+
+def copies():
+    """`cp`, both ways."""
+    place = DIR / "copies"
+    (place / "in/sub").mkdir(parents=True)
+    (place / "in/sub/file").write_text("here\n")
+    (place / "in/link").symlink_to("/etc/passwd")
+    (place / "victim").mkdir()
+    named("cp", str(place / "in"), "box:/tmp/new")
+    named("cp", str(place / "in"), "box:/tmp/new")
+    script = "cat /tmp/new/sub/file /tmp/new/in/sub/file; readlink /tmp/new/link; ln -s /etc /tmp/etc; echo inner > /etc/inner"
+    same(named("exec", "box", "sh", "-c", script).stdout, "here\nhere\n/etc/passwd\n", "a directory, and into it")
+    # Names and targets that do not fit into a header.
+    long = "/".join(["d" * 200] * 3)
+    (place / "in" / long).mkdir(parents=True)
+    (place / "in" / long / "file").write_text("deep\n")
+    (place / "in/far").symlink_to("t" * 300)
+    named("cp", str(place / "in"), "box:/tmp/long")
+    same(named("exec", "box", "sh", "-c", f"cat /tmp/long/{long}/file; readlink /tmp/long/far").stdout, "deep\n" + "t" * 300 + "\n")
+    named("cp", "box:/tmp/long", str(place / "back"))
+    same(((place / "back" / long / "file").read_text(), os.readlink(place / "back/far")), ("deep\n", "t" * 300), "long names")
+    # Links are followed inside.
+    named("cp", str(place / "in/sub/file"), "box:/tmp/etc/copied")
+    same((named("exec", "box", "cat", "/etc/copied").stdout, os.path.exists("/etc/copied")), ("here\n", False), "through a link")
+    named("cp", "box:/tmp/etc/inner", str(place))
+    same((place / "inner").read_text(), "inner\n", "out, through a link")
+    # What a link names outside is not written to.
+    script = f"mkdir -p /tmp/out/sub; ln -s {place}/victim /tmp/out/link; echo s > /tmp/out/sub/s; chmod 4755 /tmp/out/sub/s"
+    named("exec", "box", "sh", "-c", script)
+    (place / "out").mkdir()
+    (place / "out/sub").symlink_to(place / "victim")
+    named("cp", "box:/tmp/out/.", str(place / "out"), check=1)
+    same(list((place / "victim").iterdir()), [], "a link that was there")
+    named("cp", "box:/tmp/out", str(place / "fresh"))
+    same((os.readlink(place / "fresh/link"), (place / "fresh/sub/s").stat().st_mode), (f"{place}/victim", 0o100755), "no set-id")
+    for words in [("box:/none", str(place)), (str(place / "none"), "box:/"), (str(place / "inner"), "box:/none/x"), ("a", "b")]:
+        same(named("cp", *words, check=1).stderr.count("\n"), 1, f"{words}")
+
+
+def kill_named():
+    """Kills of any of its processes leave what can be removed."""
+    for number in range(12):
+        starting = subprocess.Popen(
+            [*command("run", "-d", "--name", "victim", "--"), "sh", "-c", "while :; do echo x; sleep 0.01; done"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        time.sleep(random.uniform(0, 0.4))
+        if number % 3 == 0:
+            starting.kill()
+        else:
+            try:
+                state = json.loads((STATE / "victim/state.json").read_text())
+                pid = state["pid"] if number % 3 == 1 else state["own"]["keeper"][0]
+                # There is none before it runs, and 0 is whoever asks.
+                if pid > 0:
+                    os.kill(pid, signal.SIGKILL)
+            except (OSError, TypeError, ValueError):
+                pass
+        starting.wait(timeout=30)
+        for words in [("ps", "-a"), ("logs", "victim"), ("stop", "-t", "1", "victim")]:
+            done = named(*words, check=None)
+            same((done.returncode in (0, 1), done.stderr.count("\n") < 2), (True, True), f"{words}: {done}")
+        named("rm", "-f", "victim", check=None)
+        wait_for("removed", lambda: named("rm", "-f", "victim", check=None).returncode == 0 and not list(STATE.iterdir()))
+
+
 def case_errors():
     """What engines read when something is wrong."""
     log = DIR / "log"
@@ -477,7 +918,7 @@ def case_kills():
 NO_STREAMS = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
-def podman_environment():
+def podman_environment(DIR=DIR, command=None):
     conf, storage = DIR / "containers.conf", DIR / "storage.conf"
     conf.write_text(f"""
 [containers]
@@ -495,7 +936,8 @@ pillbox=["{DIR}/runtime"]
 """)
     # What cleans up after a container is not told of --runtime-flag.
     wrapper = DIR / "runtime"
-    wrapper.write_text(f'#!/bin/sh\nexec {PILLBOX} --root {STATE} --platform {PLATFORM} "$@"\n')
+    command = command or f"{PILLBOX} --root {STATE}"
+    wrapper.write_text(f'#!/bin/sh\nexec {command} --platform {PLATFORM} "$@"\n')
     wrapper.chmod(0o755)
     storage.write_text(f'[storage]\ndriver="vfs"\ngraphroot="{DIR}/graph"\nrunroot="{DIR}/run"\n')
     os.environ.update(CONTAINERS_CONF=str(conf), CONTAINERS_STORAGE_CONF=str(storage))
@@ -591,6 +1033,52 @@ def case_podman_ten():
         same(podman("exec", f"c{n}", "hostname", check=0).stdout != "", True)
     same(len(podman("ps", "-q", check=0).stdout.split()), 10)
     podman("rm", "-f", "-a", "-t", "0", check=0, timeout=120)
+
+
+def case_podman_user():
+    """podman as an ordinary user: state in XDG_RUNTIME_DIR, no control groups, an id that is root in a user namespace."""
+    nobody, home = 65534, DIR / "user"
+    DIR.chmod(0o711)
+    (home / "run").mkdir(parents=True)
+    shutil.copy(PILLBOX, home / "pillbox")
+    podman_environment(home, f"{home}/pillbox")
+    run(["tar", "-C", str(ROOTFS), "-cf", str(home / "image.tar"), "."], 0)
+    for path in [home, *home.iterdir()]:
+        os.chown(path, nobody, nobody)
+    os.environ.update(HOME=str(home), XDG_RUNTIME_DIR=str(home / "run"))
+    (home / "run").chmod(0o700)
+
+    def podman(*words, check=None, **more):
+        given = {"cwd": str(home), "user": nobody, "group": nobody, "extra_groups": []}
+        streams = {"stdin": subprocess.DEVNULL} if "input" not in more else {}
+        done = subprocess.run(["podman", *words], capture_output=True, text=True, timeout=60, **given, **streams, **more)
+        if check is not None and done.returncode != check:
+            raise AssertionError(f"{words}: status {done.returncode}, not {check}: {done.stdout}{done.stderr}")
+        return done
+
+    podman("import", "--change", 'CMD ["/bin/sh"]', str(home / "image.tar"), "bb:1", check=0)
+    same(podman("run", "--rm", "bb:1", "sh", "-c", "echo hi; id -u", check=0).stdout, "hi\n0\n")
+    for words, expected in [(["false"], 1), (["/etc"], 126), (["nonesuch"], 127)]:
+        podman("run", "--rm", "bb:1", *words, check=expected)
+    script = "trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.05; done"
+    podman("run", "-d", "--name", "box", "bb:1", "sh", "-c", script, check=0)
+    wait_for("its log", lambda: podman("logs", "box").stdout == "up\n")
+    same(len(list((home / "run/pillbox/containers").iterdir())), 1, "its state")
+    same(podman("exec", "box", "sh", "-c", "echo in; exit 5", check=5).stdout, "in\n")
+    same(podman("exec", "-i", "box", "cat", input="in\n", check=0).stdout, "in\n")
+    same(podman("exec", "-t", "box", "tty", check=0).stdout, "/dev/pts/0\n")
+    podman("stop", "-t", "10", "box", check=0)
+    same(podman("inspect", "-f", "{{.State.ExitCode}}", "box", check=0).stdout, "3\n", "a handler's status")
+    (home / "f").write_text("copied\n")
+    os.chown(home / "f", nobody, nobody)
+    podman("cp", str(home / "f"), "box:/f", check=0)
+    podman("start", "box", check=0)
+    same(podman("exec", "box", "cat", "/f", check=0).stdout, "copied\n", "cp")
+    podman("rm", "-f", "-t", "0", "box", check=0)
+    same(list((home / "run/pillbox/containers").iterdir()), [], "nothing is left")
+    # What holds its namespaces.
+    for pause in home.glob("**/pause.pid"):
+        os.kill(int(pause.read_text()), signal.SIGKILL)
 
 
 class Daemon:

@@ -1,6 +1,6 @@
 //! Containers: the command line that engines use, and podman above it. On this machine, for which it takes root and Python.
 
-use super::{Case, Place, TIMEOUT, case, succeeds};
+use super::{Case, Missing, Place, TIMEOUT, case, succeeds};
 use crate::arch::Arch;
 use crate::guest::Step;
 use crate::packages::{self, Cache, workspace_root};
@@ -11,6 +11,11 @@ const BUNDLES: &[(&str, &str)] = &[
     ("life", "a container is created, started, paused, killed and deleted"),
     ("run", "a program has what its specification says"),
     ("settings", "a filter, settings, devices and sizes are what its specification says"),
+    ("cgroups", "control groups show limits, and hold those of groups inside"),
+    ("limits", "run-times know the limits of their container"),
+    ("images", "images run without an engine, and what is hostile in them stays in the cache"),
+    ("saved", "what a command has changed is saved as a layer, and can be applied"),
+    ("named", "containers live without an engine: run -d, exec, logs, ps, stop, rm"),
     ("errors", "engines are told what is wrong"),
     ("exec", "processes join a container that runs"),
     ("descriptors", "the list of host descriptors is what the host says"),
@@ -26,6 +31,7 @@ const PODMAN: &[(&str, &str)] = &[
     ("podman_run", "podman runs containers, and has their statuses and streams"),
     ("podman_life", "podman execs, pauses, stops and restarts"),
     ("podman_ten", "podman has ten of them at once"),
+    ("podman_user", "podman runs them for an ordinary user"),
 ];
 
 /// By docker and containerd.
@@ -39,7 +45,7 @@ const DOCKER: &[(&str, &str)] = &[
 ///
 /// # Errors
 /// What is missing for any.
-pub fn containers(place: &Place) -> Result<(Vec<Case>, Option<String>), String> {
+pub fn containers(place: &Place) -> Result<(Vec<Case>, Missing), String> {
     let there = |program: &str| {
         let found = Command::new(program).arg("--version").stdin(Stdio::null()).output();
         found.map(drop).map_err(|_| format!("there is no {program}"))
@@ -58,10 +64,15 @@ pub fn containers(place: &Place) -> Result<(Vec<Case>, Option<String>), String> 
     let docker = there("dockerd").and_then(|()| there("docker")).and_then(|()| there("ctr"));
     let (with_podman, with_docker) =
         (if podman.is_ok() { PODMAN } else { &[] }, if docker.is_ok() { DOCKER } else { &[] });
-    let missing = podman.err().or(docker.err());
-    let cases = BUNDLES.iter().chain(with_podman).chain(with_docker).map(|(name, what)| {
+    let runtimes =
+        there("java").or_else(|_| there("node")).map_err(|_| "there is no java and no node".to_owned());
+    let bundles = BUNDLES.iter().filter(|(name, _)| *name != "limits" || runtimes.is_ok());
+    let cases = bundles.chain(with_podman).chain(with_docker).map(|(name, what)| {
         let words = ["python3", &script, &place.pillbox, &place.platform, &busybox, name];
         case(&format!("containers: {what}"), Step::new(words).timeout(TIMEOUT), succeeds)
     });
-    Ok((cases.collect(), missing))
+    let cases = cases.collect();
+    let missing = [("podman", podman.err()), ("docker", docker.err()), ("limits", runtimes.err())];
+    let missing = missing.into_iter().filter_map(|(name, why)| Some((name, why?)));
+    Ok((cases, missing.collect()))
 }

@@ -26,6 +26,7 @@ const STORMS: &[(&str, &str)] = &[
     ("random", "2"),
     ("zero", "2"),
     ("sparse", "2"),
+    ("peek", "2"),
     ("areas", "2"),
     ("unmap", "2"),
     ("hide", "2"),
@@ -34,6 +35,7 @@ const STORMS: &[(&str, &str)] = &[
     ("discard", "2"),
     ("end", "2"),
     ("inherit", "2"),
+    ("nested", "2"),
 ];
 
 /// All of it.
@@ -95,6 +97,12 @@ pub fn hold(place: &Place) -> Vec<Case> {
             if said == expected { Ok(()) } else { Err(format!("it says {said:?}")) }
         }));
     }
+    for what in ["mounts", "alarms", "senders"] {
+        let step = within(place, &["--memory", "128M"], &["churn", what]);
+        cases.push(case(&format!("hold: {what} go"), step, harmless));
+    }
+    let step = within(place, &["--pids", "140"], &["shares"]);
+    cases.push(case("hold: one user leaves root what it needs", step, harmless));
     let step = within(place, &["--memory", "64M"], &["misses"]);
     cases.push(case("hold: names that are not there take little", step, harmless));
     if place.platform == "systrap" {

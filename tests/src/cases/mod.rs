@@ -14,6 +14,7 @@ mod jail;
 mod neighbours;
 mod outside;
 mod platform;
+mod programs;
 mod runtimes;
 
 use std::time::{Duration, Instant};
@@ -31,7 +32,8 @@ pub use hold::{hold, soak};
 pub use jail::jail;
 pub use neighbours::neighbours;
 pub use outside::{idle, killed, without_kvm};
-pub use platform::{exact_clocks, platform};
+pub use platform::{exact_clocks, on_another_cpu, on_another_mmu, on_two_cpus, platform};
+pub use programs::{PROGRAMS, PROGRAMS_TEXT, programs, programs_in_guest};
 pub use runtimes::{compile_sanitized, engines, sanitized};
 
 /// Judges the outcomes of a case's steps; `Err` says what is wrong.
@@ -74,6 +76,9 @@ pub struct Place {
     /// Directory of our own test programs there.
     pub programs: String,
 }
+
+/// What cannot run: its name, and why.
+pub type Missing = Vec<(&'static str, String)>;
 
 /// How long a step may take unless it says otherwise, in seconds of its machine's clock. None takes a tenth of that, but
 /// machines are busy.

@@ -11,6 +11,9 @@ import subprocess
 import sys
 import time
 
+sys.dont_write_bytecode = True
+import rules
+
 PILLBOX, PLATFORM, CASE = sys.argv[1:4]
 OWN, OTHER = ("10.9.0.1", "fd99::1"), ("10.9.0.2", "fd99::2")
 children = []
@@ -171,7 +174,10 @@ def published():
 
 
 try:
-    {"listeners": listeners, "ports": ports, "published": published}[CASE]()
+    if CASE in rules.CASES:
+        rules.CASES[CASE](sys.modules["__main__"])
+    else:
+        {"listeners": listeners, "ports": ports, "published": published}[CASE]()
 finally:
     for child in children:
         child.kill()

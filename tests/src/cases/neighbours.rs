@@ -11,6 +11,10 @@ const CASES: &[(&str, &str)] = &[
     ("listeners", "listeners are reached from outside, and not from the host itself"),
     ("ports", "a port of a wildcard address is free on both sides"),
     ("published", "published ports lead inside"),
+    ("resolvers", "names are found by a resolver that stands for the host's"),
+    ("rules", "rules about who may be talked to hold, and each way that they close is one without them"),
+    ("rebinding", "names whose addresses change, and floods of names"),
+    ("logged", "connections are in the log; the host's own loopback, if it is asked for"),
 ];
 
 /// The cases, or why there are none here.

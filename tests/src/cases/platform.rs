@@ -31,13 +31,7 @@ pub fn platform(place: &Place) -> Vec<Case> {
     let (abi, exact) = (place.program("abi"), place.arch == Arch::X86_64);
     let crash = |how: &str| place.pillbox(&["self-test", "--crash", how], &[] as &[&str]);
     let mut cases = vec![
-        case("the platform's self-test", place.pillbox(&["self-test"], &[] as &[&str]), |got| {
-            let text = String::from_utf8_lossy(&got.stdout);
-            match got.status {
-                0 => Ok(()),
-                status => Err(format!("status {status}: {text}")),
-            }
-        }),
+        self_test(place),
         case("a null read in ring 0 is an ordinary SIGSEGV", crash("null"), died_of_sigsegv),
         case("a kernel stack that overflows is an ordinary SIGSEGV", crash("overflow"), died_of_sigsegv),
         case("a panic in ring 0 is caught", crash("panic"), succeeds),
@@ -74,11 +68,89 @@ pub fn platform(place: &Place) -> Vec<Case> {
         succeeds,
     ));
     cases.extend(broken(place));
-    for name in EXIT_FREE {
+    cases.extend(exit_free(place, EXIT_FREE));
+    cases
+}
+
+/// A handful of instructions, and what comes of each.
+fn self_test(place: &Place) -> Case {
+    case("the platform's self-test", place.pillbox(&["self-test"], &[] as &[&str]), |got| {
+        let text = String::from_utf8_lossy(&got.stdout);
+        match got.status {
+            0 => Ok(()),
+            status => Err(format!("status {status}: {text}")),
+        }
+    })
+}
+
+/// These operations leave the VM alone.
+fn exit_free(place: &Place, names: &[&str]) -> Vec<Case> {
+    let measured = |name: &&str| {
         let step = place.pillbox(&["bench", "--json", name], &[] as &[&str]);
-        cases.push(case(&format!("mb {name} makes no exits"), step, no_exits));
+        case(&format!("mb {name} makes no exits"), step, no_exits)
+    };
+    names.iter().map(measured).collect()
+}
+
+/// What knows the CPU it runs on: for KVM on another maker's, where all the rest is checked on the usual one. `whole` is all
+/// families and all operations.
+pub fn on_another_cpu(place: &Place, whole: bool) -> Vec<Case> {
+    let mut cases = vec![self_test(place), doctor(place)];
+    cases.extend(super::jail(place));
+    cases.extend(super::smoke(place));
+    if whole {
+        cases.extend(super::abi(place));
+        cases.extend(exit_free(place, EXIT_FREE));
+    } else {
+        cases.extend(super::abi::families(place, KNOW_THE_CPU));
+        cases.extend(exit_free(place, &["null", "fault", "fork", "pipe"]));
     }
     cases
+}
+
+/// The least of that: for each way in which a vendor's module can run a VM.
+pub fn on_another_mmu(place: &Place) -> Vec<Case> {
+    let mut cases = vec![self_test(place)];
+    cases.extend(super::smoke(place));
+    cases.extend(super::abi::families(place, KNOW_THE_CPU));
+    cases
+}
+
+/// Two virtual CPUs that take turns after a few instructions each.
+pub fn on_two_cpus(place: &Place) -> Vec<Case> {
+    let mut cases = vec![self_test(place)];
+    cases.extend(super::abi::families(place, &["threads"]));
+    cases
+}
+
+/// Families in which registers, FP state, exceptions and page tables are what is looked at.
+const KNOW_THE_CPU: &[&str] = &[
+    "registers",
+    "frames",
+    "hostile",
+    "exceptions",
+    "instructions",
+    "signals",
+    "process",
+    "memory",
+    "code",
+    "threads",
+    "machine",
+];
+
+/// It names the module, what of the CPU is used, and finds everything in order.
+fn doctor(place: &Place) -> Case {
+    case("doctor names what is used", place.pillbox(&["doctor"], &[] as &[&str]), |got| {
+        succeeds(got)?;
+        let text = String::from_utf8_lossy(&got.stdout);
+        let told = |part: &&str| text.contains(*part);
+        let vendor = ["kvm_intel (ept=", "kvm_amd (npt="].iter().any(told);
+        let rest = ["  virtual CPU ", "\nkvm: usable", "\nsystrap: usable", "runs programs on kvm"];
+        match rest.iter().find(|part| !told(part)) {
+            None if vendor && !text.contains("does not hold") => Ok(()),
+            missing => Err(format!("vendor {vendor}, missing {missing:?}: {text}")),
+        }
+    })
 }
 
 /// Threads that make no calls take turns on one worker, because the VM's timer interrupts them and nobody else does.

@@ -11,13 +11,22 @@ pub const PAYLOAD: &str = "/payload";
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Job {
     /// Kernel modules to load, in this order.
-    pub modules: Vec<String>,
+    pub modules: Vec<Module>,
     /// Where the steps' output goes: a serial port other than the console's.
     pub channel: String,
     /// The disk that holds the root file system, if it is not the payload itself.
     pub disk: Option<String>,
     /// What to run, one after the other.
     pub steps: Vec<Step>,
+}
+
+/// A kernel module.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Module {
+    /// Its file.
+    pub path: String,
+    /// Its parameters, as insmod(8) takes them.
+    pub parameters: String,
 }
 
 /// One command line.

@@ -1,10 +1,11 @@
 //! A Linux guest with nested KVM: what is in it, what it is to do, and what it answers.
 //!
 //! A [`Guest`] is a file tree plus the steps to run there. [`Guest::run`] boots a stock Debian kernel
-//! under QEMU's emulator, where our `init` loads KVM, runs the steps one after the other and sends their
+//! under QEMU's emulator or Bochs, where our `init` loads KVM, runs the steps one after the other and sends their
 //! output back in [`frames`]; each step's native and sandboxed runs are comparable because they happen
 //! in one boot. The guest's console is kept apart and shown only when the guest dies.
 
+mod bochs;
 pub mod frames;
 pub mod job;
 mod libs;
@@ -23,9 +24,9 @@ pub use job::Step;
 pub use tree::Tree;
 
 use crate::arch::{Arch, Board};
-use crate::packages::{self, Cache, Kernel, workspace_root};
+use crate::packages::{self, Bochs, Cache, Kernel, workspace_root};
 use frames::{Frame, Frames};
-use job::{JOB_PATH, Job, PAYLOAD};
+use job::{JOB_PATH, Job, Module, PAYLOAD};
 
 /// Where pillbox is in a guest that has it.
 pub const PILLBOX: &str = "/bin/pillbox";
@@ -44,16 +45,30 @@ pub struct Options {
     pub icount: bool,
     /// The machine to be.
     pub board: Board,
-    /// CPUs.
-    pub smp: u32,
+    /// CPUs, if not as many as the board has.
+    pub smp: Option<u32>,
     /// The emulator's CPU model, if not the default one.
     pub cpu: Option<String>,
-    /// Memory in MiB.
-    pub memory: u32,
+    /// Memory in MiB, if not as much as the board has.
+    pub memory: Option<u32>,
+    /// Parameters of the KVM module that is made for the CPU's maker (`ept=0`).
+    pub kvm: Vec<String>,
+    /// More of the kernel's command line.
+    pub append: Vec<String>,
     /// Give up after this long without the end in sight (real time).
     pub timeout: Duration,
     /// Print the emulator's command line.
     pub verbose: bool,
+}
+
+impl Options {
+    fn cpus(&self) -> u32 {
+        if self.icount { 1 } else { self.smp.unwrap_or(self.board.size().0) }
+    }
+
+    fn memory(&self) -> u32 {
+        self.memory.unwrap_or(self.board.size().1)
+    }
 }
 
 impl Default for Options {
@@ -61,9 +76,11 @@ impl Default for Options {
         Self {
             icount: false,
             board: Board::Usual,
-            smp: 2,
+            smp: None,
             cpu: None,
-            memory: 2048,
+            memory: None,
+            kvm: Vec::new(),
+            append: Vec::new(),
             timeout: Duration::from_secs(600),
             verbose: false,
         }
@@ -90,6 +107,9 @@ pub enum Error {
     /// The guest's init could not do its work.
     #[error("the guest could not go on: {0}")]
     Init(String),
+    /// There is no such machine.
+    #[error("{0}")]
+    Board(String),
     /// The guest ended before its steps did.
     #[error("the guest died{when}; the end of its console:\n{console}")]
     Died {
@@ -132,6 +152,8 @@ pub struct Guest {
     options: Options,
     tree: Tree,
     disk: Option<PathBuf>,
+    /// The emulator, if it is not QEMU.
+    bochs: Option<Bochs>,
     cache: Cache,
 }
 
@@ -139,7 +161,16 @@ impl Guest {
     /// Prepares a guest with busybox in it. Fetches emulator, kernel and busybox the first time.
     pub fn new(arch: Arch, options: Options) -> Result<Self, Error> {
         let cache = Cache::open()?;
-        packages::qemu(&cache, arch)?;
+        if !options.board.is_of(arch) {
+            return Err(Error::Board(format!("there is no such board of {arch}")));
+        }
+        if arch == Arch::Aarch64 && !options.kvm.is_empty() {
+            return Err(Error::Board("KVM is no module of this kernel: it takes no parameters".to_owned()));
+        }
+        let bochs = options.board.is_bochs().then(|| Bochs::get(&cache)).transpose()?;
+        if bochs.is_none() {
+            packages::qemu(&cache, arch)?;
+        }
         let mut tree = Tree::default();
         for dir in ["/dev", "/proc", "/sys", "/tmp", "/run", "/root", "/etc", "/bin", "/var"] {
             tree.dir(dir);
@@ -149,7 +180,7 @@ impl Guest {
         tree.bytes("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
         tree.bytes("/etc/group", "root:x:0:\n");
         tree.bytes("/etc/hostname", "guest\n");
-        Ok(Self { arch, options, tree, disk: None, cache })
+        Ok(Self { arch, options, tree, disk: None, bochs, cache })
     }
 
     /// Lets no boot last longer than `limit`.
@@ -191,8 +222,10 @@ impl Guest {
 
     /// Builds pillbox and adds it.
     pub fn with_pillbox(mut self) -> Result<Self, Error> {
-        let built = build(self.arch, &["-p", "host", "--bin", "pillbox"])?;
-        self.program(&built.join("pillbox"), PILLBOX)?;
+        let built = build(self.arch, &["-p", "host", "--bin", "pillbox"])?.join("pillbox");
+        // Line numbers are five sixths of it, which an emulated drive takes a minute to read.
+        let program = if self.bochs.is_some() { bochs::stripped(&built)? } else { built };
+        self.program(&program, PILLBOX)?;
         Ok(self)
     }
 
@@ -205,20 +238,9 @@ impl Guest {
         let console = run.0.join("console");
         self.tree_with_orders(&kernel, steps)?.write_initramfs(&initramfs).map_err(io_error(&initramfs))?;
 
-        let disk = self.disk.as_deref();
-        let mut command = qemu::command(self.arch, &self.options, &kernel, &initramfs, disk, &console);
-        if self.options.verbose {
-            eprintln!("nested: {}", format!("{command:?}").replace('"', ""));
-        }
-        // The emulator warns about CPU features that it lacks at every start: kept for when it dies.
-        let log = fs::File::create(run.0.join("qemu")).map_err(io_error(&run.0))?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-        let program = Path::new(command.get_program()).to_owned();
-        let mut machine = Machine(command.spawn().map_err(io_error(&program))?);
-        let pipe = machine.0.stdout.take();
+        let (machine, pipe) = self.start(&kernel, &initramfs, &console, &run)?;
         let (sender, receiver) = mpsc::channel();
         let reader = std::thread::spawn(move || {
-            let Some(pipe) = pipe else { return };
             let mut frames = Frames::new(BufReader::new(pipe));
             while let Ok(frame) = frames.receive() {
                 if sender.send(frame).is_err() {
@@ -227,11 +249,12 @@ impl Guest {
             }
         });
 
+        let slower = self.options.board.slower();
         let deadline = Instant::now() + self.options.timeout;
         // The clock of a guest that counts instructions says nothing about ours.
         let patience = |step: usize| {
             let seconds = steps.get(step)?.timeout.filter(|_| !self.options.icount)?;
-            Some(Instant::now() + Duration::from_secs(seconds) + SILENCE)
+            Some(Instant::now() + Duration::from_secs(seconds) * slower + SILENCE)
         };
         let mut silent = patience(0);
         let mut outcomes = Vec::new();
@@ -246,7 +269,7 @@ impl Guest {
                     let timeout = error == mpsc::RecvTimeoutError::Timeout;
                     let why = if timeout { " (out of time)" } else { "" };
                     let when = format!(" in step {step}{why}");
-                    let console = tail(&console) + "\n" + &tail(&run.0.join("qemu"));
+                    let console = tail(&console) + "\n" + &tail(&run.0.join(LOG));
                     break Err(Error::Died { when, console });
                 }
             };
@@ -269,6 +292,44 @@ impl Guest {
         Ok(Run { outcomes, ended })
     }
 
+    /// Starts the emulator; what its guest writes to the port for frames comes out of the pipe.
+    fn start(
+        &self,
+        kernel: &Kernel,
+        initramfs: &Path,
+        console: &Path,
+        run: &RunDir,
+    ) -> Result<(Machine, io::PipeReader), Error> {
+        // What an emulator has to say of itself is kept for when it dies (QEMU warns about CPU features at every start).
+        let log = fs::File::create(run.0.join(LOG)).map_err(io_error(&run.0))?;
+        let (pipe, port) = io::pipe().map_err(io_error(&run.0))?;
+        let disk = self.disk.as_deref();
+        let mut command = match &self.bochs {
+            None => {
+                let mut command = qemu::command(self.arch, &self.options, kernel, initramfs, disk, console);
+                command.stdin(Stdio::null()).stdout(port).stderr(log);
+                command
+            }
+            Some(bochs) => {
+                let mut command =
+                    bochs::command(bochs, &self.options, kernel, initramfs, disk, console, &run.0)?;
+                // Its words are nobody's; the port is opened again by the name of standard input.
+                command.stdin(port).stdout(Stdio::null()).stderr(log);
+                command
+            }
+        };
+        if self.options.verbose {
+            eprintln!("nested: {}", format!("{command:?}").replace('"', ""));
+        }
+        let program = Path::new(command.get_program()).to_owned();
+        let machine = Machine(command.spawn().map_err(io_error(&program))?);
+        if self.bochs.is_some() {
+            bochs::watch_screen(run.0.join(LOG));
+        }
+        // The emulator's own copy of the port is the last one when the command is gone.
+        Ok((machine, pipe))
+    }
+
     /// The initramfs: init, its orders and modules, and what becomes the root directory.
     fn tree_with_orders(&self, kernel: &Kernel, steps: &[Step]) -> Result<Tree, Error> {
         let built = build_programs(self.arch)?;
@@ -280,16 +341,21 @@ impl Guest {
         let mut tree = payload.below(Path::new(PAYLOAD));
         let init = built.join("init");
         tree.copy(&init, "/init").map_err(io_error(&init))?;
+        let disk = if self.bochs.is_some() { "/dev/sda" } else { "/dev/nvme0n1" };
         let mut job = Job {
             modules: Vec::new(),
             channel: qemu::channel(self.arch, self.options.board).to_owned(),
-            disk: self.disk.is_some().then(|| "/dev/nvme0n1".to_owned()),
+            disk: self.disk.is_some().then(|| disk.to_owned()),
             steps: steps.to_vec(),
         };
-        for (n, module) in kernel.modules.iter().enumerate() {
-            let name = format!("/modules/{n}.ko");
-            tree.copy(module, &name).map_err(io_error(module))?;
-            job.modules.push(name);
+        let disk_modules = if self.disk.is_some() { kernel.disk_modules.as_slice() } else { &[] };
+        for (n, module) in disk_modules.iter().chain(&kernel.modules).enumerate() {
+            let path = format!("/modules/{n}.ko");
+            tree.copy(module, &path).map_err(io_error(module))?;
+            job.modules.push(Module { path, parameters: String::new() });
+        }
+        if let Some(kvm) = job.modules.last_mut() {
+            kvm.parameters = self.options.kvm.join(" ");
         }
         tree.bytes(JOB_PATH, serde_json::to_vec(&job).unwrap_or_default());
         // Init writes here before it has mounted anything.
@@ -299,6 +365,9 @@ impl Guest {
         Ok(tree)
     }
 }
+
+/// The file of a run with what the emulator has to say of itself.
+const LOG: &str = "emulator";
 
 /// A running emulator; gone when dropped.
 struct Machine(Child);

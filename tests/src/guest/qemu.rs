@@ -1,4 +1,4 @@
-//! The emulated machines.
+//! The machines that QEMU emulates.
 //!
 //! Every flag here is there for a reason that was measured: software page-table isolation on arm64
 //! makes system calls ten times slower under emulation, the clock of a two-CPU x86 guest is not believed
@@ -74,7 +74,7 @@ pub(super) fn command(
             cpu = cpu.or(Some("cortex-a76"));
             append.extend(["console=ttyAMA0", "kpti=off"]);
         }
-        (Arch::Aarch64, Board::Usual) => {
+        (Arch::Aarch64, _) => {
             qemu.args(["-M", "virt,virtualization=on,gic-version=2"]);
             cpu = cpu.or(Some("cortex-a72"));
             append.extend(["console=ttyAMA0", "kpti=off"]);
@@ -82,8 +82,8 @@ pub(super) fn command(
     }
     // The Pi comes as it is: four such CPUs, 2 GiB.
     if let Some(cpu) = cpu {
-        let smp = if options.icount { 1 } else { options.smp };
-        qemu.args(["-cpu", cpu, "-smp", &smp.to_string(), "-m", &options.memory.to_string()]);
+        let (smp, memory) = (options.cpus().to_string(), options.memory().to_string());
+        qemu.args(["-cpu", cpu, "-smp", &smp, "-m", &memory]);
     }
     if options.icount {
         qemu.args(["-icount", "shift=0,sleep=off", "-seed", "1"]);
@@ -100,6 +100,7 @@ pub(super) fn command(
         qemu.arg("-dtb").arg(tree);
     }
     qemu.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
+    append.extend(options.append.iter().map(String::as_str));
     qemu.args(["-append", &append.join(" ")]);
     // For a look inside: `-monitor unix:/some/socket,server,nowait`, `-d int -D /some/log`, `-s`.
     if let Ok(more) = std::env::var("NESTED_QEMU_ARGS") {

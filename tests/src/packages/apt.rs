@@ -9,8 +9,10 @@ use crate::arch::Arch;
 
 /// The release whose kernels and user land the guests use, whatever the machine itself runs.
 const SUITE: &str = "bookworm";
-/// The release whose backports hold sources of recent Rust toolchains.
+/// The release whose backports hold sources of recent Rust toolchains, and which has a Bochs that hides nothing of its CPUs.
 const NEXT_SUITE: &str = "trixie";
+/// Servers are installed to be run by tests, not by the machine (systemctl(1), environment; invoke-rc.d(8)).
+const NO_SERVICES: [(&str, &str); 2] = [("SYSTEMD_OFFLINE", "1"), ("RUNLEVEL", "1")];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A handle on apt whose package lists are up to date.
@@ -21,9 +23,24 @@ pub struct Apt {
 }
 
 impl Apt {
-    /// Writes apt's configuration below the cache and fetches the package lists the first time.
+    /// The release of the guests, with backports. Its package lists are fetched the first time.
     pub fn new(cache: &Cache) -> Result<Self, Error> {
-        let dir = cache.dir().join("apt");
+        let suites = [
+            SUITE.to_owned(),
+            format!("{SUITE}-updates"),
+            format!("{SUITE}-backports"),
+            format!("{NEXT_SUITE}-backports"),
+        ];
+        Self::with(&cache.dir().join("apt"), &suites)
+    }
+
+    /// The release behind it, for programs that are unpacked whole and installed nowhere.
+    pub fn next(cache: &Cache) -> Result<Self, Error> {
+        Self::with(&cache.dir().join("apt-next"), &[NEXT_SUITE.to_owned()])
+    }
+
+    /// Writes apt's configuration into `dir` and fetches the package lists, unless that has been done.
+    fn with(dir: &Path, suites: &[String]) -> Result<Self, Error> {
         let apt = Self { config: dir.join("apt.conf"), archives: dir.join("archives") };
         if apt.config.exists() {
             return Ok(apt);
@@ -38,12 +55,7 @@ impl Apt {
         };
         let uri = archive()?;
         let mut sources = String::new();
-        for suite in [
-            SUITE.to_owned(),
-            format!("{SUITE}-updates"),
-            format!("{SUITE}-backports"),
-            format!("{NEXT_SUITE}-backports"),
-        ] {
+        for suite in suites {
             sources += &format!("deb [signed-by={KEYRING}] {uri} {suite} main\n");
         }
         write("sources.list", sources)?;
@@ -120,7 +132,7 @@ impl Apt {
     pub fn install(&self, packages: &[&str]) -> Result<(), Error> {
         let install = |target: &[&str]| {
             let mut command = self.command("apt-get");
-            command.args(["-qq", "-y", "--no-install-recommends"]);
+            command.args(["-qq", "-y", "--no-install-recommends"]).envs(NO_SERVICES);
             quiet(command.args(target).arg("install").args(packages))
         };
         // Backports of another release would not fit; a machine that runs one has new packages anyway.
@@ -130,6 +142,7 @@ impl Apt {
             _ => quiet(
                 Command::new("apt-get")
                     .env("DEBIAN_FRONTEND", "noninteractive")
+                    .envs(NO_SERVICES)
                     .args(["-qq", "-y", "--no-install-recommends", "install"])
                     .args(packages),
             ),

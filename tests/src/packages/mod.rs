@@ -9,12 +9,14 @@
 //! share one.
 
 mod apt;
+mod bochs;
 mod cache;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub use apt::Apt;
+pub use bochs::Bochs;
 pub use cache::{Cache, workspace_root};
 
 use crate::arch::{Arch, Board};
@@ -74,9 +76,14 @@ pub struct Kernel {
     pub image: PathBuf,
     /// The board's description, where the emulator does not make one.
     pub device_tree: Option<PathBuf>,
-    /// Files for `finit_module`.
+    /// Files for `finit_module`; the last is KVM's own for the CPUs of one maker.
     pub modules: Vec<PathBuf>,
+    /// The same for the drivers of its disk.
+    pub disk_modules: Vec<PathBuf>,
 }
+
+/// What stands between Debian's cloud kernel and a disk on an IDE controller, in loading order.
+const IDE_MODULES: &[&str] = &["scsi_common.ko", "scsi_mod.ko", "libata.ko", "ata_piix.ko", "sd_mod.ko"];
 
 /// Returns the guest kernel for a board: Debian's current one.
 pub fn kernel(cache: &Cache, arch: Arch, board: Board) -> Result<Kernel, Error> {
@@ -103,18 +110,18 @@ pub fn kernel(cache: &Cache, arch: Arch, board: Board) -> Result<Kernel, Error> 
         }
         _ => None,
     };
-    let names: &[&str] = match arch {
-        Arch::X86_64 => &["irqbypass.ko", "kvm.ko", "kvm-amd.ko"],
-        Arch::Aarch64 => &[],
+    let names: &[&str] = match (arch, board) {
+        (Arch::X86_64, Board::Intel) => &["irqbypass.ko", "kvm.ko", "kvm-intel.ko"],
+        (Arch::X86_64, _) => &["irqbypass.ko", "kvm.ko", "kvm-amd.ko"],
+        (Arch::Aarch64, _) => &[],
     };
-    let modules = names
-        .iter()
-        .map(|name| {
-            let found = find(&dir.join("lib/modules"), |n| n == *name);
-            found.ok_or_else(|| lacks("KVM module"))
-        })
-        .collect::<Result<_, _>>()?;
-    Ok(Kernel { image: image.ok_or_else(|| lacks("boot/vmlinuz"))?, device_tree, modules })
+    let files = |names: &[&str], what| {
+        let file = |name: &&str| find(&dir.join("lib/modules"), |n| n == *name).ok_or_else(|| lacks(what));
+        names.iter().map(file).collect::<Result<_, _>>()
+    };
+    let modules = files(names, "KVM module")?;
+    let disk_modules = if board.is_bochs() { files(IDE_MODULES, "driver of disks")? } else { Vec::new() };
+    Ok(Kernel { image: image.ok_or_else(|| lacks("boot/vmlinuz"))?, device_tree, modules, disk_modules })
 }
 
 /// Returns a static busybox for `arch`.
@@ -130,20 +137,28 @@ pub fn busybox(cache: &Cache, arch: Arch) -> Result<PathBuf, Error> {
 const USER_LAND: &[&str] = &[
     "bash",
     "coreutils",
+    "curl",
     "dash",
     "diffutils",
     "findutils",
     "git",
     "grep",
     "gzip",
+    "iproute2",
     "libpython3-stdlib",
     "luajit",
     "make",
     "mawk",
+    "memcached",
+    "netcat-openbsd",
+    "nginx-light",
     "perl-base",
     "procps",
     "python3-minimal",
+    "redis-tools",
     "sed",
+    "socat",
+    "sqlite3",
     "tar",
     "util-linux",
 ];
@@ -151,15 +166,17 @@ const USER_LAND: &[&str] = &[
 /// Returns a disk image with a Debian user land for `arch`: shells, coreutils, interpreters.
 pub fn debian_disk(cache: &Cache, arch: Arch) -> Result<PathBuf, Error> {
     install(cache, "mkfs.ext4", &["e2fsprogs"])?;
-    let dir = cache.dir().join(format!("{arch}/debian"));
+    let dir = cache.dir().join(format!("{arch}/debian-with-servers"));
     let image = dir.join("disk");
     cache.once(&dir, "a Debian user land", |dir| {
         let root = dir.join("root");
         std::fs::create_dir_all(&root).map_err(Error::io(&root))?;
         Apt::new(cache)?.unpack_closure(arch, USER_LAND, &root)?;
         // Links that maintainer scripts would have made.
-        let awk = root.join("usr/bin/awk");
-        std::os::unix::fs::symlink("mawk", &awk).map_err(Error::io(&awk))?;
+        for (name, target) in [("usr/bin/awk", "mawk"), ("bin/nc", "nc.openbsd")] {
+            let link = root.join(name);
+            std::os::unix::fs::symlink(target, &link).map_err(Error::io(&link))?;
+        }
         // No journal: nothing of it outlives the guest, whose writes go to a snapshot.
         let mut mkfs = Command::new("mkfs.ext4");
         mkfs.args(["-q", "-F", "-O", "^has_journal", "-d"]).arg(&root).arg(dir.join("disk")).arg("512M");
@@ -199,9 +216,11 @@ pub fn install(cache: &Cache, program: &'static str, packages: &[&str]) -> Resul
     Apt::new(cache)?.install(packages)
 }
 
-fn in_path(program: &str) -> bool {
+/// Whether a program is to be found, with those that only root uses.
+pub fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+    let own = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    own.into_iter().any(|dir| dir.join(program).is_file())
 }
 
 /// Finds a file by name anywhere below `dir`.

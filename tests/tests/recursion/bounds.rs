@@ -29,6 +29,8 @@ pub(crate) const BOUNDS: &[Bound] = &[
         &["net::unix::"],
         "two: what waits to be accepted does not listen, and messages hold no sockets but as files (`vfs::flight`)",
     ),
+    (&["kernel::pids::"], "how deep pid namespaces nest: 32 levels, as on Linux"),
+    (&["cred::userns::"], "how deep user namespaces nest: 33 levels, as on Linux"),
     (&["fs::epoll::nesting::"], "five levels of epolls, as on Linux"),
     (
         &["platform::systrap::patches::", "platform::systrap::space::Tables::withdraw"],

@@ -128,12 +128,22 @@ fn implementation() -> String {
     let module =
         ["kvm_intel", "kvm_amd"].into_iter().find(|name| Path::new("/sys/module").join(name).exists());
     match module {
-        Some(module) => {
-            let nested = line(&format!("/sys/module/{module}/parameters/nested")).unwrap_or_else(unknown);
-            format!("{module} (nested={nested})")
-        }
+        Some(module) => format!("{module} ({})", parameters(module)),
         None => "neither kvm_intel nor kvm_amd is loaded: not the kernel's own KVM".to_owned(),
     }
+}
+
+/// What of the CPU a vendor's module uses: it takes a parameter back if the CPU lacks what it asks for.
+fn parameters(module: &str) -> String {
+    let named: &[&str] = match module {
+        "kvm_intel" => &["ept", "eptad", "vpid", "unrestricted_guest", "enable_apicv", "nested"],
+        _ => &["npt", "avic", "vgif", "nested"],
+    };
+    let shown = |name: &&str| {
+        let value = line(&format!("/sys/module/{module}/parameters/{name}"))?;
+        Some(format!("{name}={value}"))
+    };
+    named.iter().filter_map(shown).collect::<Vec<_>>().join(" ")
 }
 
 fn modules() -> String {

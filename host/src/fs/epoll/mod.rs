@@ -10,7 +10,7 @@
 mod nesting;
 mod ready;
 
-pub use ready::Event;
+pub use ready::{Event, Taken};
 
 use crate::abi::{Errno, Result};
 use crate::sync::{Lock, Rank, WaitQueue, Waiter};
@@ -107,8 +107,13 @@ impl Epoll {
     }
 
     /// Takes up to `max` events.
-    pub fn take(&self, max: usize) -> Vec<Event> {
+    pub fn take(&self, max: usize) -> Vec<Taken> {
         self.ready.take(max)
+    }
+
+    /// Gives those back that nobody could be told of.
+    pub fn give_back(&self, taken: impl DoubleEndedIterator<Item = Taken>) {
+        self.ready.give_back(taken);
     }
 
     /// Starts watching `file`.
@@ -306,7 +311,12 @@ mod tests {
     }
 
     fn all(file: &File) -> Vec<(u32, u64)> {
-        file.downcast::<Epoll>().unwrap().take(10).iter().map(|e| (e.events & c::POLLIN, e.data)).collect()
+        file.downcast::<Epoll>()
+            .unwrap()
+            .take(10)
+            .iter()
+            .map(|t| (t.event.events & c::POLLIN, t.event.data))
+            .collect()
     }
 
     #[test]

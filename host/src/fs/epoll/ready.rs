@@ -40,16 +40,25 @@ impl Item {
         self.file.upgrade().map_or(0, |file| file.ops().poll() & events & !FLAGS)
     }
 
-    /// What holds, to be reported to one caller of epoll_wait(2); takes what a one-shot item wants.
-    fn report(&self) -> u32 {
+    /// What holds, to be reported to one caller of epoll_wait(2), and what was wanted; takes what a one-shot item wants.
+    fn report(&self) -> (u32, u32) {
         let wanted = self.events.load(Ordering::Acquire);
         let holds = self.now();
         if holds == 0 || wanted & EPOLLONESHOT == 0 {
-            return holds;
+            return (holds, wanted);
         }
         let disarmed = wanted & FLAGS;
         let fired = self.events.compare_exchange(wanted, disarmed, Ordering::AcqRel, Ordering::Relaxed);
-        if fired.is_ok() { holds } else { 0 }
+        (if fired.is_ok() { holds } else { 0 }, wanted)
+    }
+
+    /// Nobody was told of what it reported: a one-shot item wants that again, unless it was changed meanwhile.
+    fn rearm(&self, wanted: u32) {
+        if wanted & EPOLLONESHOT != 0 {
+            let disarmed = wanted & FLAGS;
+            let _changed =
+                self.events.compare_exchange(disarmed, wanted, Ordering::AcqRel, Ordering::Relaxed);
+        }
     }
 }
 
@@ -60,6 +69,15 @@ pub struct Event {
     pub events: u32,
     /// What the program attached.
     pub data: u64,
+}
+
+/// An event that was taken, and can be given back.
+pub struct Taken {
+    /// What happened.
+    pub event: Event,
+    item: Arc<Item>,
+    /// What the item wanted.
+    wanted: u32,
 }
 
 /// The ready list.
@@ -105,21 +123,22 @@ impl Ready {
     }
 
     /// Takes up to `max` events. Level-triggered items that still hold go back to the end of the list.
-    pub(super) fn take(&self, max: usize) -> Vec<Event> {
+    pub(super) fn take(&self, max: usize) -> Vec<Taken> {
         let mut events = Vec::new();
         let mut again = Vec::new();
         let mut left = self.list.lock().len();
         while events.len() < max && left > 0 {
             left -= 1;
             let Some(item) = self.pop() else { break };
-            let holds = item.report();
+            let (holds, wanted) = item.report();
             if holds == 0 {
                 continue;
             }
-            events.push(Event { events: holds, data: item.data.load(Ordering::Relaxed) });
             if item.events.load(Ordering::Relaxed) & (EPOLLET | EPOLLONESHOT) == 0 {
-                again.push(item);
+                again.push(item.clone());
             }
+            let event = Event { events: holds, data: item.data.load(Ordering::Relaxed) };
+            events.push(Taken { event, item, wanted });
         }
         if !again.is_empty() {
             for item in again {
@@ -129,6 +148,18 @@ impl Ready {
             self.sleepers.notify(IN);
         }
         events
+    }
+
+    /// Nobody was told of these events: they are the first to be taken again, edges and one-shots, too.
+    pub(super) fn give_back(&self, taken: impl DoubleEndedIterator<Item = Taken>) {
+        for Taken { item, wanted, .. } in taken.rev() {
+            item.rearm(wanted);
+            if item.events.load(Ordering::Acquire) != 0 {
+                self.put_back(item, VecDeque::push_front);
+            }
+        }
+        self.sleepers.notify(IN);
+        self.pollers.notify(IN);
     }
 
     fn put_back(&self, item: Arc<Item>, put: fn(&mut VecDeque<Arc<Item>>, Arc<Item>)) {

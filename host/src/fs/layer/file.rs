@@ -160,6 +160,12 @@ impl Mappable for NodeFile {
         }
     }
 
+    fn unmapped(&self) {
+        if let Some(content) = self.node.content() {
+            content.mappers().ended();
+        }
+    }
+
     fn is_memory(&self) -> bool {
         self.node.content().is_none_or(super::Content::is_memory)
     }

@@ -266,6 +266,17 @@ impl LowerDir {
         Ok((Arc::new(LowerDir { opened, devices, dev, listing: Lock::new(Rank::LowerListing, false) }), stat))
     }
 
+    /// Whether `opened` is what this directory has as `name`.
+    pub fn has(&self, name: &[u8], opened: &Opened) -> bool {
+        *opened.name == *name
+            && opened.parent.as_ref().is_some_and(|parent| Arc::ptr_eq(parent, &self.opened))
+    }
+
+    /// Whether `self` is the directory that `above` has as `name`.
+    pub fn is_below(&self, above: &LowerDir, name: &[u8]) -> bool {
+        above.has(name, &self.opened)
+    }
+
     /// Attributes of `name` in it.
     ///
     /// # Errors

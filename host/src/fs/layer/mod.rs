@@ -11,6 +11,7 @@
 //!
 //! All nodes of one layer have one `st_dev`; host inode numbers are kept.
 
+pub mod changes;
 pub mod content;
 mod file;
 pub mod lower;
@@ -88,6 +89,8 @@ pub struct Node {
     body: Body,
     /// Blocks the host file takes, until it is changed.
     lower_blocks: u64,
+    /// When what is below was last changed, as it was found ([`changes`]).
+    found: i64,
     xattrs: Lock<Option<Box<Xattrs>>>,
     shared: Lock<Option<Arc<dyn Any + Send + Sync>>>,
     /// `F_SEAL_*` (fcntl(2)).
@@ -168,6 +171,7 @@ impl Layer {
             layer: self.clone(),
             body,
             lower_blocks: 0,
+            found: changes::NOT_FOUND,
             xattrs: Lock::new(Rank::Xattrs, None),
             shared: Lock::new(Rank::InodeShared, None),
             seals: Seals::closed(),
@@ -186,11 +190,13 @@ impl Layer {
         times.modify = time_of(&raw.stx_mtime);
         times.change = time_of(&raw.stx_ctime);
         times.birth = time_of(&raw.stx_btime);
+        let found = changes::stamp(times.change);
         Arc::new(Node {
             meta,
             layer: self.clone(),
             body,
             lower_blocks: raw.stx_blocks,
+            found,
             xattrs: Lock::new(Rank::Xattrs, None),
             shared: Lock::new(Rank::InodeShared, None),
             seals: Seals::closed(),
@@ -407,6 +413,14 @@ impl Inode for Node {
         Ok(())
     }
 
+    fn has_acls(&self) -> bool {
+        true
+    }
+
+    fn has_flags(&self) -> bool {
+        matches!(self.meta.kind, Kind::File | Kind::Dir)
+    }
+
     fn drop_cache(&self) {
         if let Some(content) = self.content() {
             content.drop_cache();
@@ -422,7 +436,7 @@ impl Inode for Node {
     }
 }
 
-/// The name spaces of xattr(7) that are kept; POSIX ACLs are not.
+/// The name spaces of xattr(7) that are kept as they are given.
 fn check_xattr(name: &[u8]) -> Result<()> {
     let known: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
     if known.iter().any(|space| name.starts_with(space) && name.len() > space.len()) {

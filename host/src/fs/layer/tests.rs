@@ -248,7 +248,7 @@ fn mounts_hide_and_bound() {
     let tmp = super::Layer::tmpfs(99, "tmpfs", 0o755, &b.world.devices);
     b.world.mount(b"/made/up", tmp, "tmpfs", MountFlags::RDONLY).unwrap();
     assert_eq!(b.write("/made/up/x", c::O_CREAT, b"x"), Err(Errno::EROFS));
-    let text = String::from_utf8(b.world.ns.show(&b.path("/").unwrap(), false)).unwrap();
+    let text = String::from_utf8(b.world.ns.show(&b.path("/").unwrap(), false, b"/")).unwrap();
     assert!(text.contains("tmpfs /made/up tmpfs ro,relatime 0 0\n"), "{text}");
 }
 

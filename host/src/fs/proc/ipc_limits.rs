@@ -16,7 +16,7 @@ use std::sync::{Arc, Weak};
 pub(super) fn ipc(kernel: &Weak<Kernel>, caller: Caller) -> Result<(Arc<IpcNamespace>, bool)> {
     let opener = Opener::find(kernel, caller)?;
     let may_change = opener.cred.uid.effective == 0 || opener.has(Caps::SYS_RESOURCE);
-    Ok((opener.namespaces.ipc.of, may_change))
+    Ok((opener.namespaces.ipc.of.clone(), may_change))
 }
 
 /// One file: how its numbers are read, and written back if they are allowed.

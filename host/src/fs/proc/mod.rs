@@ -13,8 +13,10 @@ mod task;
 use super::pseudo::{LateEntries, Symlink, entry, late, links, next_ino};
 use crate::abi::{Errno, Result};
 use crate::kernel::Kernel;
+use crate::kernel::pids::PidNamespace;
 use crate::vfs::{
-    Caller, Dentry, DirFile, FileOps, Inode, Kind, ListEntry, Meta, OpenHow, Path, Stat, Superblock, makedev,
+    Caller, Dentry, DirFile, FileOps, Inode, Kind, Link, ListEntry, Meta, OpenHow, Path, Stat, Superblock,
+    makedev,
 };
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -23,23 +25,36 @@ const PROC_MAGIC: u64 = 0x9fa0;
 /// Inode numbers of process entries: this, the id and a number for the entry.
 const TASK_INO: u64 = 1 << 32;
 
-/// The root directory of a new /proc.
-pub fn root(kernel: &Arc<Kernel>) -> Arc<Dentry> {
+/// The root directory of a new /proc, which shows the processes of `pids` by the numbers that they have there; its files are
+/// on device `minor`.
+pub fn root(kernel: &Arc<Kernel>, pids: &Arc<PidNamespace>, minor: u32) -> Arc<Dentry> {
+    let own = pids.clone();
     let root = Root {
         meta: Meta::new(Kind::Dir, next_ino(), 0o555),
         kernel: Arc::downgrade(kernel),
-        fixed: late(kernel, fixed),
+        pids: pids.clone(),
+        fixed: late(kernel, move |kernel| fixed(kernel, &own)),
     };
-    Dentry::root(&Superblock::volatile(makedev(0, 23), "proc", PROC_MAGIC), Arc::new(root), b"/")
+    Dentry::root(&Superblock::volatile(makedev(0, minor), "proc", PROC_MAGIC), Arc::new(root), b"/")
 }
 
-fn fixed(kernel: &Arc<Kernel>) -> Vec<(&'static str, Arc<dyn Inode>)> {
-    let mut all = system::entries(kernel);
-    all.push(("self", Symlink::named(next_ino(), |caller| caller.pid.to_string().into_bytes())));
-    all.push((
-        "thread-self",
-        Symlink::named(next_ino(), |caller| format!("{}/task/{}", caller.pid, caller.tid).into_bytes()),
-    ));
+/// A link that is a name made of what the caller is called; it leads nowhere for callers who are called nothing here.
+fn own_link(pids: &Arc<PidNamespace>, name: fn(i32, i32) -> String) -> Arc<dyn Inode> {
+    let pids = pids.clone();
+    Symlink::new(next_ino(), move |caller| {
+        let (pid, tid) = (pids.number_of(caller.pid), pids.number_of(caller.tid));
+        if pid == 0 || tid == 0 {
+            return Err(Errno::ENOENT);
+        }
+        let text = name(pid, tid).into_bytes();
+        Ok((Link::Name(text.clone()), text))
+    })
+}
+
+fn fixed(kernel: &Arc<Kernel>, pids: &Arc<PidNamespace>) -> Vec<(&'static str, Arc<dyn Inode>)> {
+    let mut all = system::entries(kernel, pids);
+    all.push(("self", own_link(pids, |pid, _| pid.to_string())));
+    all.push(("thread-self", own_link(pids, |pid, tid| format!("{pid}/task/{tid}"))));
     all.push(("mounts", Symlink::named(next_ino(), |_| b"self/mounts".to_vec())));
     all.push(("net", Symlink::named(next_ino(), |_| b"self/net".to_vec())));
     all
@@ -48,6 +63,7 @@ fn fixed(kernel: &Arc<Kernel>) -> Vec<(&'static str, Arc<dyn Inode>)> {
 struct Root {
     meta: Meta,
     kernel: Weak<Kernel>,
+    pids: Arc<PidNamespace>,
     fixed: LateEntries,
 }
 
@@ -72,7 +88,8 @@ impl Inode for Root {
     fn lookup(&self, name: &[u8]) -> Result<Option<Arc<dyn Inode>>> {
         if let Some(id) = parse_id(name) {
             let kernel = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
-            return Ok(task::process(&kernel, id));
+            let Ok(id) = self.pids.id_of(id) else { return Ok(None) };
+            return Ok(task::process(&kernel, &self.pids, id));
         }
         Ok(self.fixed.get(name).cloned())
     }
@@ -80,13 +97,18 @@ impl Inode for Root {
     fn list(&self) -> Result<Arc<[ListEntry]>> {
         let mut all: Vec<ListEntry> = self.fixed.iter().map(|(name, inode)| entry(name, &**inode)).collect();
         if let Some(kernel) = self.kernel.upgrade() {
-            for id in kernel.tree.lock().nodes().map(|(id, _)| *id) {
-                all.push(ListEntry {
-                    name: id.to_string().into_bytes().into(),
-                    ino: TASK_INO + ((id as u64) << 8),
-                    kind: Kind::Dir,
-                });
-            }
+            let ids: Vec<i32> = kernel.tree.lock().nodes().map(|(id, _)| *id).collect();
+            let mut known: Vec<(i32, i32)> = ids
+                .into_iter()
+                .map(|id| (self.pids.number_of(id), id))
+                .filter(|(number, _)| *number != 0)
+                .collect();
+            known.sort_unstable();
+            all.extend(known.into_iter().map(|(number, id)| ListEntry {
+                name: number.to_string().into_bytes().into(),
+                ino: TASK_INO + ((id as u64) << 8),
+                kind: Kind::Dir,
+            }));
         }
         Ok(all.into())
     }

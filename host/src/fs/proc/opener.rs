@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 /// A setting is one of the opener's namespaces, and whether it may be changed is asked of his credentials when it is opened
 /// (proc_sys(5)).
 pub(super) struct Opener {
-    pub(super) namespaces: Namespaces,
+    pub(super) namespaces: Arc<Namespaces>,
     pub(super) cred: Arc<Cred>,
 }
 

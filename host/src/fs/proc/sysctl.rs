@@ -4,13 +4,14 @@
 use super::ipc_limits;
 use super::opener::Opener;
 use crate::abi::{Errno, Result};
+use crate::cred::userns::{self, OVERFLOW_ID, share};
 use crate::cred::{CAP_LAST, Caps};
 use crate::fs::pipe::MAX_CAPACITY;
 use crate::fs::pseudo::{Dir, Opened, Text, next_ino};
 use crate::hostsys::file::random;
 use crate::kernel::limits::NR_OPEN;
 use crate::kernel::tree::PID_MAX;
-use crate::kernel::{Kernel, RELEASE, Uts, VERSION};
+use crate::kernel::{Kernel, RELEASE, Uts, VERSION, namespaces, pids};
 use crate::mm::{MAX_AREAS, MIN_ADDRESS};
 use crate::vfs::Inode;
 use crate::vfs::notify::{MAX_QUEUED_EVENTS, MAX_USER_INSTANCES, MAX_USER_WATCHES};
@@ -19,8 +20,6 @@ use std::sync::{Arc, Weak};
 
 /// Longest host or domain name.
 const NAME_MAX: usize = 64;
-/// Ids that do not fit where they are shown as 16 bits.
-const OVERFLOW_ID: u32 = 65534;
 /// Bits that the random number generator has, once and for all (Linux's since 5.18).
 const POOL_BITS: u32 = 256;
 
@@ -47,7 +46,7 @@ fn name(kernel: &Arc<Kernel>, of: fn(&mut Uts) -> &mut Vec<u8>) -> Arc<dyn Inode
     Text::writable(next_ino(), move |caller| {
         let opener = Opener::find(&kernel, caller)?;
         let privileged = opener.has(Caps::SYS_ADMIN);
-        let reader = opener.namespaces.uts.of;
+        let reader = opener.namespaces.uts.of.clone();
         let writer = reader.clone();
         let read = move || {
             let mut name = of(&mut reader.lock()).clone();
@@ -65,6 +64,19 @@ fn set_name(uts: &mut Uts, of: fn(&mut Uts) -> &mut Vec<u8>, text: &[u8]) -> Res
     let end = text.iter().position(|byte| matches!(byte, b'\n' | 0)).unwrap_or(text.len());
     *of(uts) = text[..end.min(NAME_MAX)].to_vec();
     Ok(())
+}
+
+/// How many namespaces a user may have who is not root; of mounts there may be so many altogether.
+fn user() -> Arc<dyn Inode> {
+    Dir::new(vec![
+        ("max_cgroup_namespaces", fixed(share(namespaces::MOST))),
+        ("max_ipc_namespaces", fixed(share(namespaces::MOST))),
+        ("max_net_namespaces", fixed(share(namespaces::MOST))),
+        ("max_pid_namespaces", fixed(share(pids::MOST))),
+        ("max_time_namespaces", fixed(share(namespaces::MOST))),
+        ("max_user_namespaces", fixed(share(userns::MOST))),
+        ("max_uts_namespaces", fixed(share(namespaces::MOST))),
+    ])
 }
 
 /// The directory.
@@ -122,6 +134,7 @@ pub(super) fn directory(kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
         ("kernel", kernel_dir),
         ("vm", vm),
         ("fs", fs),
+        ("user", user()),
         ("net", super::sysctl_net::directory(kernel)),
     ])
 }

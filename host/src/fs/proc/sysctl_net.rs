@@ -32,7 +32,7 @@ fn setting(
     Text::writable(next_ino(), move |caller| {
         let opener = Opener::find(&kernel, caller)?;
         let privileged = opener.has(Caps::NET_ADMIN);
-        let network: Arc<Namespace> = opener.namespaces.network.of;
+        let network: Arc<Namespace> = opener.namespaces.network.of.clone();
         let shown = network.clone();
         let read = move || {
             let words: Vec<_> = show(&shown.settings).iter().map(u32::to_string).collect();
@@ -65,8 +65,7 @@ fn set_both((first, last): &(AtomicU32, AtomicU32), to: [u32; 2]) {
     last.store(to[1], Ordering::Relaxed);
 }
 
-/// Groups whose members may make ping sockets (icmp(7)); an empty range is always shown as the same one. There are no such
-/// sockets yet.
+/// Groups whose members may make ping sockets (icmp(7)); an empty range is always shown as the same one.
 fn set_groups(settings: &Settings, numbers: &[u32]) -> Result<()> {
     let [first, last] = numbers else { return Err(Errno::EINVAL) };
     if *last > MOST_GROUP {

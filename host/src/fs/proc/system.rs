@@ -7,7 +7,10 @@ use crate::abi::{Errno, Result};
 use crate::arch::{HIDDEN_FEATURES, MACHINE};
 use crate::arena::ledger;
 use crate::fs::FILESYSTEMS;
-use crate::fs::pseudo::{Text, next_ino};
+use crate::fs::pseudo::{Opened, Text, next_ino};
+use crate::kernel::cgroups::{CgroupId, Controllers};
+use crate::kernel::namespaces::time::Shifted;
+use crate::kernel::pids::PidNamespace;
 use crate::kernel::{Kernel, RELEASE, VERSION, memory};
 use crate::vfs::Inode;
 use std::fmt::Write;
@@ -28,31 +31,59 @@ pub(super) fn text(
     })
 }
 
+/// The same of what depends on by how much the clocks of who opens it are put forward, ns.
+fn shifted(kernel: &Arc<Kernel>, make: fn(&Arc<Kernel>, i64) -> String) -> Arc<dyn Inode> {
+    let kernel: Weak<Kernel> = Arc::downgrade(kernel);
+    Text::opened(next_ino(), move |caller| {
+        let kernel = kernel.upgrade().ok_or(Errno::EIO)?;
+        let shift = kernel.task(caller.tid).map_or(0, |task| task.group.shifts.of(Shifted::Boottime));
+        let kernel = Arc::downgrade(&kernel);
+        Ok(Opened::new(move || {
+            let kernel = kernel.upgrade().ok_or(Errno::EIO)?;
+            Ok(make(&kernel, shift).into_bytes())
+        }))
+    })
+}
+
 /// All of them.
-pub(super) fn entries(kernel: &Arc<Kernel>) -> Vec<(&'static str, Arc<dyn Inode>)> {
+pub(super) fn entries(kernel: &Arc<Kernel>, pids: &Arc<PidNamespace>) -> Vec<(&'static str, Arc<dyn Inode>)> {
+    let (own, owners) = (pids.clone(), pids.clone());
     vec![
         ("meminfo", text(kernel, |_| meminfo())),
         ("cpuinfo", text(kernel, cpuinfo)),
-        ("stat", text(kernel, stat)),
-        ("uptime", text(kernel, uptime)),
-        ("loadavg", text(kernel, loadavg)),
+        ("stat", shifted(kernel, stat)),
+        ("uptime", shifted(kernel, uptime)),
+        ("loadavg", text(kernel, move |kernel| loadavg(kernel, &own))),
         ("version", Text::fixed(format!("Linux version {RELEASE} (pillbox) {VERSION}\n"))),
         (
             "filesystems",
             text(kernel, |_| FILESYSTEMS.iter().map(|name| format!("nodev\t{name}\n")).collect()),
         ),
+        ("cgroups", text(kernel, cgroups)),
         // Nobody passed the kernel any options.
         ("cmdline", Text::fixed("\n")),
         ("devices", Text::fixed("Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n")),
-        ("locks", text(kernel, |kernel| kernel.file_locks.list())),
+        ("locks", text(kernel, move |kernel| kernel.file_locks.list(&|id| owners.number_of(id)))),
         ("swaps", Text::fixed("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
         ("modules", Text::fixed("")),
         ("partitions", Text::fixed("")),
         ("diskstats", Text::fixed("")),
         ("vmstat", text(kernel, vmstat)),
         ("sys", sysctl::directory(kernel)),
-        ("sysvipc", sysvipc::directory(kernel)),
+        ("sysvipc", sysvipc::directory(kernel, pids)),
     ]
+}
+
+/// Controllers, all of which are version 2's.
+fn cgroups(kernel: &Arc<Kernel>) -> String {
+    let groups = 1 + kernel.cgroups.descendants(CgroupId::ROOT).unwrap_or(0);
+    let mut out = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n".to_owned();
+    for (name, _) in Controllers::NAMES {
+        // Linux's name for what version 2 calls io.
+        let name = if name == "io" { "blkio" } else { name };
+        let _ = writeln!(out, "{name}\t0\t{groups}\t1");
+    }
+    out
 }
 
 fn meminfo() -> String {
@@ -119,7 +150,7 @@ fn offered(words: &str) -> String {
 
 /// CPU times: what tasks have used is all `user` (see `task::status`). Tasks go from worker to worker and nobody counts
 /// where they were, so each CPU shows its share of the whole.
-fn stat(kernel: &Arc<Kernel>) -> String {
+fn stat(kernel: &Arc<Kernel>, shift: i64) -> String {
     let workers = kernel.sched.worker_count() as u64;
     let (used, up) = (kernel.cpu_ns() / NS_PER_TICK, kernel.uptime_ns() / NS_PER_TICK);
     let idle = (up * workers).saturating_sub(used);
@@ -127,7 +158,8 @@ fn stat(kernel: &Arc<Kernel>) -> String {
     for cpu in 0..workers {
         let _ = writeln!(out, "cpu{cpu} {} 0 0 {} 0 0 0 0 0 0", used / workers, idle / workers);
     }
-    let boot = crate::time::realtime_ns().saturating_sub(kernel.uptime_ns()) / 1_000_000_000;
+    let passed = kernel.uptime_ns().saturating_add_signed(shift);
+    let boot = crate::time::realtime_ns().saturating_sub(passed) / 1_000_000_000;
     let forks = kernel.tree.lock().allocated();
     // Kicks are what comes closest to interrupts. Nobody waits for a disk: that is a sleep like any other.
     let _ = write!(
@@ -146,16 +178,16 @@ fn seconds(ns: u64) -> String {
     format!("{}.{:02}", hundredths / 100, hundredths % 100)
 }
 
-fn uptime(kernel: &Arc<Kernel>) -> String {
+fn uptime(kernel: &Arc<Kernel>, shift: i64) -> String {
     let up = kernel.uptime_ns();
     let idle = (up * kernel.sched.worker_count() as u64).saturating_sub(kernel.cpu_ns());
-    format!("{} {}\n", seconds(up), seconds(idle))
+    format!("{} {}\n", seconds(up.saturating_add_signed(shift)), seconds(idle))
 }
 
-fn loadavg(kernel: &Arc<Kernel>) -> String {
+fn loadavg(kernel: &Arc<Kernel>, pids: &PidNamespace) -> String {
     let ([one, five, fifteen], running) = (kernel.load(), kernel.running());
     let tree = kernel.tree.lock();
-    format!("{one:.2} {five:.2} {fifteen:.2} {running}/{} {}\n", tree.task_count(), tree.last_id())
+    format!("{one:.2} {five:.2} {fifteen:.2} {running}/{} {}\n", tree.task_count(), pids.last(&tree))
 }
 
 /// For callers that want an error type of their own.

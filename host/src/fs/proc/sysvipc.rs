@@ -4,6 +4,7 @@ use super::ipc_limits::ipc;
 use crate::fs::pseudo::{Dir, Opened, Text, next_ino};
 use crate::kernel::Kernel;
 use crate::kernel::ipc::IpcNamespace;
+use crate::kernel::pids::PidNamespace;
 use crate::vfs::Inode;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -11,21 +12,23 @@ use std::sync::Arc;
 fn table(
     kernel: &Arc<Kernel>,
     head: &'static str,
-    rows: fn(&IpcNamespace, &mut String) -> std::fmt::Result,
+    pids: &Arc<PidNamespace>,
+    rows: fn(&IpcNamespace, &PidNamespace, &mut String) -> std::fmt::Result,
 ) -> Arc<dyn Inode> {
-    let kernel = Arc::downgrade(kernel);
+    let (kernel, pids) = (Arc::downgrade(kernel), pids.clone());
     Text::opened(next_ino(), move |caller| {
         let (ipc, _) = ipc(&kernel, caller)?;
+        let pids = pids.clone();
         Ok(Opened::new(move || {
             let mut text = String::from(head);
             // A string takes everything.
-            let _ = rows(&ipc, &mut text);
+            let _ = rows(&ipc, &pids, &mut text);
             Ok(text.into_bytes())
         }))
     })
 }
 
-fn shm(ipc: &IpcNamespace, out: &mut String) -> std::fmt::Result {
+fn shm(ipc: &IpcNamespace, pids: &PidNamespace, out: &mut String) -> std::fmt::Result {
     for s in ipc.segments() {
         let p = s.perm;
         writeln!(
@@ -35,8 +38,8 @@ fn shm(ipc: &IpcNamespace, out: &mut String) -> std::fmt::Result {
             p.id,
             p.mode,
             s.size,
-            s.creator,
-            s.last_pid,
+            pids.number_of(s.creator),
+            pids.number_of(s.last_pid),
             s.attached,
             p.uid,
             p.gid,
@@ -53,7 +56,7 @@ fn shm(ipc: &IpcNamespace, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-fn sem(ipc: &IpcNamespace, out: &mut String) -> std::fmt::Result {
+fn sem(ipc: &IpcNamespace, _: &PidNamespace, out: &mut String) -> std::fmt::Result {
     for s in ipc.semaphore_sets() {
         let p = s.perm;
         writeln!(
@@ -65,7 +68,7 @@ fn sem(ipc: &IpcNamespace, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-fn msg(ipc: &IpcNamespace, out: &mut String) -> std::fmt::Result {
+fn msg(ipc: &IpcNamespace, pids: &PidNamespace, out: &mut String) -> std::fmt::Result {
     for s in ipc.queues() {
         let p = s.perm;
         writeln!(
@@ -76,8 +79,8 @@ fn msg(ipc: &IpcNamespace, out: &mut String) -> std::fmt::Result {
             p.mode,
             s.bytes,
             s.messages,
-            s.sender,
-            s.receiver,
+            pids.number_of(s.sender),
+            pids.number_of(s.receiver),
             p.uid,
             p.gid,
             p.cuid,
@@ -91,7 +94,7 @@ fn msg(ipc: &IpcNamespace, out: &mut String) -> std::fmt::Result {
 }
 
 /// The directory.
-pub(super) fn directory(kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
+pub(super) fn directory(kernel: &Arc<Kernel>, pids: &Arc<PidNamespace>) -> Arc<dyn Inode> {
     const SHM: &str = concat!(
         "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid",
         "      atime      dtime      ctime                   rss                  swap\n"
@@ -103,8 +106,8 @@ pub(super) fn directory(kernel: &Arc<Kernel>) -> Arc<dyn Inode> {
         "      stime      rtime      ctime\n"
     );
     Dir::new(vec![
-        ("shm", table(kernel, SHM, shm)),
-        ("sem", table(kernel, SEM, sem)),
-        ("msg", table(kernel, MSG, msg)),
+        ("shm", table(kernel, SHM, pids, shm)),
+        ("sem", table(kernel, SEM, pids, sem)),
+        ("msg", table(kernel, MSG, pids, msg)),
     ])
 }

@@ -14,6 +14,9 @@ const INPUT_MAX: usize = 4096;
 /// Most bytes that wait to be looked at, as a tty port's buffer.
 const RAW_MAX: usize = 64 * 1024;
 
+/// Most keys that are looked at in one go: each can mean a look at the whole line.
+const KEYS: usize = 64;
+
 /// What packet mode tells the master (TIOCPKT, ioctl_tty(2)).
 pub(super) mod packet {
     pub(crate) const DATA: u8 = 0;
@@ -25,6 +28,14 @@ pub(super) mod packet {
     pub(crate) const DOSTOP: u8 = 32;
 }
 
+/// A line in the input.
+struct Line {
+    /// Bytes of it that were not read.
+    len: usize,
+    /// A key without a byte of its own has ended it (VEOF): it takes one's room.
+    by_key: bool,
+}
+
 pub(super) struct Discipline {
     pub(super) set: Termios,
     /// What the master wrote and nobody has looked at.
@@ -33,8 +44,10 @@ pub(super) struct Discipline {
     pub(super) edit: Vec<u8>,
     /// What the slave can read; in canonical mode whole lines, whose ends are in `lines`.
     pub(super) input: VecDeque<u8>,
-    /// Lengths of the lines in `input`; an empty one is an end of file.
-    lines: VecDeque<usize>,
+    /// The lines in `input`; an empty one is an end of file.
+    lines: VecDeque<Line>,
+    /// Those of them that a key has ended.
+    by_key: usize,
     pub(super) out: Output,
     /// The next key is no command.
     pub(super) literal: bool,
@@ -56,6 +69,7 @@ impl Discipline {
             edit: Vec::new(),
             input: VecDeque::new(),
             lines: VecDeque::new(),
+            by_key: 0,
             out: Output::default(),
             literal: false,
             erasing: false,
@@ -89,9 +103,9 @@ impl Discipline {
         if was && !is {
             // What was typed so far can be read at once.
             self.input.extend(self.edit.drain(..));
-            self.lines.clear();
+            self.forget_lines();
         } else if is && !was && !self.input.is_empty() {
-            self.lines.push_back(self.input.len());
+            self.lines.push_back(Line { len: self.input.len(), by_key: false });
         }
         if was != is {
             (self.literal, self.erasing) = (false, false);
@@ -103,7 +117,6 @@ impl Discipline {
         if had != has {
             self.tell(packet::DOSTOP | packet::NOSTOP, if has { packet::DOSTOP } else { packet::NOSTOP });
         }
-        self.work();
     }
 
     /// Notes what packet mode says next, in place of the `cleared` bits.
@@ -151,10 +164,15 @@ impl Discipline {
     /// Throws away what was not read.
     pub(super) fn flush_lines(&mut self) {
         self.input.clear();
-        self.lines.clear();
+        self.forget_lines();
         self.edit.clear();
         self.erasing = false;
         self.tell(0, packet::FLUSHREAD);
+    }
+
+    fn forget_lines(&mut self) {
+        self.lines.clear();
+        self.by_key = 0;
     }
 
     /// Throws away what the master has not read.
@@ -186,20 +204,19 @@ impl Discipline {
     /// What the slave can read at once: a line or a part of it, or bytes; `None` if there is nothing.
     pub(super) fn take(&mut self, dst: &mut IoDst<'_>) -> Result<Option<usize>> {
         let canonical = self.is_canonical();
-        let limit = if canonical { self.lines.front().copied() } else { Some(self.input.len()) };
+        let limit = if canonical { self.lines.front().map(|line| line.len) } else { Some(self.input.len()) };
         let Some(limit) = limit.filter(|limit| canonical || *limit > 0) else { return Ok(None) };
         let want = limit.min(dst.remaining());
         let bytes: Vec<u8> = self.input.iter().take(want).copied().collect();
         let got = if want == 0 { 0 } else { dst.write_bytes(&bytes)? };
         self.input.drain(..got);
         if canonical {
-            if got == limit {
-                self.lines.pop_front();
-            } else if let Some(line) = self.lines.front_mut() {
-                *line -= got;
+            if got < limit {
+                self.lines.iter_mut().take(1).for_each(|line| line.len -= got);
+            } else if let Some(line) = self.lines.pop_front() {
+                self.by_key -= usize::from(line.by_key);
             }
         }
-        self.work();
         Ok(Some(got))
     }
 
@@ -231,7 +248,6 @@ impl Discipline {
     /// What the master writes.
     pub(super) fn type_bytes(&mut self, bytes: &[u8]) {
         self.raw.extend(bytes);
-        self.work();
     }
 
     /// The signals that keys have meant since it was asked last.
@@ -239,39 +255,62 @@ impl Discipline {
         std::mem::take(&mut self.signals)
     }
 
-    /// Looks at what the master wrote, as far as there is room. A line that is longer than the buffer keeps its last
-    /// byte's place for what comes, so that it can still be ended and erased.
-    fn work(&mut self) {
-        while let Some(byte) = self.raw.front().copied() {
-            let held = self.input.len() + self.edit.len();
-            if held >= INPUT_MAX - 1 {
-                if !self.is_canonical() || !self.lines.is_empty() {
-                    return;
-                }
-                if held >= INPUT_MAX {
-                    self.edit.pop();
-                }
+    /// Looks at some of what the master wrote: [`is_behind`](Self::is_behind) says whether there is more to do. A line that
+    /// is longer than the buffer keeps its last byte's place for what comes, so that it can still be ended and erased.
+    pub(super) fn work(&mut self) {
+        for _ in 0..KEYS {
+            if !self.is_behind() {
+                return;
             }
-            self.raw.pop_front();
+            let Some(byte) = self.raw.pop_front() else { return };
+            if self.held() >= INPUT_MAX {
+                self.edit.pop();
+            }
             self.key(byte);
         }
     }
 
-    pub(super) fn end_line(&mut self) {
-        self.lines.push_back(self.edit.len());
+    /// Places that are taken in the buffer.
+    fn held(&self) -> usize {
+        self.input.len() + self.edit.len() + self.by_key
+    }
+
+    /// Whether there is something to look at, and room for it.
+    pub(super) fn is_behind(&self) -> bool {
+        let room = self.held() < INPUT_MAX - 1 || self.is_canonical() && self.lines.is_empty();
+        room && !self.raw.is_empty()
+    }
+
+    pub(super) fn end_line(&mut self, by_key: bool) {
+        self.lines.push_back(Line { len: self.edit.len(), by_key });
+        self.by_key += usize::from(by_key);
         self.input.extend(self.edit.drain(..));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::output::{ECHO_MAX, OUTPUT_MAX};
     use super::super::termios::{ECHO, IUTF8, TERMIOS2};
     use super::*;
     use crate::kernel::signal::{SIGINT, SIGTSTP};
 
+    /// As those who change something do.
+    fn catch_up(line: &mut Discipline) {
+        while line.is_behind() {
+            line.work();
+        }
+    }
+
+    fn typed(line: &mut Discipline, bytes: &[u8]) {
+        line.type_bytes(bytes);
+        catch_up(line);
+    }
+
     fn read(line: &mut Discipline) -> Option<String> {
         let mut bytes = [0; 5000];
         let got = line.take(&mut IoDst::kernel(&mut bytes)).unwrap()?;
+        catch_up(line);
         Some(String::from_utf8(bytes[..got].to_vec()).unwrap())
     }
 
@@ -291,29 +330,30 @@ mod tests {
         }
         let raw: [u8; TERMIOS2] = new.to_bytes();
         line.set_termios(&raw, false);
+        catch_up(line);
     }
 
     #[test]
     fn lines_are_edited_and_echoed() {
         let mut line = Discipline::new();
-        line.type_bytes(b"helo\x7flo\r");
+        typed(&mut line, b"helo\x7flo\r");
         assert_eq!(read(&mut line).as_deref(), Some("hello\n"));
         assert_eq!(output(&mut line), "helo\x08 \x08lo\r\n");
         assert_eq!(read(&mut line), None);
-        line.type_bytes(b"a b c\x17\x17x\x04");
+        typed(&mut line, b"a b c\x17\x17x\x04");
         assert_eq!(read(&mut line).as_deref(), Some("a x"));
-        line.type_bytes(b"\x04");
+        typed(&mut line, b"\x04");
         assert_eq!(read(&mut line).as_deref(), Some(""));
     }
 
     #[test]
     fn keys_signal() {
         let mut line = Discipline::new();
-        line.type_bytes(b"abc\x03");
+        typed(&mut line, b"abc\x03");
         assert_eq!(line.take_signals(), [SIGINT]);
         assert_eq!(read(&mut line), None);
         assert_eq!(output(&mut line), "^C");
-        line.type_bytes(b"\x1a");
+        typed(&mut line, b"\x1a");
         assert_eq!(line.take_signals(), [SIGTSTP]);
     }
 
@@ -321,7 +361,7 @@ mod tests {
     fn raw_mode_passes_bytes() {
         let mut line = Discipline::new();
         change(&mut line, [0; 3], [!0; 3]);
-        line.type_bytes(b"\x03x\r");
+        typed(&mut line, b"\x03x\r");
         assert_eq!(read(&mut line).as_deref(), Some("\x03x\r"));
         line.print(b"a\n");
         assert_eq!(output(&mut line), "a\n");
@@ -331,7 +371,7 @@ mod tests {
     fn a_character_is_erased_whole_and_a_tab_to_its_column() {
         let mut line = Discipline::new();
         change(&mut line, [IUTF8, 0, 0], [0; 3]);
-        line.type_bytes("é\u{7f}a\t\u{7f}\n".as_bytes());
+        typed(&mut line, "é\u{7f}a\t\u{7f}\n".as_bytes());
         assert_eq!(read(&mut line).as_deref(), Some("a\n"));
         let back = "\x08".repeat(7);
         assert_eq!(output(&mut line), format!("é\x08 \x08a\t{back}\r\n"));
@@ -341,12 +381,12 @@ mod tests {
     fn output_stops_and_goes_on_with_what_was_echoed() {
         let mut line = Discipline::new();
         line.set_packets(true);
-        line.type_bytes(b"a\x13b");
+        typed(&mut line, b"a\x13b");
         assert_eq!(line.out.room(), 0);
         assert_eq!(output(&mut line), "\x04");
         assert_eq!(output(&mut line), "\0a");
         assert_eq!(output(&mut line), "");
-        line.type_bytes(b"\x11");
+        typed(&mut line, b"\x11");
         assert_eq!(output(&mut line), "\x08");
         assert_eq!(output(&mut line), "\0b");
     }
@@ -355,18 +395,50 @@ mod tests {
     fn a_line_that_is_too_long_can_still_be_ended() {
         let mut line = Discipline::new();
         change(&mut line, [0; 3], [0, 0, ECHO]);
-        line.type_bytes(&[b'L'; 5000]);
-        line.type_bytes(b"\nnext\n");
+        typed(&mut line, &[b'L'; 5000]);
+        typed(&mut line, b"\nnext\n");
         let long = read(&mut line).unwrap();
         assert_eq!((long.len(), long.ends_with("L\n")), (4096, true));
         assert_eq!(read(&mut line).as_deref(), Some("next\n"));
         change(&mut line, [0; 3], [0, 0, ICANON]);
-        line.type_bytes(&[b'r'; 70_000][..line.room()]);
+        let room = line.room();
+        typed(&mut line, &[b'r'; 70_000][..room]);
         assert_eq!(line.room(), INPUT_MAX - 1);
         let mut total = 0;
         while let Some(part) = read(&mut line) {
             total += part.len();
         }
         assert_eq!(total, RAW_MAX);
+    }
+
+    #[test]
+    fn ends_of_file_take_room() {
+        let mut line = Discipline::new();
+        typed(&mut line, &[4; RAW_MAX]);
+        assert_eq!(line.lines.len(), INPUT_MAX - 1);
+        assert_eq!(line.room(), INPUT_MAX - 1);
+        typed(&mut line, &[4; INPUT_MAX - 1]);
+        assert_eq!(line.room(), 0);
+        assert_eq!(read(&mut line).as_deref(), Some(""));
+        assert_eq!((line.lines.len(), line.room()), (INPUT_MAX - 1, 1));
+        line.flush_input();
+        typed(&mut line, b"a\x04\x04");
+        assert_eq!((line.held(), line.lines.len()), (3, 2));
+        assert_eq!(read(&mut line).as_deref(), Some("a"));
+        assert_eq!(read(&mut line).as_deref(), Some(""));
+        assert_eq!(line.held(), 0);
+    }
+
+    #[test]
+    fn a_line_is_not_shown_again_where_nobody_will_see_it() {
+        let mut line = Discipline::new();
+        typed(&mut line, &[b'a'; 4000]);
+        typed(&mut line, &[0x12; 60_000]);
+        let full = line.out.len();
+        assert!(line.out.loses_echo() && full < OUTPUT_MAX + ECHO_MAX + 10, "{full}");
+        // What is typed goes on a few keys at a time.
+        line.type_bytes(&[0x12; 1000]);
+        line.work();
+        assert_eq!(line.raw.len(), 1000 - KEYS);
     }
 }

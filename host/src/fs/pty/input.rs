@@ -115,23 +115,26 @@ impl Discipline {
             self.out.echo(&self.set, byte);
             self.out.echo_raw(&self.set, b'\n');
             for at in 0..self.edit.len() {
+                if self.out.loses_echo() {
+                    break;
+                }
                 self.out.echo(&self.set, self.edit[at]);
             }
         } else if self.set.is(VEOF, byte) {
-            self.end_line();
+            self.end_line(true);
         } else if byte == b'\n' {
             if self.set.local(ECHO | ECHONL) {
                 self.out.echo_raw(&self.set, byte);
             }
             self.edit.push(byte);
-            self.end_line();
+            self.end_line(false);
         } else if self.set.is(VEOL, byte) || extended && self.set.is(VEOL2, byte) {
             if self.set.local(ECHO) {
                 self.mark_start();
                 self.out.echo(&self.set, byte);
             }
             self.edit.push(byte);
-            self.end_line();
+            self.end_line(false);
         } else {
             return false;
         }

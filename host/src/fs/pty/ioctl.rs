@@ -104,7 +104,7 @@ impl Pty {
             (i::TCXONC, TCOON) => self.change(|line| line.start_output(true)),
             (i::TCXONC, TCIOFF | TCION) => self.change(|line| {
                 let key = line.set.control(if call.arg == TCIOFF { VSTOP } else { VSTART });
-                if key != 0 {
+                if key != 0 && !line.out.is_full() {
                     line.print(&[key]);
                 }
             }),
@@ -174,7 +174,12 @@ impl Pty {
             i::TIOCSTI if !call.cred.has(Caps::SYS_ADMIN) => return Err(Errno::EIO),
             i::TIOCSTI => {
                 let key: u8 = mm.read_val(arg)?;
-                self.change(|line| if master { line.print(&[key]) } else { line.type_bytes(&[key]) });
+                // What there is no room for is lost.
+                self.change(|line| match master {
+                    true if !line.out.is_full() => line.print(&[key]),
+                    false if line.room() > 0 => line.type_bytes(&[key]),
+                    _ => {}
+                });
             }
             i::TIOCEXCL => self.state.lock().exclusive[side] = true,
             i::TIOCNXCL => self.state.lock().exclusive[side] = false,

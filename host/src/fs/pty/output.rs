@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 /// Most bytes waiting for the master.
 pub(super) const OUTPUT_MAX: usize = 16 * 1024;
 /// Most bytes of echo beyond that, or held while output is stopped; what is more is lost.
-const ECHO_MAX: usize = 4096;
+pub(super) const ECHO_MAX: usize = 4096;
 
 /// Upper case as the kernel has it: of Latin 1.
 fn to_upper(byte: u8) -> u8 {
@@ -39,6 +39,16 @@ impl Output {
     /// eight times its size.
     pub(super) fn room(&self) -> usize {
         if self.stopped { 0 } else { OUTPUT_MAX.saturating_sub(self.queue.len()) / 2 }
+    }
+
+    /// Whether no more than echo may come, be output stopped or not.
+    pub(super) fn is_full(&self) -> bool {
+        self.queue.len() >= OUTPUT_MAX
+    }
+
+    /// Whether what is echoed is lost.
+    pub(super) fn loses_echo(&self) -> bool {
+        if self.stopped { self.held.len() >= ECHO_MAX } else { self.queue.len() >= OUTPUT_MAX + ECHO_MAX }
     }
 
     /// Up to `count` bytes, which stay: see [`consume`](Self::consume).
@@ -82,12 +92,8 @@ impl Output {
     fn emit(&mut self, bytes: &[u8], echo: bool) {
         if !echo {
             self.queue.extend(bytes);
-        } else if self.stopped {
-            if self.held.len() < ECHO_MAX {
-                self.held.extend(bytes);
-            }
-        } else if self.queue.len() < OUTPUT_MAX + ECHO_MAX {
-            self.queue.extend(bytes);
+        } else if !self.loses_echo() {
+            if self.stopped { &mut self.held } else { &mut self.queue }.extend(bytes);
         }
     }
 

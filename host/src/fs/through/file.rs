@@ -129,9 +129,7 @@ impl Node {
     pub(super) fn cut(&self, data: &Data, len: u64) -> Result<()> {
         self.changed();
         // What is cut off is not to come back with a later write.
-        if self.pages.is_used() {
-            self.pages.write_back(self, 0..len, self.line())?;
-        }
+        let _alone = self.pages.give_back(self, 0..len, self.line())?;
         self.line().call(|| host::ftruncate(data.fd.raw(), len))?;
         self.pages.cut(len);
         Ok(())
@@ -169,9 +167,9 @@ impl NodeFile {
         while src.remaining() > 0 {
             let left = src.remaining();
             let at = offset + done as u64;
-            if node.pages.is_used() {
-                node.pages.write_back(node, at..at + left as u64, node.line())?;
-            }
+            let used = node.pages.is_used();
+            let give_back = || node.pages.give_back(node, at..at + left as u64, node.line());
+            let _alone = used.then(give_back).transpose()?;
             match hostio::write(node.at(&self.data), src, usize::MAX, Some(at), flags) {
                 Ok(0) => break,
                 Ok(put) => {
@@ -218,7 +216,7 @@ impl FileOps for NodeFile {
     }
 
     fn append(&self, src: &mut IoSrc<'_>) -> Result<(usize, u64)> {
-        let _alone = self.node.appending.lock(self.node.line())?;
+        let _alone = self.node.writing.lock(self.node.line())?;
         let before = self.size()?;
         let mut done = 0;
         // The host finds the end of the file for each piece. Where that is afterwards others may have moved.
@@ -287,7 +285,7 @@ impl FileOps for NodeFile {
         if mode & !c::FALLOC_FL_KEEP_SIZE == 0 {
             return node.line().call(|| change::allocate(self.data.fd.raw(), mode, offset, len));
         }
-        node.pages.write_back(node, 0..u64::MAX, node.line())?;
+        let _alone = node.pages.give_back(node, 0..u64::MAX, node.line())?;
         node.line().call(|| change::allocate(self.data.fd.raw(), mode, offset, len))?;
         node.pages.renew(offset);
         Ok(())
@@ -335,6 +333,10 @@ impl Mappable for Mapping {
         self.node.pages.mappers.add(mm);
     }
 
+    fn unmapped(&self) {
+        self.node.pages.mappers.ended();
+    }
+
     fn describe(&self) -> MapInfo {
         let mut root = self.path.mount.clone();
         while let Some(place) = root.place() {
@@ -353,7 +355,7 @@ impl Mappable for Mapping {
     fn punch_hole(&self, offset: u64, len: u64) -> Result<()> {
         let mode = c::FALLOC_FL_PUNCH_HOLE | c::FALLOC_FL_KEEP_SIZE;
         let node = &self.node;
-        node.pages.write_back(node, 0..u64::MAX, node.line())?;
+        let _alone = node.pages.give_back(node, 0..u64::MAX, node.line())?;
         node.line().call(|| change::allocate(self.data.fd.raw(), mode, offset, len))?;
         node.pages.renew(offset);
         Ok(())

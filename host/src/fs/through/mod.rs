@@ -13,6 +13,7 @@
 //! | `tree` | trees of them, and who writes back for them |
 //! | `place` | descriptors by which nodes are reached, and a bound for how many are open |
 //! | `names` | what is done in directories: look-up, making, removing, renaming, listing |
+//! | `naming` | that one at a time changes names there |
 //! | `file` | open regular files |
 //! | `pages` | pages of files that are mapped |
 //!
@@ -22,6 +23,7 @@
 
 mod file;
 mod names;
+mod naming;
 mod pages;
 mod place;
 #[cfg(test)]
@@ -42,6 +44,7 @@ use crate::vfs::{
 };
 use file::{NodeFile, Open};
 use linux_raw_sys::general as c;
+use naming::Naming;
 use pages::Pages;
 use place::Place;
 use std::any::Any;
@@ -91,8 +94,9 @@ pub struct Node {
     /// How it is reached, unless that has been let go of.
     place: Lock<Option<Place>>,
     open: Lock<Open>,
-    /// Serialises appends.
-    appending: LongLock,
+    /// Serialises appends, and where pages are mapped all that gives bytes to the host.
+    writing: LongLock,
+    naming: Arc<Naming>,
     pages: Pages,
     aliases: Lock<Vec<Weak<Dentry>>>,
     shared: Lock<Option<Arc<dyn Any + Send + Sync>>>,

@@ -3,7 +3,8 @@
 //! A new object is the host's before it has the owner and the permissions that it is to have here; until then nobody but this
 //! process's user can open it: files are made without any permissions, and get an owner, then those. What was made is looked at
 //! by the descriptor that made it; where there is none (directories, links, FIFOs, sockets), what the name stands for
-//! afterwards must belong to who makes things here, or somebody has put something else into its place, which stays as it is.
+//! afterwards must belong to who makes things here, and be as new as that, or somebody has put something else into its place,
+//! which stays as it is. Nobody in here can: names change under their directory's lock ([`super::naming`]).
 
 use super::file::Data;
 use super::place::node_of;
@@ -12,7 +13,8 @@ use crate::abi::{Errno, Result};
 use crate::fs::records;
 use crate::hostfd;
 use crate::hostsys::{change, file as host};
-use crate::vfs::{Dentry, Inode, Kind, ListEntry, NewNode, Path, Through};
+use crate::time::{NSEC_PER_SEC, realtime_ns};
+use crate::vfs::{Alone, Dentry, Inode, Kind, ListEntry, NewNode, Path, Through};
 use linux_raw_sys::general as c;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
@@ -54,10 +56,14 @@ impl Node {
     pub(super) fn make(&self, name: &[u8], new: &NewNode<'_>) -> Result<Arc<Node>> {
         self.tree.writable()?;
         self.changed();
+        if new.kind == Kind::File {
+            return self.make_file(name, new);
+        }
+        let alone = self.alone()?;
         let dir = self.fd()?;
         let (dir, perm) = (dir.raw(), new.perm & 0o7777);
+        let since = realtime_ns();
         match new.kind {
-            Kind::File => return self.make_file(name, new),
             Kind::Dir => self.line().call(|| change::mkdir(dir, name, perm))?,
             Kind::Symlink => self.line().call(|| change::symlink(new.target, dir, name))?,
             Kind::Fifo | Kind::Socket => {
@@ -67,9 +73,10 @@ impl Node {
             _ => return Err(Errno::EPERM),
         }
         let (place, raw) = self.open_place(name)?;
-        if kind_of(&raw) != new.kind || raw.stx_uid != self.tree.own.0 {
+        if kind_of(&raw) != new.kind || raw.stx_uid != self.tree.own.0 || !is_new(&raw, since) {
             return Err(Errno::EEXIST);
         }
+        drop(alone);
         let node = self.tree.node(&raw, Some(place));
         self.give_away(&node, new)?;
         Ok(node)
@@ -119,7 +126,38 @@ impl Node {
     }
 }
 
+/// The host notes times that are this much behind, at most: a tick of a slow clock.
+const TICK_NS: u64 = 10_000_000;
+
+/// Whether it was made since `since`, and has no other name; where the host keeps no time of birth, whether it might be.
+fn is_new(raw: &libc::statx, since: u64) -> bool {
+    let birth = &raw.stx_btime;
+    let born = (birth.tv_sec as u64).saturating_mul(NSEC_PER_SEC).saturating_add(birth.tv_nsec.into());
+    let dated = raw.stx_mask & libc::STATX_BTIME != 0;
+    let alone = raw.stx_nlink <= 1 || kind_of(raw) == Kind::Dir;
+    alone && (!dated || born.saturating_add(TICK_NS) >= since)
+}
+
 impl Through for Node {
+    fn alone(&self) -> Result<Alone<'_>> {
+        self.naming.one(self.id.1, self.line())
+    }
+
+    fn alone_with<'a>(&'a self, to: &'a dyn Inode) -> Result<Alone<'a>> {
+        let to = to.as_any().downcast_ref::<Node>().ok_or(Errno::EXDEV)?;
+        if to.id.0 != self.id.0 {
+            return Err(Errno::EXDEV);
+        }
+        match to.id == self.id {
+            true => self.alone(),
+            false => self.naming.two([self.id.1, to.id.1], self.line()),
+        }
+    }
+
+    fn unmoved(&self) -> Result<Alone<'_>> {
+        self.naming.still(self.line())
+    }
+
     fn aliases(&self) -> &crate::sync::Lock<Vec<Weak<Dentry>>> {
         &self.aliases
     }

@@ -21,7 +21,7 @@ use crate::hostsys::{change, file as host};
 use crate::mm::frames::Page;
 use crate::mm::{Forget, IoDst, IoSrc, Mappers};
 use crate::platform::Frame;
-use crate::sync::{HostLine, Lock, Rank};
+use crate::sync::{HostLine, Lock, LongGuard, Rank};
 use crate::vfs::Timestamp;
 use linux_raw_sys::general as c;
 use std::collections::BTreeMap;
@@ -259,6 +259,26 @@ impl Pages {
         if !self.is_used() {
             return Ok(());
         }
+        self.give_back(node, bytes, line).map(drop)
+    }
+
+    /// The same for who changes the file next: until the guard goes, nobody else gives the host bytes, which would be older.
+    ///
+    /// # Errors
+    /// As above; EINTR once the calling program is to end.
+    pub(super) fn give_back<'a>(
+        &self,
+        node: &'a Node,
+        bytes: Range<u64>,
+        line: &HostLine,
+    ) -> Result<LongGuard<'a>> {
+        // Whoever is about to do so has what was collected, which the host is to have when this returns.
+        let alone = node.writing.lock(line)?;
+        self.give_changes(node, bytes, line)?;
+        Ok(alone)
+    }
+
+    fn give_changes(&self, node: &Node, bytes: Range<u64>, line: &HostLine) -> Result<()> {
         let mut next = bytes.start / PAGE;
         let end = bytes.end.div_ceil(PAGE);
         let mut result = Ok(());

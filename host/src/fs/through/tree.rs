@@ -1,6 +1,7 @@
 //! Trees, and who writes back for them.
 
 use super::file::{Data, Open};
+use super::naming::{Naming, Namings};
 use super::pages::Pages;
 use super::place::{Place, Places};
 use super::{Id, Node, kind_of};
@@ -25,6 +26,9 @@ pub(super) struct Tree {
     /// What device nodes lead to.
     pub(super) devices: Arc<Devices>,
     pub(super) places: Arc<Places>,
+    /// That of the root's device, and those of others below.
+    pub(super) naming: Arc<Naming>,
+    pub(super) namings: Arc<Namings>,
     /// Whether programs may change anything, whatever the mounts say: nobody in here can change that.
     pub(super) written: bool,
     pub(super) nodes: Lock<Nodes>,
@@ -60,6 +64,7 @@ impl WriteBack {
 /// Trees of one sandbox.
 pub struct Trees {
     places: Arc<Places>,
+    namings: Arc<Namings>,
     late: Sender<Arc<Node>>,
     all: Lock<Vec<Arc<Tree>>>,
 }
@@ -69,7 +74,12 @@ impl Trees {
     pub fn new() -> (Trees, WriteBack) {
         let (late, list) = channel();
         (
-            Trees { places: Arc::new(Places::new()), late, all: Lock::new(Rank::ThroughTrees, Vec::new()) },
+            Trees {
+                places: Arc::new(Places::new()),
+                namings: Arc::new(Namings::new()),
+                late,
+                all: Lock::new(Rank::ThroughTrees, Vec::new()),
+            },
             WriteBack(list),
         )
     }
@@ -94,6 +104,8 @@ impl Trees {
             direct: HostLine::new(Reach::Near),
             devices: devices.clone(),
             places: self.places.clone(),
+            naming: self.namings.of(id.0),
+            namings: self.namings.clone(),
             written,
             nodes: Lock::new(Rank::ThroughNodes, Nodes::default()),
             dev: id.0,
@@ -184,7 +196,8 @@ impl Tree {
             asked: AtomicU64::new(0),
             place: Lock::new(Rank::LowerFd, None),
             open: Lock::new(Rank::ThroughOpen, Open::default()),
-            appending: LongLock::default(),
+            writing: LongLock::default(),
+            naming: if id.0 == self.dev { self.naming.clone() } else { self.namings.of(id.0) },
             pages: Pages::default(),
             aliases: Lock::new(Rank::ThroughAliases, Vec::new()),
             shared: Lock::new(Rank::InodeShared, None),

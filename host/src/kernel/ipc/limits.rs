@@ -48,11 +48,11 @@ impl Default for Limits {
     }
 }
 
-/// Most bytes of kernel memory that a namespace's objects take together, pages of segments aside. Linux's limits allow
+/// Most bytes of kernel memory that the objects of all namespaces take together, pages of segments aside. Linux's limits allow
 /// gigabytes (10^9 semaphores) and leave it to a memory cgroup to say no, as this does.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// What a namespace's objects take of the kernel's memory.
+/// What the objects of all namespaces take of the kernel's memory.
 #[derive(Default)]
 pub struct Budget {
     used: AtomicU64,

@@ -6,6 +6,7 @@
 //! | [`perm`] | who may do what |
 //! | [`limits`] | `/proc/sys/kernel/{shm*,sem,msg*}`, and a bound on what all objects take |
 //! | [`shm`], [`sem`], [`undo`], [`msg`] | the objects of System V |
+//! | `operation` | what semop(2) does to a set |
 //! | [`mqueue`], [`mqnames`] | POSIX message queues, their names and calls |
 //!
 //! An [`IpcNamespace`] is a value that the kernel hands to a task; tasks share it by reference. System V objects belong to
@@ -20,11 +21,13 @@ pub mod limits;
 pub mod mqnames;
 pub mod mqueue;
 pub mod msg;
+mod operation;
 pub mod perm;
 pub mod sem;
 pub mod shm;
 pub mod undo;
 
+use crate::cred::userns::UserNs;
 use crate::sync::{Lock, Rank};
 use ids::Ids;
 use limits::{Budget, Limits};
@@ -32,6 +35,8 @@ use std::sync::Arc;
 
 /// The objects that tasks of one IPC namespace see.
 pub struct IpcNamespace {
+    /// The user namespace that it belongs to.
+    pub owner: UserNs,
     /// What may be changed below `/proc/sys/kernel`.
     pub limits: Lock<Limits>,
     pub(super) budget: Arc<Budget>,
@@ -44,9 +49,19 @@ pub struct IpcNamespace {
 impl IpcNamespace {
     /// One without objects, with Linux's limits.
     pub fn new() -> Arc<Self> {
+        Self::make(UserNs::FIRST, Arc::default())
+    }
+
+    /// Another, which belongs to the user namespace `owner`. What its objects take counts here.
+    pub fn beside(&self, owner: &UserNs) -> Arc<Self> {
+        Self::make(owner.clone(), self.budget.clone())
+    }
+
+    fn make(owner: UserNs, budget: Arc<Budget>) -> Arc<Self> {
         Arc::new(IpcNamespace {
+            owner,
             limits: Lock::new(Rank::IpcLimits, Limits::default()),
-            budget: Arc::default(),
+            budget,
             shm: Arc::default(),
             sem: Lock::new(Rank::SemIds, Ids::default()),
             msg: Lock::new(Rank::MsgIds, Ids::default()),

@@ -5,46 +5,17 @@
 
 use super::ids::{Object, Wanted, get};
 use super::limits::Charge;
+pub use super::operation::{MAX_VALUE, MOST_OPERATIONS, SemOp};
+use super::operation::{Semaphore, UNDO, changes, perform};
 use super::perm::Perm;
 use super::undo::UndoList;
-use super::{IpcNamespace, flags, now};
+use super::{IpcNamespace, now};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
 use crate::kernel::Current;
 use crate::sync::{Lock, Rank, WaitQueue};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Highest value of a semaphore (SEMVMX), and how far one can be undone (SEMAEM).
-pub const MAX_VALUE: i32 = 32767;
-/// In an operation's flags: it is undone when the process ends.
-const UNDO: i16 = 0x1000;
-
-/// `struct sembuf`.
-#[derive(Clone, Copy, Debug, zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable)]
-#[repr(C)]
-pub struct SemOp {
-    /// Which semaphore.
-    pub number: u16,
-    /// What is added; 0 waits for the value 0.
-    pub change: i16,
-    /// IPC_NOWAIT, SEM_UNDO.
-    pub flags: i16,
-}
-
-impl SemOp {
-    fn has(&self, flag: i16) -> bool {
-        self.flags & flag != 0
-    }
-}
-
-/// One semaphore.
-#[derive(Clone, Copy, Default)]
-struct Semaphore {
-    value: i32,
-    /// Who changed it last.
-    pid: i32,
-}
 
 /// A set of semaphores.
 pub struct SemSet {
@@ -67,6 +38,7 @@ pub(super) struct State {
 
 /// Operations that wait.
 struct Blocked {
+    _charge: Charge,
     ops: Vec<SemOp>,
     pid: i32,
     undo: Option<u64>,
@@ -85,10 +57,6 @@ impl Blocked {
         *self.outcome.lock() = Some(outcome);
         self.queue.notify(!0);
     }
-}
-
-fn changes(ops: &[SemOp]) -> bool {
-    ops.iter().any(|op| op.change != 0)
 }
 
 /// What semctl(2) and `/proc/sysvipc/sem` say of a set.
@@ -128,39 +96,8 @@ impl Object for SemSet {
 impl State {
     /// Performs all operations or none. `Some` names the one that would have to wait.
     fn perform(&mut self, ops: &[SemOp], pid: i32, undo: Option<u64>) -> Result<Option<usize>> {
-        let mut sems = BTreeMap::new();
-        let mut adjusted = BTreeMap::new();
-        let mut adjust = undo.and_then(|id| self.undo.get_mut(&id));
-        for (at, op) in ops.iter().enumerate() {
-            let number = usize::from(op.number);
-            let value = sems.entry(number).or_insert(self.sems[number].value);
-            let change = i32::from(op.change);
-            if change == 0 && *value != 0 || *value + change < 0 {
-                return if op.has(flags::NOWAIT as i16) { Err(Errno::EAGAIN) } else { Ok(Some(at)) };
-            }
-            *value += change;
-            if *value > MAX_VALUE {
-                return Err(Errno::ERANGE);
-            }
-            if op.has(UNDO)
-                && let Some((all, _)) = &adjust
-            {
-                let undone = adjusted.entry(number).or_insert(i32::from(all[number]));
-                *undone -= change;
-                if !(-MAX_VALUE - 1..=MAX_VALUE).contains(undone) {
-                    return Err(Errno::ERANGE);
-                }
-            }
-        }
-        for (number, value) in sems {
-            self.sems[number] = Semaphore { value, pid };
-        }
-        if let Some((all, _)) = &mut adjust {
-            for (number, undone) in adjusted {
-                all[number] = undone as i16;
-            }
-        }
-        Ok(None)
+        let adjust = undo.and_then(|id| self.undo.get_mut(&id)).map(|(all, _)| &mut all[..]);
+        perform(&mut self.sems, adjust, ops, pid)
     }
 
     /// Performs what has become possible.
@@ -410,7 +347,8 @@ impl Current {
     pub fn operate_semaphores(&mut self, id: i32, ops: Vec<SemOp>, deadline: Option<u64>) -> Result<()> {
         let undo = ops.iter().any(|op| op.has(UNDO)).then(|| self.task.undo_list(&self.kernel));
         let pid = self.task.tgid();
-        let set = self.task.ipc().operand(id, &ops, undo.as_deref(), &self.cred())?;
+        let ipc = self.task.ipc();
+        let set = ipc.operand(id, &ops, undo.as_deref(), &self.cred())?;
         let undo = undo.map(|list| list.id());
         let mut state = set.state.lock();
         if state.removed {
@@ -423,7 +361,9 @@ impl Current {
             }
             return Ok(());
         };
+        let charge = ipc.budget.charge(size_of::<Blocked>() + size_of_val(&ops[..]))?;
         let blocked = Arc::new(Blocked {
+            _charge: charge,
             ops,
             pid,
             undo,

@@ -162,6 +162,9 @@ impl Mappable for Segment {
     fn mapped(&self, mm: &Weak<Mm>) {
         self.memory.mapped(mm);
     }
+    fn unmapped(&self) {
+        self.memory.unmapped();
+    }
     fn area_opened(&self, pid: i32) {
         let mut state = self.state.lock();
         state.attached += 1;

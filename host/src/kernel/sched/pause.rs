@@ -12,8 +12,10 @@ use crate::arch::counter;
 use crate::kernel::task::work;
 use crate::sync::Pause;
 use crate::time::{NSEC_PER_MSEC, monotonic_ns, ticks_to_ns};
+use crate::vfs::Ruins;
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
+use std::sync::Arc;
 
 /// How long a task works before others go first.
 const TURN_NS: u64 = 4 * NSEC_PER_MSEC;
@@ -54,6 +56,22 @@ impl Pause for Scheduler {
 }
 
 impl Scheduler {
+    /// What asks the task that runs on the caller's worker to take file systems apart.
+    pub(in crate::kernel) fn ruins(self: &Arc<Self>) -> Arc<Ruins> {
+        let sched = Arc::downgrade(self);
+        Ruins::new(move || {
+            let mut asked = false;
+            let mut ask = |task: &crate::kernel::Task| {
+                task.work.fetch_or(work::RUINS, Ordering::SeqCst);
+                asked = true;
+            };
+            if let Some(sched) = sched.upgrade() {
+                sched.with_running(&mut ask);
+            }
+            asked
+        })
+    }
+
     /// Runs `note` with the task that runs on this worker, if there is one.
     pub(in crate::kernel) fn with_running(&self, note: impl FnOnce(&crate::kernel::Task)) {
         let running = self.this().and_then(|worker| NonNull::new(worker.running.load(Ordering::Relaxed)));

@@ -231,14 +231,20 @@ impl Scheduler {
         worker.cpu.load(Ordering::Relaxed) == NO_CPU
     }
 
-    /// Before user code: has the calling `task` go on where there is a CPU, if there is none here any more. Whether it was so.
+    /// Before user code: has the calling `task` go on where there is a CPU, if there is none here any more, and when it is
+    /// its turn again, if it was in a host call when that ended. Whether it was so.
     #[cold]
     pub(in crate::kernel) fn move_to_cpu(&self, task: &Task) -> bool {
-        let lost = self.this().is_some_and(|worker| self.is_to_rest(worker));
-        if lost {
+        let Some(worker) = self.this() else { return false };
+        if self.is_to_rest(worker) {
             self.leave(task, Left::Yielded);
+            return true;
         }
-        lost
+        let over = worker.is_turn_over();
+        if over {
+            self.yield_now(task);
+        }
+        over
     }
 
     /// Rests, in the idle loop of a worker without a CPU, until it has one.

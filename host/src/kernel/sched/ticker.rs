@@ -39,7 +39,23 @@ pub(super) struct Ticker {
 struct Seen {
     switches: u64,
     host_calls: u64,
+    /// Looks since its task came to it, and since that began its last host call.
     ticks: u32,
+    still: u32,
+}
+
+impl Seen {
+    /// Looks once more. `wanted`: somebody waits for it, or it is in a host call.
+    fn look(&mut self, switches: u64, host_calls: u64, wanted: bool) {
+        if !wanted || switches != self.switches {
+            *self = Seen { switches, host_calls, ticks: 0, still: 0 };
+            return;
+        }
+        self.ticks += 1;
+        // One host call after the other does not hang, and uses the slice up nevertheless.
+        self.still = if host_calls == self.host_calls { self.still + 1 } else { 0 };
+        self.host_calls = host_calls;
+    }
 }
 
 impl Ticker {
@@ -144,21 +160,43 @@ impl Scheduler {
             contended |= waited_for;
             let switches = worker.switches.load(Ordering::Relaxed);
             let host_calls = worker.host_calls.load(Ordering::Relaxed);
-            if !(waited_for || kept) || (switches, host_calls) != (seen.switches, seen.host_calls) {
-                *seen = Seen { switches, host_calls, ticks: 0 };
+            seen.look(switches, host_calls, waited_for || kept);
+            if seen.ticks == 0 || waited_for && self.wake_idle() {
                 continue;
             }
-            seen.ticks += 1;
-            if waited_for && self.wake_idle() {
-                continue;
-            }
-            // A kick brings nobody back from a host call.
+            // A kick brings nobody back from a host call: the task is to leave when it comes.
             match kept {
-                true if seen.ticks >= HANGS_TICKS && self.anything_queued() => self.replace(worker),
+                true if seen.still >= HANGS_TICKS && self.anything_queued() => self.replace(worker),
+                true if seen.ticks >= SLICE_TICKS && waited_for => worker.end_turn(),
                 false if seen.ticks >= SLICE_TICKS => self.kick(worker.id),
                 _ => {}
             }
         }
         contended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Seen;
+
+    #[test]
+    fn host_calls_do_not_hang_one_after_the_other_but_use_the_slice_up() {
+        let mut seen = Seen::default();
+        seen.look(1, 0, true);
+        assert_eq!((seen.ticks, seen.still), (0, 0), "another task");
+        for call in 1..=10 {
+            seen.look(1, call, true);
+            assert_eq!((u64::from(seen.ticks), seen.still), (call, 0));
+        }
+        for look in 1..=10 {
+            seen.look(1, 10, true);
+            assert_eq!((seen.ticks, seen.still), (10 + look, look), "this one hangs");
+        }
+        seen.look(2, 10, true);
+        assert_eq!((seen.ticks, seen.still), (0, 0));
+        seen.look(2, 10, true);
+        seen.look(2, 10, false);
+        assert_eq!((seen.ticks, seen.still), (0, 0), "nobody waits");
     }
 }

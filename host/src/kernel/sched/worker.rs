@@ -29,6 +29,9 @@ pub(super) const ATTEND_REST: u32 = 1 << 26;
 /// Memory is short.
 pub(super) const ATTEND_MEMORY: u32 = 1 << 25;
 
+/// The turn of the task that runs is over, which cannot be said to it: it is in a host call.
+const ATTEND_TURN: u32 = 1 << 27;
+
 /// How often in a row the task woken last may go before those that have waited longer.
 const STREAK: u32 = 16;
 
@@ -120,6 +123,18 @@ impl Worker {
     pub(super) fn is_called_for_memory(&self) -> bool {
         self.attention.load(Ordering::Relaxed) & ATTEND_MEMORY != 0
             && self.attention.fetch_and(!ATTEND_MEMORY, Ordering::SeqCst) & ATTEND_MEMORY != 0
+    }
+
+    /// For the ticker: has the task that runs, in a host call, let others go first before it runs its program again.
+    pub(super) fn end_turn(&self) {
+        self.attention.fetch_or(ATTEND_TURN, Ordering::SeqCst);
+    }
+
+    /// Whether the turn of the task that runs is over, once.
+    #[inline]
+    pub(super) fn is_turn_over(&self) -> bool {
+        self.attention.load(Ordering::Relaxed) & ATTEND_TURN != 0
+            && self.attention.fetch_and(!ATTEND_TURN, Ordering::SeqCst) & ATTEND_TURN != 0
     }
 
     /// Queues a runnable task: in front if it was woken just now, behind the others if it gave the CPU away. Returns

@@ -174,7 +174,7 @@ impl Current {
     /// # Errors
     /// EACCES: programs that it starts could be tricked into using rights that it does not have.
     pub fn may_add_filter(&self) -> Result<()> {
-        let trusted = self.task.confinement.lock().no_new_privs || self.cred().has(Caps::SYS_ADMIN);
+        let trusted = self.task.confinement.lock().no_new_privs || self.cred().has_own(Caps::SYS_ADMIN);
         if trusted { Ok(()) } else { Err(Errno::EACCES) }
     }
 
@@ -196,7 +196,7 @@ impl Current {
         for other in others() {
             let theirs = other.confinement();
             if theirs.mode == Mode::Strict || !theirs.is_ancestor_of(&own) {
-                return Ok(other.tid());
+                return Ok(other.number());
             }
         }
         let filters: Arc<[_]> =

@@ -19,8 +19,8 @@ enum Next {
     Nothing,
     /// The process ends or stops: the task's loop sees to it.
     Left,
-    /// A signal that stops, unless the process group is orphaned.
-    JobStop(i32),
+    /// A signal that stops, unless the process group is orphaned, or continued since: as often as this it was before.
+    JobStop(i32, u32),
     Handler(SigInfo, SigAction),
 }
 
@@ -30,9 +30,8 @@ impl Current {
         loop {
             match self.next_signal() {
                 Next::Left => return,
-                Next::JobStop(signo) => {
-                    if !self.kernel.is_orphaned(&self.task.group) {
-                        self.begin_stop(signo);
+                Next::JobStop(signo, continued) => {
+                    if !self.kernel.is_orphaned(&self.task.group) && self.begin_stop(signo, continued) {
                         return;
                     }
                 }
@@ -69,6 +68,7 @@ impl Current {
                 return Next::Nothing;
             };
             self.note_overrun(&info);
+            let continued = state.continued;
             let info = if task.is_traced() && info.signo != SIGKILL {
                 drop(state);
                 let given = self.signal_by_tracer(info);
@@ -83,13 +83,17 @@ impl Current {
             let action = *state.actions.of(signo);
             match action.handler {
                 SIG_IGN => {}
+                // It was blocked when it was sent.
+                SIG_DFL if group.is_protected() && !SigSet::UNBLOCKABLE.has(signo) => {}
                 SIG_DFL => match default_action(signo) {
                     DefaultAction::Ignore => {}
+                    // SIGCONT came while its tracer looked at it: it cancels what it could not discard.
+                    DefaultAction::Stop if state.continued != continued => {}
                     DefaultAction::Stop if signo == SIGSTOP => {
                         stop(&mut state, task, signo);
                         return Next::Left;
                     }
-                    DefaultAction::Stop => return Next::JobStop(signo),
+                    DefaultAction::Stop => return Next::JobStop(signo, continued),
                     DefaultAction::Terminate | DefaultAction::Core => {
                         // No core is ever written, so the status never says that one was.
                         begin_exit(&mut state, WaitStatus::killed(signo, false));
@@ -106,11 +110,14 @@ impl Current {
         }
     }
 
-    fn begin_stop(&mut self, signo: i32) {
+    /// False: SIGCONT came first.
+    fn begin_stop(&mut self, signo: i32, continued: u32) -> bool {
         let mut state = self.task.group.state.lock();
-        if state.exit.is_none() {
+        let stops = state.continued == continued;
+        if stops && state.exit.is_none() {
             stop(&mut state, &self.task, signo);
         }
+        stops
     }
 
     /// What its tracer makes of a signal. What has come to be blocked meanwhile stays pending.
@@ -118,14 +125,14 @@ impl Current {
     fn signal_by_tracer(&mut self, info: SigInfo) -> Option<SigInfo> {
         let given = self.trace_signal(info)?;
         let group = &self.task.group;
-        if !given.from_kernel() && self.kernel.protects(group) {
+        if !given.from_kernel() && group.is_protected() {
             // It was not ignored when it was sent, for the sake of the tracer.
             if group.state.lock().actions.of(given.signo).handler == SIG_DFL {
                 return None;
             }
         }
         if self.task.blocked().has(given.signo) {
-            let _ = self.task.pending.lock().push(given);
+            let _ = self.task.pending.lock().push(given, u64::MAX);
             return None;
         }
         Some(given)
@@ -259,7 +266,11 @@ impl Current {
             action.handler = SIG_DFL;
             task.store_blocked(blocked.without(info.signo));
         }
-        let _ = task.pending.lock().push(info);
+        if action.handler == SIG_DFL && !task.is_traced() {
+            // Not even an init survives what it has done itself.
+            task.group.unkillable.store(false, Ordering::Relaxed);
+        }
+        let _ = task.pending.lock().push(info, u64::MAX);
         task.work.fetch_or(work::SIGNAL, Ordering::SeqCst);
     }
 
@@ -325,7 +336,7 @@ impl Current {
         if self.regs.syscall_number() == !0 {
             return None;
         }
-        let errno = i32::try_from(-self.regs.result()).map(Errno).ok()?;
+        let errno = i32::try_from(self.regs.result().wrapping_neg()).map(Errno).ok()?;
         let restarts =
             [Errno::ERESTARTSYS, Errno::ERESTARTNOINTR, Errno::ERESTARTNOHAND, Errno::ERESTART_RESTARTBLOCK];
         restarts.contains(&errno).then_some(errno)

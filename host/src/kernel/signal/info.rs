@@ -1,6 +1,7 @@
 //! What is known about a signal: `siginfo_t`.
 
 use super::set::SIGCHLD;
+use crate::cred::userns::UserNs;
 
 /// `si_code` values (asm-generic/siginfo.h).
 pub mod code {
@@ -69,6 +70,29 @@ impl SigInfo {
     /// Sent by the kernel, nothing else known.
     pub fn kernel(signo: i32) -> Self {
         SigInfo { signo, errno: 0, code: code::SI_KERNEL, fields: Fields::None }
+    }
+
+    /// The same with its user as a user namespace calls him.
+    #[must_use]
+    pub fn told_in(mut self, user_ns: &UserNs) -> Self {
+        if let Fields::Kill { uid, .. } | Fields::Queue { uid, .. } | Fields::Child { uid, .. } =
+            &mut self.fields
+        {
+            *uid = user_ns.show_uid(*uid);
+        }
+        self
+    }
+
+    /// The same as written by a program of a user namespace: by the kernel's number of the user whom it names.
+    #[must_use]
+    pub fn said_in(mut self, user_ns: &UserNs) -> Self {
+        if let Fields::Kill { uid, .. } | Fields::Queue { uid, .. } | Fields::Child { uid, .. } =
+            &mut self.fields
+            && !user_ns.is_first()
+        {
+            *uid = user_ns.uid(*uid).unwrap_or(u32::MAX);
+        }
+        self
     }
 
     /// Sent by kill(2) or, with `SI_TKILL`, tkill(2).

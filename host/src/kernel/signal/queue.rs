@@ -4,8 +4,8 @@ use super::info::{Fields, SigInfo, code};
 use super::set::{NSIG, SIGKILL, SIGRTMIN, SigSet};
 use crate::abi::{Errno, Result};
 
-/// Most real-time signals queued in one place.
-const LIMIT: usize = 4096;
+/// Most signals queued in one place that take one of their own.
+pub(super) const LIMIT: u64 = 4096;
 
 /// Signals waiting for one task or one process.
 #[derive(Default)]
@@ -26,12 +26,18 @@ impl Pending {
         self.set
     }
 
-    /// Adds a signal. Standard signals do not queue: a second one is dropped, and the first always has its place.
+    /// How many wait that have a place.
+    pub fn places(&self) -> u64 {
+        self.queue.len() as u64
+    }
+
+    /// Adds a signal. Standard signals do not queue: a second one is dropped. `most` may wait that have a place
+    /// ([`needs_place`]); beyond that it is only known of others that there was a signal, but of a standard one by kill(2) or the
+    /// kernel, or of a timer's, all is (sigqueue(3), signal(7)).
     ///
     /// # Errors
-    /// EAGAIN when too many real-time signals wait, for one that carries a value. kill(2) and the kernel only say that
-    /// there was a signal, which needs no place (sigqueue(3), signal(7)).
-    pub fn push(&mut self, info: SigInfo) -> Result<()> {
+    /// EAGAIN when too many wait, for a real-time signal that carries a value.
+    pub fn push(&mut self, info: SigInfo, most: u64) -> Result<()> {
         let real_time = info.signo >= SIGRTMIN;
         // A timer has one signal at a time, which says how many others it stands for (timer_getoverrun(2)).
         if let Fields::Timer { id, overrun, .. } = info.fields
@@ -47,8 +53,8 @@ impl Pending {
         if !real_time && self.set.has(info.signo) {
             return Ok(());
         }
-        if real_time && self.queue.len() >= LIMIT {
-            if info.code != code::SI_USER && info.code != code::SI_KERNEL {
+        if needs_place(&info) && self.places() >= most {
+            if real_time && info.code != code::SI_USER && info.code != code::SI_KERNEL {
                 return Err(Errno::EAGAIN);
             }
             self.set = self.set.with(info.signo);
@@ -84,6 +90,12 @@ impl Pending {
             self.queue.retain(|info| !set.has(info.signo));
         }
     }
+}
+
+/// Whether a signal is queued only where there is room (RLIMIT_SIGPENDING): all but standard ones that no program has made up,
+/// and a timer's, of which each has one at most.
+pub(super) fn needs_place(info: &SigInfo) -> bool {
+    (info.signo >= SIGRTMIN || info.code < 0) && !matches!(info.fields, Fields::Timer { .. })
 }
 
 /// `sa_flags` bits (asm-generic/signal-defs.h; equal on both architectures).
@@ -223,13 +235,13 @@ impl Default for Actions {
 
 #[cfg(test)]
 mod tests {
-    use super::{Pending, SIGKILL, SigInfo, SigSet, code};
+    use super::{LIMIT, Pending, SIGKILL, SigInfo, SigSet, code};
 
     #[test]
     fn standard_signals_coalesce_and_real_time_ones_queue() {
         let mut pending = Pending::new();
         for signo in [15, 15, 34, 34, 11, 2] {
-            pending.push(SigInfo::kernel(signo)).unwrap();
+            pending.push(SigInfo::kernel(signo), LIMIT).unwrap();
         }
         let all = SigSet(!0);
         let order: Vec<i32> = core::iter::from_fn(|| pending.take(all)).map(|info| info.signo).collect();
@@ -241,11 +253,15 @@ mod tests {
     fn a_full_queue_takes_what_needs_no_place() {
         let mut pending = Pending::new();
         let queued = |signo| SigInfo { code: code::SI_QUEUE, ..SigInfo::kernel(signo) };
-        while pending.push(queued(40)).is_ok() {}
-        assert!(pending.push(queued(41)).is_err());
+        while pending.push(queued(40), LIMIT).is_ok() {}
+        assert!(pending.push(queued(41), LIMIT).is_err());
         for signo in [SIGKILL, 15, 42] {
-            pending.push(SigInfo::user(signo, code::SI_USER, 1, 1)).unwrap();
+            pending.push(SigInfo::user(signo, code::SI_USER, 1, 1), LIMIT).unwrap();
         }
+        // One that a program has made up loses what it carries.
+        pending.push(queued(10), LIMIT).unwrap();
+        let lost = pending.take(SigSet::of(&[10]));
+        assert_eq!(lost, Some(SigInfo::user(10, code::SI_USER, 0, 0)));
         let rest = SigSet(!0).without(40);
         let taken: Vec<i32> = core::iter::from_fn(|| pending.take(rest)).map(|info| info.signo).collect();
         assert_eq!(taken, [SIGKILL, 15, 42]);
@@ -254,7 +270,7 @@ mod tests {
     #[test]
     fn blocked_signals_stay() {
         let mut pending = Pending::new();
-        pending.push(SigInfo::kernel(15)).unwrap();
+        pending.push(SigInfo::kernel(15), LIMIT).unwrap();
         assert_eq!(pending.take(SigSet::of(&[2])), None);
         pending.discard(SigSet::of(&[15]));
         assert_eq!(pending.take(SigSet(!0)), None);

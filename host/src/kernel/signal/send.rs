@@ -1,12 +1,12 @@
 //! Sending signals.
 
-use super::info::SigInfo;
-use super::queue::{DefaultAction, SIG_DFL, default_action};
+use super::info::{SigInfo, code};
+use super::queue::{DefaultAction, LIMIT, SIG_DFL, default_action, needs_place};
 use super::set::{SIGCONT, SIGKILL, SigSet};
 use crate::abi::Result;
 use crate::kernel::group::{GroupState, Stop};
+use crate::kernel::limits;
 use crate::kernel::task::work;
-use crate::kernel::tree::INIT;
 use crate::kernel::{Kernel, Task, ThreadGroup, WaitStatus};
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -20,10 +20,20 @@ impl Kernel {
     /// # Errors
     /// EAGAIN when too many real-time signals are queued.
     pub fn signal_task(&self, task: &Arc<Task>, info: SigInfo) -> Result<()> {
+        self.signal_task_from(task, info, false)
+    }
+
+    /// The same; `by_stranger` says that the sender is in no pid namespace that the task can see.
+    pub(in crate::kernel) fn signal_task_from(
+        &self,
+        task: &Arc<Task>,
+        info: SigInfo,
+        by_stranger: bool,
+    ) -> Result<()> {
         let group = task.group.clone();
         let stopped_or_continued = {
             let mut state = group.state.lock();
-            self.send(&group, &mut state, Some(task), info)?
+            self.send(&group, &mut state, Some(task), info, by_stranger)?
         };
         self.report(&group, stopped_or_continued);
         Ok(())
@@ -34,9 +44,19 @@ impl Kernel {
     /// # Errors
     /// EAGAIN when too many real-time signals are queued.
     pub fn signal_group(&self, group: &Arc<ThreadGroup>, info: SigInfo) -> Result<()> {
+        self.signal_group_from(group, info, false)
+    }
+
+    /// The same; `by_stranger` says that the sender is in no pid namespace that the process can see.
+    pub(in crate::kernel) fn signal_group_from(
+        &self,
+        group: &Arc<ThreadGroup>,
+        info: SigInfo,
+        by_stranger: bool,
+    ) -> Result<()> {
         let continued = {
             let mut state = group.state.lock();
-            self.send(group, &mut state, None, info)?
+            self.send(group, &mut state, None, info, by_stranger)?
         };
         self.report(group, continued);
         Ok(())
@@ -50,7 +70,7 @@ impl Kernel {
         info: SigInfo,
     ) -> Result<bool> {
         let mut state = group.state.lock();
-        self.send(group, &mut state, None, info)
+        self.send(group, &mut state, None, info, false)
     }
 
     /// Returns whether the process was continued.
@@ -60,18 +80,37 @@ impl Kernel {
         state: &mut GroupState,
         target: Option<&Arc<Task>>,
         info: SigInfo,
+        by_stranger: bool,
     ) -> Result<bool> {
         let signo = info.signo;
+        // From whom those in a pid namespace do not know, init takes what it may not take from others.
+        let mut above = false;
+        let info = if group.pids.is_first() {
+            info
+        } else {
+            let (told, unknown) = group.pids.told(info);
+            above = unknown || by_stranger || info.code == code::SI_KERNEL;
+            told
+        };
         if state.threads.is_empty() || (state.exit.is_some() && signo != SIGKILL) {
             return Ok(false);
         }
+        let info = match target.or(state.threads.first()) {
+            Some(task) if group.renames.load(Ordering::Relaxed) => info.told_in(&task.cred().user_ns),
+            _ => info,
+        };
         let continued = prepare(state, signo);
-        if self.is_ignored(group, state, target, signo) {
+        if self.is_ignored(group, state, target, signo, above) {
             return Ok(continued);
         }
+        let most = match needs_place(&info) {
+            true => group.limits.lock().soft(limits::SIGPENDING).min(LIMIT),
+            false => LIMIT,
+        };
         match target {
-            Some(task) => task.pending.lock().push(info)?,
-            None => state.pending.push(info)?,
+            // What waits for the process counts as well.
+            Some(task) => task.pending.lock().push(info, most.saturating_sub(state.pending.places()))?,
+            None => state.pending.push(info, most)?,
         }
         self.deliver_to_someone(group, state, target, signo);
         Ok(continued)
@@ -84,6 +123,7 @@ impl Kernel {
         state: &GroupState,
         target: Option<&Arc<Task>>,
         signo: i32,
+        above: bool,
     ) -> bool {
         let Some(observer) = target.or(state.threads.first()) else { return true };
         // A blocked signal is kept whatever its action: that may change before it is unblocked.
@@ -94,15 +134,11 @@ impl Kernel {
         if observer.is_traced() && signo != SIGKILL {
             return false;
         }
-        if state.actions.of(signo).handler == SIG_DFL && self.protects(group) {
+        let forced = above && SigSet::UNBLOCKABLE.has(signo);
+        if state.actions.of(signo).handler == SIG_DFL && group.is_protected() && !forced {
             return true;
         }
         state.actions.ignores(signo)
-    }
-
-    /// Whether a signal that a process has no handler for does nothing to it because of who it is.
-    pub(super) fn protects(&self, group: &ThreadGroup) -> bool {
-        self.options.init_is_protected && group.tgid == INIT
     }
 
     /// Interrupts a thread that can take the signal, or ends the process at once if that is what it will do.
@@ -165,6 +201,7 @@ fn prepare(state: &mut GroupState, signo: i32) -> bool {
     if signo != SIGCONT && signo != SIGKILL {
         return false;
     }
+    state.continued = state.continued.wrapping_add(1);
     let was = core::mem::replace(&mut state.stop, Stop::None);
     if was != Stop::None {
         for task in &state.threads {

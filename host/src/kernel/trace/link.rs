@@ -5,7 +5,7 @@
 
 use super::{Options, Tracee, Tracer, tracing};
 use crate::abi::{Errno, Result};
-use crate::cred::Caps;
+use crate::cred::{Caps, Cred};
 use crate::kernel::group::Stop;
 use crate::kernel::peek::As;
 use crate::kernel::signal::{SIGCHLD, SIGKILL, SIGSTOP, SigInfo, code};
@@ -19,23 +19,24 @@ use std::sync::Arc;
 struct Terms {
     options: Options,
     seized: bool,
-    capable: bool,
+    /// Whose rights count for what its tracer may do.
+    cred: Arc<Cred>,
 }
 
 /// Links two tasks. Called with the tree locked.
-fn link(tree: &mut Tree, tracer: &Arc<Task>, tracee: &Arc<Task>, terms: &Terms) -> Result<()> {
+fn link(tree: &mut Tree, tracer: &Arc<Task>, tracee: &Arc<Task>, terms: Terms) -> Result<()> {
     let own = tracer.tgid();
     let node = tree.node_mut(own).ok_or(Errno::ESRCH)?;
     {
         let mut trace = tracee.trace.lock();
-        if trace.tracer.is_some() {
+        if trace.tracer.is_some() || trace.rising {
             return Err(Errno::EPERM);
         }
         trace.tracer = Some(Tracer {
             task: Arc::downgrade(tracer),
             group: tracer.group.clone(),
             options: terms.options,
-            capable: terms.capable,
+            cred: terms.cred,
         });
         (trace.trap, trace.notify, trace.message) = (false, false, 0);
     }
@@ -93,13 +94,14 @@ impl Current {
         let threads = parent.threads();
         let tracer = threads.iter().find(|task| task.tid() == creator).or(threads.first()).cloned();
         let Some(tracer) = tracer else { return Ok(()) };
-        // It looks no further than it might anyway, were it to attach.
-        let own = self.task.observer();
-        if self.task.peek(&tracer.observer(), As::Real).is_err() && !own.has(Caps::SYS_PTRACE) {
+        // Nobody is given a tracee that can do more than he (cap_ptrace_traceme).
+        let (cred, its) = (self.cred(), tracer.cred());
+        let covers = its.user_ns == cred.user_ns && its.permitted.contains(cred.permitted);
+        if !covers && !its.has_in(&cred.user_ns, Caps::SYS_PTRACE) {
             return Err(Errno::EPERM);
         }
-        let capable = tracer.cred().has(Caps::SYS_PTRACE);
-        link(&mut tree, &tracer, &self.task, &Terms { options: Options::empty(), seized: false, capable })
+        // Asked for by who is traced, it gives the tracer no power that he had not himself.
+        link(&mut tree, &tracer, &self.task, Terms { options: Options::empty(), seized: false, cred })
     }
 
     /// PTRACE_ATTACH, and with options PTRACE_SEIZE.
@@ -120,14 +122,16 @@ impl Current {
             return Err(Errno::EPERM);
         }
         let options = seize.unwrap_or_default();
-        let capable = self.cred().has(Caps::SYS_PTRACE);
         let kernel = self.kernel.clone();
         {
             let mut tree = kernel.tree.lock();
             if !tree.task(pid).is_some_and(|found| Arc::ptr_eq(found, &tracee)) {
                 return Err(Errno::EPERM);
             }
-            link(&mut tree, &self.task, &tracee, &Terms { options, seized: seize.is_some(), capable })?;
+            // It may have become another program meanwhile.
+            tracee.peek(&self.task.observer(), As::Real)?;
+            let cred = self.cred();
+            link(&mut tree, &self.task, &tracee, Terms { options, seized: seize.is_some(), cred })?;
         }
         if seize.is_none() {
             let _ = kernel.signal_task(&tracee, SigInfo::kernel(SIGSTOP));
@@ -143,6 +147,28 @@ impl Current {
         Ok(())
     }
 
+    /// Lets go of a tracer who may not steer a program with more rights than its caller has: he attached since it was given
+    /// them. Nobody attaches until [`has_risen`](Self::has_risen); who does then sees what it is.
+    pub(in crate::kernel) fn rises(&self) {
+        let user_ns = self.cred().user_ns.clone();
+        let mut tree = self.kernel.tree.lock();
+        let former = {
+            let mut trace = self.task.trace.lock();
+            trace.rising = true;
+            let weak = trace.tracer.as_ref().filter(|tracer| !tracer.is_capable(&user_ns));
+            weak.map(|tracer| tracer.group.clone())
+        };
+        let Some(former) = former else { return };
+        self.kernel.forget_tracee(&mut tree, &self.task);
+        drop(tree);
+        former.child_wait.notify(!0);
+    }
+
+    /// Others see it as what it is now.
+    pub(in crate::kernel) fn has_risen(&self) {
+        self.task.trace.lock().rising = false;
+    }
+
     /// A new task of a tracee's is traced like it, if `traced`. Called with the tree locked, before it runs.
     pub(in crate::kernel) fn trace_child(&self, tree: &mut Tree, child: &Arc<Task>, traced: bool) {
         if !traced || !self.task.is_traced() {
@@ -153,9 +179,9 @@ impl Current {
             let trace = self.task.trace.lock();
             let Some(own) = trace.tracer.as_ref() else { return };
             let Some(tracer) = own.task.upgrade() else { return };
-            (tracer, Terms { options: own.options, seized, capable: own.capable })
+            (tracer, Terms { options: own.options, seized, cred: own.cred.clone() })
         };
-        if link(tree, &tracer, child, &terms).is_err() {
+        if link(tree, &tracer, child, terms).is_err() {
             return;
         }
         // It begins with a stop.
@@ -163,7 +189,7 @@ impl Current {
             child.trace.lock().trap = true;
             child.work.fetch_or(work::TRAP, Ordering::SeqCst);
         } else {
-            let _ = child.pending.lock().push(SigInfo::user(SIGSTOP, code::SI_USER, 0, 0));
+            let _ = child.pending.lock().push(SigInfo::user(SIGSTOP, code::SI_USER, 0, 0), u64::MAX);
             child.work.fetch_or(work::SIGNAL, Ordering::SeqCst);
         }
     }

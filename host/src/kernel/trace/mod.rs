@@ -31,6 +31,8 @@ use super::signal::SigInfo;
 use super::{Task, ThreadGroup};
 use crate::abi::{Errno, Result};
 use crate::arch::{FpState, UserRegs};
+use crate::cred::userns::UserNs;
+use crate::cred::{Caps, Cred};
 use core::sync::atomic::Ordering;
 use linux_raw_sys::ptrace as sys;
 use std::sync::{Arc, Weak};
@@ -119,13 +121,18 @@ pub(super) struct Tracer {
     task: Weak<Task>,
     group: Arc<ThreadGroup>,
     options: Options,
-    /// It had CAP_SYS_PTRACE when it began.
-    capable: bool,
+    /// Who it was when it began.
+    cred: Arc<Cred>,
 }
 
 impl Tracer {
     fn is(&self, task: &Task) -> bool {
         core::ptr::eq(self.task.as_ptr(), task)
+    }
+
+    /// Whether it has power over what belongs to a user namespace (ptracer_capable).
+    fn is_capable(&self, user_ns: &UserNs) -> bool {
+        self.cred.has_in(user_ns, Caps::SYS_PTRACE)
     }
 }
 
@@ -173,6 +180,8 @@ pub(super) struct Trace {
     notify: bool,
     /// PTRACE_GETEVENTMSG.
     message: u64,
+    /// It becomes a program with more rights: nobody attaches meanwhile.
+    rising: bool,
 }
 
 impl Trace {
@@ -234,6 +243,7 @@ impl Task {
 
     /// Whether it has a tracer that could not have looked into more than it may itself: set-id programs gain nothing then.
     pub fn is_traced_by_the_weak(&self) -> bool {
-        self.trace.lock().tracer.as_ref().is_some_and(|tracer| !tracer.capable)
+        let cred = self.cred();
+        self.trace.lock().tracer.as_ref().is_some_and(|tracer| !tracer.is_capable(&cred.user_ns))
     }
 }

@@ -4,7 +4,6 @@ use super::{Options, Reason, Resume, Stopped, Trace, tracing};
 use crate::abi::{Errno, Result};
 use crate::arch::regset::{self, RegisterSet};
 use crate::arch::{AUDIT_ARCH, Registers, UserRegs};
-use crate::kernel::peek::As;
 use crate::kernel::signal::{NSIG, SIGKILL, SigInfo, SigSet};
 use crate::kernel::task::work;
 use crate::kernel::{Current, Task};
@@ -284,16 +283,14 @@ impl Current {
     /// The memory of a stopped tracee.
     ///
     /// # Errors
-    /// ESRCH; EIO if it runs a program that its tracer may not look into.
+    /// ESRCH; EIO if it runs a program that its tracer may not look into: what counts is where the program began, which
+    /// for one that its user may not read is a namespace above his.
     pub fn tracee_memory(&self, pid: i32) -> Result<Memory> {
-        let (task, capable) = self.with_stopped(pid, |task, trace| {
-            Ok((task.clone(), trace.tracer.as_ref().is_some_and(|tracer| tracer.capable)))
-        })?;
-        let mm = task.mm().ok_or(Errno::EIO)?;
-        if !mm.is_dumpable() && !capable && task.peek(&self.task.observer(), As::Real).is_err() {
-            return Err(Errno::EIO);
-        }
-        Ok(Memory(mm))
+        self.with_stopped(pid, |task, trace| {
+            let mm = task.mm().ok_or(Errno::EIO)?;
+            let capable = trace.tracer.as_ref().is_some_and(|tracer| tracer.is_capable(mm.user_ns()));
+            if mm.is_dumpable() || capable { Ok(Memory(mm)) } else { Err(Errno::EIO) }
+        })
     }
 }
 

@@ -96,7 +96,7 @@ impl Current {
 
     /// `siginfo_t` of a stop that no signal is behind.
     pub(super) fn notice(&self, signo: i32, code: i32) -> SigInfo {
-        let fields = Fields::Kill { pid: self.task.tid(), uid: self.cred().uid.real };
+        let fields = Fields::Kill { pid: self.task.number(), uid: self.cred().uid.real };
         SigInfo { signo, errno: 0, code, fields }
     }
 
@@ -122,7 +122,7 @@ impl Current {
         let trace = self.task.trace.lock();
         let tracer = trace.tracer.as_ref().and_then(|tracer| tracer.task.upgrade());
         drop(trace);
-        tracer.map_or((0, 0), |tracer| (tracer.tid(), tracer.cred().uid.real))
+        tracer.map_or((0, 0), |tracer| (self.number_of(tracer.tid()), tracer.cred().uid.real))
     }
 
     /// Before a call is made. False: it is not, as the tracer has said.
@@ -176,6 +176,17 @@ impl Current {
         }
     }
 
+    /// What its tracer calls `id`, as it is told of it.
+    pub(in crate::kernel) fn number_for_tracer(&self, id: i32) -> u64 {
+        if !self.task.is_traced() {
+            return 0;
+        }
+        let trace = self.task.trace.lock();
+        let pids = trace.tracer.as_ref().map(|tracer| tracer.group.pids.clone());
+        drop(trace);
+        pids.map_or(0, |pids| pids.number_of(id) as u64)
+    }
+
     fn has_trace_option(&self, option: super::Options) -> bool {
         self.task.is_traced()
             && self.task.trace.lock().tracer.as_ref().is_some_and(|tracer| tracer.options.contains(option))
@@ -206,9 +217,9 @@ impl Current {
     }
 
     /// A new program is about to run, which had the id `former` before.
-    pub(in crate::kernel) fn trace_exec(&mut self, former: i32) {
+    pub(in crate::kernel) fn trace_exec(&mut self, former: u64) {
         if self.wants_event(Event::Exec) {
-            return self.trace_event(Event::Exec, former as u64);
+            return self.trace_event(Event::Exec, former);
         }
         if self.task.is_traced() && !self.task.is_seized() {
             let info = SigInfo::user(SIGTRAP, code::SI_USER, self.task.tgid(), self.cred().uid.real);

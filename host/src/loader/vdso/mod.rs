@@ -22,33 +22,49 @@ use std::sync::Arc;
 /// What programs get mapped of it: made once per sandbox, each page when a program first touches it.
 pub struct Vdso {
     data: Arc<Special>,
+    /// Numbers that say nothing: the kernel is asked, which knows by how much clocks are put forward.
+    silent: Arc<Special>,
     image: Arc<Special>,
 }
 
 impl Vdso {
     /// One of which no program has read yet.
     pub fn new() -> Vdso {
-        Vdso { data: Special::new("[vvar]", publish), image: Special::new("[vdso]", copy_image) }
+        let data = Special::new("[vvar]", publish);
+        let silent = Special::new("[vvar]", |_| {});
+        Vdso { data, silent, image: Special::new("[vdso]", copy_image) }
     }
 
-    /// Maps both areas and returns where the image starts (AT_SYSINFO_EHDR).
+    /// Maps both areas and returns where the image starts (AT_SYSINFO_EHDR); `shifted`: for one whose clocks are put forward.
     ///
     /// # Errors
     /// ENOMEM if there is no room.
-    pub(super) fn map(&self, mm: &Mm) -> Result<u64> {
-        let area = |special: &Arc<Special>, addr, prot, flags, vm| MapRequest {
-            addr,
-            len: PAGE_SIZE,
-            prot,
-            flags,
-            vm,
-            object: Some((special.clone(), 0)),
-        };
+    pub(super) fn map(&self, mm: &Mm, shifted: bool) -> Result<u64> {
         let both = mm.free_range(2 * PAGE_SIZE).ok_or(Errno::ENOMEM)?;
-        mm.mmap(area(&self.data, both, Prot::READ, MapFlags::FIXED, VmFlags::NEVER_WRITE))?;
-        let text = Prot::READ | Prot::EXEC;
-        mm.mmap(area(&self.image, both + PAGE_SIZE, text, MapFlags::FIXED, VmFlags::empty()))
+        mm.mmap(area(self.numbers(shifted), both, Prot::READ, VmFlags::NEVER_WRITE))?;
+        mm.mmap(area(&self.image, both + PAGE_SIZE, Prot::READ | Prot::EXEC, VmFlags::empty()))
     }
+
+    fn numbers(&self, shifted: bool) -> &Arc<Special> {
+        if shifted { &self.silent } else { &self.data }
+    }
+
+    /// Has a program that is somewhere else in time read its clocks there from now on, if it has the numbers where it got them.
+    ///
+    /// # Errors
+    /// ENOMEM.
+    pub fn choose(&self, mm: &Mm, shifted: bool) -> Result<()> {
+        let Some(addr) = mm.vdso().checked_sub(PAGE_SIZE) else { return Ok(()) };
+        let (from, to) = (self.numbers(!shifted), self.numbers(shifted));
+        if !mm.maps_object_at(addr, Arc::as_ptr(from).cast()) {
+            return Ok(());
+        }
+        mm.mmap(area(to, addr, Prot::READ, VmFlags::NEVER_WRITE)).map(drop)
+    }
+}
+
+fn area(special: &Arc<Special>, addr: u64, prot: Prot, vm: VmFlags) -> MapRequest {
+    MapRequest { addr, len: PAGE_SIZE, prot, flags: MapFlags::FIXED, vm, object: Some((special.clone(), 0)) }
 }
 
 impl Default for Vdso {

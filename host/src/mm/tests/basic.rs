@@ -237,6 +237,8 @@ fn remap_errors_are_linux_errors() {
         ((at, 0x5000, 0x6000, 1, 0), Errno::EFAULT),
         ((at, 0x4000, 0x8000, 0, 0), Errno::ENOMEM),
         ((at, 0x1000, 0x2000, 5, 0), Errno::EINVAL),
+        ((at, 0x4000, 0xffff_ffff_ffff_f000, 0, 0), Errno::EINVAL),
+        ((at, 0x4000, 0xffff_ffff_ffff_f000, 1, 0), Errno::EINVAL),
     ];
     for ((addr, old, new, flags, target), errno) in errors {
         assert_eq!(

@@ -1,10 +1,10 @@
 //! Long work goes a step at a time: the lock is free in between, and nothing is lost.
 
-use crate::abi::Result;
+use crate::abi::{Errno, Result};
 use crate::mm::testing::FakePlatform;
 use crate::mm::usage::FileUsers;
 use crate::mm::{
-    Advice, Layout, MAX_AREAS, MapFlags, MapRequest, Mappable, Mm, PAGE_SIZE, SharedMemory, VmFlags,
+    Advice, Layout, Locking, MAX_AREAS, MapFlags, MapRequest, Mappable, Mm, PAGE_SIZE, SharedMemory, VmFlags,
 };
 use crate::platform::{Platform, Prot};
 use crate::sync::Pause;
@@ -153,6 +153,20 @@ fn steps_need_no_area_more_than_the_whole_does() {
     }
     let full = mm.maps().len();
     assert!(full >= MAX_AREAS - 1, "{full} areas");
+    // What would make two more of one does not.
+    let (piece, lock) = (at + PAGE_SIZE, Locking { on_fault: true, unlimited: true });
+    let kept = VmFlags::DONT_FORK;
+    assert_eq!(mm.madvise(piece, PAGE_SIZE, Advice::Set(kept)), Err(Errno::EAGAIN));
+    assert_eq!(mm.mlock(piece, PAGE_SIZE, Some(lock)), Err(Errno::ENOMEM));
+    assert_eq!(mm.mlock(piece, PAGE_SIZE, None), Ok(()), "it is not locked");
+    mm.madvise(at, LEN, Advice::Set(kept)).unwrap();
+    mm.madvise(piece, PAGE_SIZE, Advice::Set(kept)).unwrap();
+    assert_eq!(mm.madvise(piece, PAGE_SIZE, Advice::Clear(kept)), Err(Errno::EAGAIN));
+    mm.madvise(at, LEN, Advice::Clear(kept)).unwrap();
+    assert_eq!(mm.mremap(piece, 2 * PAGE_SIZE, PAGE_SIZE, 0, 0), Err(Errno::ENOMEM));
+    assert_eq!(mm.mremap(piece, LEN / 2, PAGE_SIZE, 0, 0), Err(Errno::ENOMEM));
+    assert_eq!(mm.mremap(others, PAGE_SIZE, PAGE_SIZE, 3, piece), Err(Errno::ENOMEM));
+    assert_eq!(mm.maps().len(), full);
     mm.mprotect(at, LEN, Prot::READ).unwrap();
     mm.munmap(at, LEN).unwrap();
 }

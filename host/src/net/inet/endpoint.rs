@@ -81,7 +81,7 @@ pub(super) fn peer(v6: bool, only_v6: bool, raw: &[u8]) -> Result<SocketAddr> {
 /// The address that a socket without one has on its way to `remote`, which is local.
 pub(super) fn source(remote: IpAddr) -> IpAddr {
     match remote {
-        IpAddr::V4(v4) if v4.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V4(v4) if v4.is_loopback() || super::is_many(remote) => IpAddr::V4(Ipv4Addr::LOCALHOST),
         // To an address of an interface one goes from there.
         own => own,
     }

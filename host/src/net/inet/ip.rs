@@ -1,6 +1,7 @@
 //! Options of the levels IPPROTO_IP and IPPROTO_IPV6 (ip(7), ipv6(7)): which there are, what they may be, and what they are
 //! unless set. What does something with them asks for them by name.
 
+use super::multicast;
 use crate::abi::{Errno, Result};
 use crate::cred::{Caps, Cred};
 use crate::net::{Answer, Value};
@@ -20,7 +21,11 @@ pub(super) mod name {
     pub(in super::super) const IP_RECVERR: u32 = 11;
     pub(in super::super) const IP_RECVTTL: u32 = 12;
     pub(in super::super) const IP_RECVTOS: u32 = 13;
+    pub(in super::super) const IP_MULTICAST_TTL: u32 = 33;
+    pub(in super::super) const IP_MULTICAST_LOOP: u32 = 34;
     pub(in super::super) const IPV6_UNICAST_HOPS: u32 = 16;
+    pub(in super::super) const IPV6_MULTICAST_HOPS: u32 = 18;
+    pub(in super::super) const IPV6_MULTICAST_LOOP: u32 = 19;
     pub(in super::super) const IPV6_RECVERR: u32 = 25;
     pub(in super::super) const IPV6_V6ONLY: u32 = 26;
     pub(in super::super) const IPV6_RECVPKTINFO: u32 = 49;
@@ -125,6 +130,9 @@ impl IpOptions {
         name: u32,
         value: &Value<'_>,
     ) -> Result<()> {
+        if stream && multicast::knows(level, name) {
+            return Err(multicast::refused_by_streams(level, name));
+        }
         let row = TABLE.iter().find(|row| (row.0, row.1) == (level, name));
         // Of the older level a byte will do.
         let value = match (level, value.len) {

@@ -5,6 +5,8 @@
 //! somebody wants a port, and are few: they need no timers.
 
 use crate::abi::{Errno, Result};
+use crate::net::interfaces::LO;
+use crate::net::options::Options;
 use crate::net::outside::Door;
 use crate::net::{Core, Namespace};
 use crate::sync::{Lock, Rank};
@@ -36,6 +38,8 @@ pub struct Claim {
     pub reuse_port: bool,
     /// Whose socket it is.
     pub uid: u32,
+    /// SO_BINDTODEVICE.
+    pub device: u32,
 }
 
 impl Claim {
@@ -43,11 +47,14 @@ impl Claim {
     pub(super) fn new(core: &Core, only_v6: bool, ip: IpAddr) -> Self {
         let options = core.options.lock();
         let (reuse_address, reuse_port) = (options.is_on(n::SO_REUSEADDR), options.is_on(n::SO_REUSEPORT));
-        Claim { ip, only_v6, reuse_address, reuse_port, uid: core.uid }
+        Claim { ip, only_v6, reuse_address, reuse_port, uid: core.uid, device: options.device }
     }
 
     /// Whether there is an address that both would have.
     fn meets(&self, other: &Claim) -> bool {
+        if self.device != 0 && other.device != 0 && self.device != other.device {
+            return false;
+        }
         let covers = |any: &Claim| any.ip.is_unspecified() && !any.only_v6;
         match (self.ip, other.ip) {
             (IpAddr::V4(_), IpAddr::V4(_)) | (IpAddr::V6(_), IpAddr::V6(_)) => {
@@ -58,15 +65,25 @@ impl Claim {
         }
     }
 
-    /// How well it fits what is sent to `ip`; none if not at all.
+    /// How well it fits what is sent to `ip`, which comes in by the loopback interface as all that is local; none if not at
+    /// all.
     fn fits(&self, ip: IpAddr) -> Option<u32> {
-        match (self.ip, ip) {
+        self.fits_by(ip, LO)
+    }
+
+    /// The same of what comes in by any interface.
+    fn fits_by(&self, ip: IpAddr, interface: u32) -> Option<u32> {
+        if self.device != 0 && self.device != interface {
+            return None;
+        }
+        let fits = match (self.ip, ip) {
             (own, ip) if own == ip => Some(2),
             (IpAddr::V4(own), IpAddr::V4(_)) if own.is_unspecified() => Some(1),
             (IpAddr::V6(own), IpAddr::V6(_)) if own.is_unspecified() => Some(1),
             (IpAddr::V6(own), IpAddr::V4(_)) if own.is_unspecified() && !self.only_v6 => Some(0),
             _ => None,
-        }
+        };
+        fits.map(|fits| 2 * fits + u32::from(self.device != 0))
     }
 }
 
@@ -251,8 +268,8 @@ pub(super) struct Seen<S> {
 }
 
 impl<S> Ports<S> {
-    /// All who hold ports.
-    pub(super) fn seen(&self) -> Vec<Seen<S>> {
+    /// All who hold ports, or that port.
+    pub(super) fn seen(&self, port: Option<u16>) -> Vec<Seen<S>> {
         let mut table = self.table.lock();
         table.expire();
         let seen = |(key, holder): (&Key, &Holder<S>)| Seen {
@@ -262,7 +279,10 @@ impl<S> Ports<S> {
             waits: holder.waits,
             socket: holder.socket.upgrade(),
         };
-        let all = table.holders.iter().map(seen).collect();
+        let all = match port {
+            Some(port) => table.on(port).map(seen).collect(),
+            None => table.holders.iter().map(seen).collect(),
+        };
         drop(table);
         all
     }
@@ -277,7 +297,7 @@ impl<S> Ports<S> {
             let Some(fits) = holder.claim.fits(to.ip()) else { continue };
             let score = match holder.remote {
                 None => fits,
-                Some(remote) if remote == from => fits + 4,
+                Some(remote) if remote == from => fits + 8,
                 Some(_) => continue,
             };
             match best {
@@ -293,6 +313,23 @@ impl<S> Ports<S> {
         let (_, last) = best?;
         let chosen = if group.len() > 1 { group[usize::from(from.port()) % group.len()] } else { last };
         chosen.socket.upgrade()
+    }
+}
+
+impl<S> Ports<S> {
+    /// All who hear what `from` sends to an address that is for many, come in by an interface.
+    pub(super) fn receivers(&self, from: SocketAddr, to: SocketAddr, interface: u32) -> Vec<Arc<S>> {
+        let table = self.table.lock();
+        let hears = |holder: &&Holder<S>| {
+            let fits = holder.claim.fits_by(to.ip(), interface).is_some();
+            fits && holder.remote.is_none_or(|remote| remote == from)
+        };
+        table
+            .on(to.port())
+            .map(|(_, holder)| holder)
+            .filter(hears)
+            .filter_map(|it| it.socket.upgrade())
+            .collect()
     }
 }
 
@@ -319,9 +356,13 @@ impl<S> Hold<S> {
         self.ports.table.lock().holders.get_mut(&self.key).map(body)
     }
 
-    /// SO_REUSEADDR and SO_REUSEPORT have become this.
-    pub fn set_reuse(&self, address: bool, port: bool) {
-        self.change(|holder| (holder.claim.reuse_address, holder.claim.reuse_port) = (address, port));
+    /// What options of the socket mean to the port has become this.
+    pub fn set_options(&self, options: &Options) {
+        let (address, port) = (options.is_on(n::SO_REUSEADDR), options.is_on(n::SO_REUSEPORT));
+        self.change(|holder| {
+            let claim = &mut holder.claim;
+            (claim.reuse_address, claim.reuse_port, claim.device) = (address, port, options.device);
+        });
     }
 
     /// Hears who connects to the port from now on.

@@ -31,8 +31,8 @@ pub struct Row {
 /// TCP_TIME_WAIT.
 const TIME_WAIT: u8 = 6;
 
-/// All TCP sockets that have something to do with others.
-pub fn tcp(network: &Namespace) -> Vec<Row> {
+/// All TCP sockets that have something to do with others, or those at a port.
+pub fn tcp(network: &Namespace, port: Option<u16>) -> Vec<Row> {
     let of = |seen: Seen<super::tcp::TcpSocket>| match seen.socket {
         Some(socket) => socket.row(),
         None if seen.waits => {
@@ -43,13 +43,24 @@ pub fn tcp(network: &Namespace) -> Vec<Row> {
         }
         None => None,
     };
-    network.tcp.seen().into_iter().filter_map(of).map(canonical).collect()
+    network.tcp.seen(port).into_iter().filter_map(of).map(canonical).collect()
 }
 
-/// All UDP sockets that have a port.
-pub fn udp(network: &Namespace) -> Vec<Row> {
-    let all = network.udp.seen().into_iter().filter_map(|seen| Some(seen.socket?.row()));
+/// All UDP sockets that have a port, or that one.
+pub fn udp(network: &Namespace, port: Option<u16>) -> Vec<Row> {
+    let all = network.udp.seen(port).into_iter().filter_map(|seen| Some(seen.socket?.row()));
     all.map(canonical).collect()
+}
+
+/// All sockets that ping and have an identifier.
+pub fn pings(network: &Namespace) -> Vec<Row> {
+    let all = network.icmp.pings.seen(None).into_iter().filter_map(|seen| Some(seen.socket?.row()));
+    all.map(canonical).collect()
+}
+
+/// All raw sockets.
+pub fn raw(network: &Namespace) -> Vec<Row> {
+    network.icmp.raw_ones().iter().map(|socket| canonical(socket.row())).collect()
 }
 
 fn canonical(row: Row) -> Row {

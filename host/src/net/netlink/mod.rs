@@ -6,16 +6,20 @@
 //! | `request` | messages in, answers out |
 //! | `route` | rtnetlink(7): interfaces, addresses, routes |
 //! | `diag` | sock_diag(7): sockets |
+//! | `generic` | generic netlink's controller |
 //! | `ops` | what it does as a socket |
 //!
 //! A request is answered when it is sent; a long answer is put together as it is read. The network does not change, so nobody
 //! is told of changes.
 
 mod diag;
+mod generic;
 mod ops;
 mod request;
 mod route;
+pub(super) use route::way_to;
 
+use super::namespace::Chunk;
 use super::options::Options;
 use super::{Core, Family, Kind, Making, Namespace, Pair, Peer, Socket};
 use crate::abi::{Errno, Result};
@@ -34,6 +38,8 @@ pub(super) const FAMILY: Family = Family { domain: n::AF_NETLINK as u16, make, p
 const ROUTE: i32 = 0;
 const SOCK_DIAG: i32 = 4;
 const UEVENT: i32 = 15;
+/// NETLINK_GENERIC.
+const GENERIC: i32 = 16;
 /// Protocols have smaller numbers (MAX_LINKS).
 const PROTOCOLS: i32 = 32;
 /// What a message counts against SO_RCVBUF beside its bytes.
@@ -47,7 +53,7 @@ struct State {
     groups: u32,
     /// Whom it sends to that says nothing else.
     remote: Option<(u32, u32)>,
-    queue: VecDeque<Box<[u8]>>,
+    queue: VecDeque<Chunk>,
     used: usize,
     /// An answer that is not told to its end.
     dump: Option<Dump>,
@@ -72,7 +78,9 @@ fn make(making: &Making<'_>) -> Result<Arc<dyn Socket>> {
         n::SOCK_DGRAM => Kind::Datagram,
         _ => return Err(Errno::ESOCKTNOSUPPORT),
     };
-    if !(0..PROTOCOLS).contains(&making.protocol) || !matches!(making.protocol, ROUTE | SOCK_DIAG | UEVENT) {
+    if !(0..PROTOCOLS).contains(&making.protocol)
+        || !matches!(making.protocol, ROUTE | SOCK_DIAG | UEVENT | GENERIC)
+    {
         return Err(Errno::EPROTONOSUPPORT);
     }
     let cred = making.by.cred;
@@ -82,7 +90,7 @@ fn make(making: &Making<'_>) -> Result<Arc<dyn Socket>> {
         core,
         network: making.network.clone(),
         protocol: making.protocol,
-        admin: cred.has(Caps::NET_ADMIN),
+        admin: cred.has_in(&making.network.owner, Caps::NET_ADMIN),
         state: Lock::new(Rank::Netlink, State::default()),
     }))
 }
@@ -115,10 +123,8 @@ impl NetlinkSocket {
             state.error = Some(Errno::ENOBUFS);
             return;
         }
-        let mut kept = self.network.memory.take(bytes.len());
-        kept.copy_from_slice(&bytes);
         state.used += bytes.len() + OVERHEAD;
-        state.queue.push_back(kept);
+        state.queue.push_back(self.network.memory.copy_of(&bytes));
     }
 
     /// The next message to be read, if there is one; an answer goes on.
@@ -143,9 +149,7 @@ impl NetlinkSocket {
         let (port, queue) = (state.port.take(), std::mem::take(&mut state.queue));
         (state.used, state.dump) = (0, None);
         drop(state);
-        for message in queue {
-            self.network.memory.give_back(message);
-        }
+        drop(queue);
         if let Some(port) = port {
             self.network.netlink.lock().remove(&(self.protocol as u16, port));
         }

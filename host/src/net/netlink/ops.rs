@@ -53,7 +53,7 @@ impl NetlinkSocket {
         {
             state.used -= full + super::OVERHEAD;
             drop(state);
-            self.network.memory.give_back(gone);
+            drop(gone);
         }
         if count < want {
             return Err(Errno::EFAULT);
@@ -130,15 +130,13 @@ impl Socket for NetlinkSocket {
         if len > (self.core.options.lock().send_buffer as usize).saturating_sub(32) {
             return Err(Errno::EMSGSIZE);
         }
-        let mut bytes = vec![0; len];
-        if src.read_bytes(&mut bytes)? < len {
-            return Err(Errno::EFAULT);
-        }
+        let bytes = src.whole_message(len)?;
+        src.advance(len);
         if port != 0 {
             // Nobody but the kernel is there to hear.
             return Err(Errno::ECONNREFUSED);
         }
-        self.serve(&bytes);
+        self.serve(&bytes, &|| src.pause())?;
         Ok(len)
     }
 
@@ -172,7 +170,7 @@ impl Socket for NetlinkSocket {
 
     fn set_option(&self, by: &Lookup<'_>, level: u32, name: u32, value: &Value<'_>) -> Result<()> {
         if level == n::SOL_SOCKET {
-            return options::set(&self.core, by.cred, name, value);
+            return options::set(&self.core, &self.network, by.cred, name, value);
         }
         if level != LEVEL {
             return Err(Errno::ENOPROTOOPT);
@@ -196,7 +194,7 @@ impl Socket for NetlinkSocket {
 
     fn option(&self, level: u32, name: u32, room: usize) -> Result<Answer> {
         if level == n::SOL_SOCKET {
-            return options::get(self, name);
+            return options::get(self, &self.network, name, room);
         }
         if level != LEVEL {
             return Err(Errno::ENOPROTOOPT);

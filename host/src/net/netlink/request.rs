@@ -1,6 +1,6 @@
 //! Messages in, answers out.
 
-use super::{NetlinkSocket, ROUTE, SOCK_DIAG, State, diag, route};
+use super::{GENERIC, NetlinkSocket, ROUTE, SOCK_DIAG, State, diag, generic, route};
 use crate::abi::{Errno, Result};
 use crate::net::interfaces::Record;
 use netlink_packet_core::{
@@ -124,8 +124,12 @@ fn first(bytes: &[u8]) -> Option<Request<'_>> {
 }
 
 impl NetlinkSocket {
-    /// Answers what was sent, message for message (netlink_rcv_skb).
-    pub(super) fn serve(&self, mut bytes: &[u8]) {
+    /// Answers what was sent, message for message (netlink_rcv_skb). `pause` is asked between them.
+    ///
+    /// # Errors
+    /// What `pause` says.
+    pub(super) fn serve(&self, mut bytes: &[u8], pause: &dyn Fn() -> Result<()>) -> Result<()> {
+        let mut paused = Ok(());
         while let Some(request) = first(bytes) {
             let result = match request.header {
                 header if header.flags & NLM_F_REQUEST == 0 || header.message_type < FIRST_TYPE => {
@@ -142,14 +146,20 @@ impl NetlinkSocket {
             }
             drop(state);
             bytes = &bytes[request.bytes.len().next_multiple_of(4).min(bytes.len())..];
+            paused = pause();
+            if paused.is_err() {
+                break;
+            }
         }
         self.notify();
+        paused
     }
 
     fn answer(&self, request: &Request<'_>) -> Result<Answer> {
         match self.protocol {
             ROUTE => route::answer(&self.network, self.admin, request),
             SOCK_DIAG => diag::answer(&self.network, request),
+            GENERIC => generic::answer(request),
             _ => Err(Errno::EOPNOTSUPP),
         }
     }
@@ -187,7 +197,34 @@ fn acknowledgement(request: &Request<'_>, errno: Option<Errno>, port: u32, cappe
 
 #[cfg(test)]
 mod tests {
-    use super::{Dump, PART, What, first, message};
+    use super::{Dump, HEADER, NLM_F_ACK, NLM_F_REQUEST, PART, What, first, message};
+    use super::{NetlinkSocket, ROUTE, State};
+    use crate::abi::Errno;
+    use crate::net::options::Options;
+    use crate::net::{Core, Kind, Namespace};
+    use crate::sync::{Lock, Rank};
+    use linux_raw_sys::net::AF_NETLINK;
+
+    #[test]
+    fn who_is_to_end_is_answered_no_more() {
+        let socket = NetlinkSocket {
+            core: Core::new(Kind::Raw, AF_NETLINK as u16, ROUTE as u16, 0, Options::default()),
+            network: Namespace::new(None),
+            protocol: ROUTE,
+            admin: false,
+            state: Lock::new(Rank::Netlink, State::default()),
+        };
+        let all = message(1, NLM_F_REQUEST | NLM_F_ACK, 7, 0, &[]).repeat(3);
+        assert_eq!(all.len(), 3 * HEADER);
+        let answers = || socket.state.lock().queue.len();
+        assert_eq!(
+            socket.serve(&all, &|| if answers() < 2 { Ok(()) } else { Err(Errno::EINTR) }),
+            Err(Errno::EINTR)
+        );
+        assert_eq!(answers(), 2);
+        assert_eq!(socket.serve(&all, &|| Ok(())), Ok(()));
+        assert_eq!(answers(), 5);
+    }
 
     #[test]
     fn lengths_are_believed_only_as_far_as_they_go() {

@@ -1,16 +1,17 @@
 //! rtnetlink(7): interfaces, addresses, routes, neighbours and rules. They can be looked at; changing them is not supported,
-//! but for switching on what is on.
+//! but for switching on what is on, and for giving a new network's loopback interface the address that it has.
 
 use super::request::{Answer, Request, What};
 use crate::abi::{Errno, Result};
 use crate::net::Namespace;
-use crate::net::interfaces::{ADDRESS, LINK, NEIGHBOUR, ROUTE, RULE, Record};
+use crate::net::interfaces::{ADDRESS, Interfaces, LINK, LO, NEIGHBOUR, ROUTE, RULE, Record};
 use linux_raw_sys::net as n;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage as Message;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// RTM_MAX.
 const LAST_TYPE: u16 = 123;
@@ -89,8 +90,12 @@ fn link(network: &Namespace, wanted: &LinkMessage) -> Result<Answer> {
 
 /// Switching on an interface that is on changes nothing, and is what programs do first. Nothing else can be done.
 fn change(network: &Namespace, request: &Request<'_>) -> Result<Answer> {
-    let (Message::NewLink(wanted) | Message::SetLink(wanted)) = parsed(request)? else {
-        return Err(Errno::EOPNOTSUPP);
+    let wanted = match parsed(request)? {
+        Message::NewLink(wanted) | Message::SetLink(wanted) => wanted,
+        Message::NewAddress(wanted) if is_loopbacks(&wanted) => {
+            return network.claim_loopback().map(|()| Answer::Done);
+        }
+        _ => return Err(Errno::EOPNOTSUPP),
     };
     let up = LinkFlags::Up;
     let only_up = wanted.header.change_mask == up && wanted.header.flags == up;
@@ -109,6 +114,13 @@ fn change(network: &Namespace, request: &Request<'_>) -> Result<Answer> {
     } else {
         Err(Errno::EOPNOTSUPP)
     }
+}
+
+/// Whether an address is what the loopback interface has: 127.0.0.1/8.
+fn is_loopbacks(wanted: &AddressMessage) -> bool {
+    let own = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let local = wanted.attributes.iter().any(|it| matches!(it, AddressAttribute::Local(ip) if *ip == own));
+    wanted.header.index == LO && wanted.header.prefix_len == 8 && local
 }
 
 fn n_up() -> u32 {
@@ -147,16 +159,18 @@ fn leads_to(route: &RouteMessage, to: IpAddr) -> bool {
 }
 
 /// The way to an address: what is local before what is not, the narrowest before others.
-fn route(network: &Namespace, wanted: &RouteMessage) -> Result<Answer> {
-    let to = destination(wanted).ok_or(Errno::EINVAL)?;
+pub(in crate::net) fn way_to(interfaces: &Interfaces, to: IpAddr) -> Option<&RouteMessage> {
     let table = |route: &RouteMessage| u32::from(route.header.table);
-    let candidates = network.interfaces().routes().filter(|route| {
+    let candidates = interfaces.routes().filter(|route| {
         leads_to(route, to)
             && matches!(route.header.kind, RouteType::Unicast | RouteType::Local | RouteType::Broadcast)
     });
-    let best = candidates
-        .max_by_key(|route| (table(route) == LOCAL, route.header.destination_prefix_length))
-        .ok_or(Errno::ENETUNREACH)?;
+    candidates.max_by_key(|route| (table(route) == LOCAL, route.header.destination_prefix_length))
+}
+
+fn route(network: &Namespace, wanted: &RouteMessage) -> Result<Answer> {
+    let to = destination(wanted).ok_or(Errno::EINVAL)?;
+    let best = way_to(network.interfaces(), to).ok_or(Errno::ENETUNREACH)?;
     let mut found = best.clone();
     found.header.destination_prefix_length = if to.is_ipv4() { 32 } else { 128 };
     found.attributes.retain(|attribute| {

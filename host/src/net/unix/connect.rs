@@ -172,7 +172,7 @@ impl UnixSocket {
             (peer, take(&mut state.stalled))
         };
         self.core.wait.notify(SHUT);
-        wake(stalled);
+        wake(&stalled);
         if let Some(peer) = peer {
             let mut state = peer.state.lock();
             state.read_shut |= write;
@@ -201,9 +201,11 @@ impl State {
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
+        self.network.unix.remove(self.core.ino);
         let state = self.state.get_mut();
-        let unread = !state.queue.is_empty() || state.pending;
-        wake(take(&mut state.stalled));
+        // (What is left of urgent data that was received is nothing.)
+        let unread = state.queue.len() > usize::from(state.is_mark(0)) || state.pending;
+        wake(&take(&mut state.stalled));
         if let Role::Connected { peer } = take(&mut state.role)
             && self.core.kind != Kind::Datagram
             && let Some(peer) = peer.upgrade()

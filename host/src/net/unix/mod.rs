@@ -9,8 +9,10 @@
 //! | `connect` | listen, connect, accept, shutdown, and the end |
 //! | `names` | names in the file system, and abstract ones |
 //! | `send`, `receive` | messages on their way |
+//! | `urgent` | what was sent with MSG_OOB |
 //! | [`charge`] | how much may be on its way |
 //! | `ops` | what an open socket does as a file |
+//! | [`tables`] | which there are |
 //!
 //! Lock order: never two sockets at once, but for a listener and the socket that it is given, which nobody else knows
 //! of. Messages are dropped without a lock: they hold files, and tell their sender.
@@ -21,9 +23,12 @@ mod names;
 mod ops;
 mod receive;
 mod send;
+pub mod tables;
+mod urgent;
 
 use crate::abi::{Errno, Result};
 use crate::net::options::{BUFFER, Options};
+use crate::net::waiters::Waiters;
 use crate::net::{Core, Family, Kind, Making, Namespace, Pair, Peer, Socket};
 use crate::sync::{Lock, Rank};
 use crate::vfs::{Flight, Inode};
@@ -95,8 +100,12 @@ struct State {
     /// Who connected, or was connected to; of a listener, who listens (SO_PEERCRED).
     peer_creds: Option<Peer>,
     queue: VecDeque<Message>,
+    /// The urgent byte that was sent last, until it was received: its number ([`Message::urgent`]).
+    urgent: Option<u64>,
+    /// How many there were.
+    urgencies: u64,
     /// Senders of datagrams who found the queue full.
-    stalled: Vec<Weak<UnixSocket>>,
+    stalled: Stalled,
     read_shut: bool,
     write_shut: bool,
     /// Waits to be accepted.
@@ -140,7 +149,7 @@ pub struct UnixSocket {
 impl UnixSocket {
     /// An unconnected socket.
     fn new(kind: Kind, uid: u32, flight: &Arc<Flight>, network: &Arc<Namespace>) -> Arc<UnixSocket> {
-        Arc::new_cyclic(|me| UnixSocket {
+        let socket = Arc::new_cyclic(|me| UnixSocket {
             me: me.clone(),
             core: Core::new(kind, DOMAIN, 0, uid, Options::default()),
             flight: flight.clone(),
@@ -151,7 +160,9 @@ impl UnixSocket {
             send_buffer: AtomicU32::new(BUFFER),
             no_space: AtomicBool::new(false),
             pass_creds: AtomicBool::new(false),
-        })
+        });
+        network.unix.add(socket.core.ino, &socket.me);
+        socket
     }
 
     /// Connects two sockets with each other.
@@ -203,9 +214,12 @@ impl UnixSocket {
     }
 }
 
+/// Senders that wait for room.
+type Stalled = Waiters<UnixSocket>;
+
 /// Lets senders try again.
-fn wake(stalled: Vec<Weak<UnixSocket>>) {
-    for sender in stalled.iter().filter_map(Weak::upgrade) {
+fn wake(stalled: &Stalled) {
+    for sender in stalled.iter() {
         sender.core.wait.notify(OUT);
     }
 }

@@ -56,7 +56,7 @@ impl Socket for UnixSocket {
     }
 
     fn send(&self, src: &mut IoSrc<'_>, message: &mut Outgoing<'_>) -> Result<usize> {
-        if message.flags & MSG_OOB != 0 {
+        if message.flags & MSG_OOB != 0 && (self.core.kind != Kind::Stream || src.remaining() == 0) {
             return Err(Errno::EOPNOTSUPP);
         }
         if let Some(to) = message.to.filter(|to| message.target.is_none() && !to.address.bytes().is_empty()) {
@@ -74,7 +74,7 @@ impl Socket for UnixSocket {
 
     fn receive(&self, dst: &mut IoDst<'_>, how: How) -> Result<Received> {
         if how.flags & MSG_OOB != 0 {
-            return Err(Errno::EINVAL);
+            return self.receive_urgent(dst, how);
         }
         let mut received = self.take(dst, how.peek())?;
         received.creds = match self.pass_creds.load(Ordering::Relaxed) {
@@ -113,7 +113,7 @@ impl Socket for UnixSocket {
             self.pass_creds.store(value.int()? != 0, Ordering::Relaxed);
             return Ok(());
         }
-        options::set(&self.core, by.cred, name, value)?;
+        options::set(&self.core, &self.network, by.cred, name, value)?;
         if matches!(name, n::SO_SNDBUF | n::SO_SNDBUFFORCE) {
             self.send_buffer_changed();
         }
@@ -127,7 +127,7 @@ impl Socket for UnixSocket {
         match name {
             n::SO_PASSCRED => Ok(Answer::int(self.pass_creds.load(Ordering::Relaxed).into())),
             n::SO_PEERGROUPS => options::peer_groups(self, room),
-            _ => options::get(self, name),
+            _ => options::get(self, &self.network, name, room),
         }
     }
 
@@ -144,6 +144,9 @@ impl Socket for UnixSocket {
         let mut events = 0;
         if !state.queue.is_empty() || state.read_shut {
             events |= IN;
+        }
+        if state.urgent.is_some() {
+            events |= c::POLLPRI;
         }
         if state.error.is_some() {
             events |= c::POLLERR;
@@ -186,14 +189,10 @@ impl Socket for UnixSocket {
     fn ioctl(&self, call: &Ioctl<'_>) -> Result<u64> {
         let value = match call.request {
             i::FIONREAD | i::TIOCOUTQ if self.is_listening() => return Err(Errno::EINVAL),
-            i::FIONREAD => {
-                let state = self.state.lock();
-                match self.core.kind {
-                    Kind::Datagram | Kind::Raw => state.queue.front().map_or(0, |message| message.len()),
-                    Kind::Stream | Kind::SeqPacket => state.queue.iter().map(|message| message.len()).sum(),
-                }
-            }
+            i::FIONREAD => self.state.lock().unread(self.core.kind),
             i::TIOCOUTQ => self.charged() as usize,
+            i::SIOCATMARK if self.core.kind != Kind::Stream => return Err(Errno::EOPNOTSUPP),
+            i::SIOCATMARK => self.state.lock().at_mark().into(),
             // Libraries ask any socket for names of interfaces.
             _ => return crate::net::ifreq::ioctl(&self.network, call),
         };

@@ -7,7 +7,7 @@ use super::send::Message;
 use super::{Role, State, UnixSocket, charge, wake};
 use crate::abi::{Errno, Result};
 use crate::mm::IoDst;
-use crate::net::{Kind, Received};
+use crate::net::{Core, Kind, Received};
 use crate::vfs::Parcel;
 use std::mem::take;
 use std::sync::atomic::Ordering;
@@ -23,6 +23,8 @@ impl UnixSocket {
 
     fn take_at_once(&self, dst: &mut IoDst<'_>, peek: bool) -> Result<Received> {
         let pass_creds = self.pass_creds.load(Ordering::Relaxed);
+        // (Before the lock: it goes after it.)
+        let mut spent: Spent = (None, Vec::new());
         let mut state = self.state.lock();
         if self.core.kind != Kind::Datagram && !matches!(state.role, Role::Connected { .. }) {
             return Err(if self.core.kind == Kind::Stream { Errno::EINVAL } else { Errno::ENOTCONN });
@@ -32,21 +34,30 @@ impl UnixSocket {
         {
             return Err(errno);
         }
+        let read_shut = state.read_shut;
+        let nothing = move || if read_shut { Ok(Received::default()) } else { Err(Errno::EAGAIN) };
         if state.queue.is_empty() {
-            return if state.read_shut { Ok(Received::default()) } else { Err(Errno::EAGAIN) };
+            return nothing();
         }
         if self.core.kind == Kind::Stream {
-            let (mut received, spent, files) = state.read_bytes(dst, peek, pass_creds)?;
+            let how = Reading { peek, pass_creds, core: &self.core };
+            let Some((mut received, files)) = state.read_bytes(dst, how, &mut spent)? else {
+                return nothing();
+            };
             drop(state);
             drop(spent);
             received.files.extend(files.into_iter().flat_map(Parcel::open));
             return Ok(received);
         }
         let (result, spent, files) = state.read_message(dst, peek);
-        let stalled = if state.queue.len() <= charge::QUEUE { take(&mut state.stalled) } else { Vec::new() };
+        let stalled = if state.queue.len() <= charge::QUEUE {
+            take(&mut state.stalled)
+        } else {
+            super::Stalled::default()
+        };
         drop(state);
         drop(spent);
-        wake(stalled);
+        wake(&stalled);
         let mut received = result?;
         received.files.extend(files.into_iter().flat_map(Parcel::open));
         Ok(received)
@@ -54,20 +65,49 @@ impl UnixSocket {
 }
 
 /// What a receive has used up, to be dropped without the lock: one message, as a rule.
-type Spent = (Option<Message>, Vec<Message>);
+pub(super) type Spent = (Option<Message>, Vec<Message>);
+
+/// Notes one more.
+pub(super) fn spend(spent: &mut Spent, message: Message) {
+    match spent.0 {
+        None => spent.0 = Some(message),
+        Some(_) => spent.1.push(message),
+    }
+}
+
+/// How a stream is read.
+#[derive(Clone, Copy)]
+pub(super) struct Reading<'a> {
+    /// Everything stays.
+    pub(super) peek: bool,
+    /// Who reads wants to know who sent.
+    pass_creds: bool,
+    /// Who reads: whether urgent data is read as any other is looked at where there is some.
+    pub(super) core: &'a Core,
+}
 
 impl State {
+    /// Reads what there is; `None`: nothing that is not urgent.
     fn read_bytes(
         &mut self,
         dst: &mut IoDst<'_>,
-        peek: bool,
-        pass_creds: bool,
-    ) -> Result<(Received, Spent, Option<Parcel>)> {
+        how: Reading<'_>,
+        spent: &mut Spent,
+    ) -> Result<Option<(Received, Option<Parcel>)>> {
+        let Reading { peek, pass_creds, .. } = how;
         let mut received = Received::default();
-        let mut spent: Spent = (None, Vec::new());
         let mut files = None;
         let mut index = 0;
-        while let Some(message) = self.queue.get_mut(index) {
+        while index < self.queue.len() {
+            match self.beside_urgent(index, received.count > 0, how, spent) {
+                Some(next) => index = next,
+                None if received.count == 0 => return Ok(None),
+                None => {
+                    received.stop = true;
+                    break;
+                }
+            }
+            let Some(message) = self.queue.get_mut(index) else { break };
             if received.count == 0 {
                 received.from = message.sender();
                 received.creds = message.creds;
@@ -95,10 +135,7 @@ impl State {
             } else {
                 message.read += got;
                 if emptied && let Some(message) = self.queue.pop_front() {
-                    match spent.0 {
-                        None => spent.0 = Some(message),
-                        Some(_) => spent.1.push(message),
-                    }
+                    spend(spent, message);
                 }
             }
             if !emptied || dst.remaining() == 0 || with_files {
@@ -106,7 +143,7 @@ impl State {
             }
         }
         received.full = received.count;
-        Ok((received, spent, files))
+        Ok(Some((received, files)))
     }
 
     /// Takes the first message, also where it could not be copied (as Linux does), or looks at it. It stays where a page has

@@ -1,9 +1,11 @@
 //! Sending.
 
 use super::charge::{self, Charge};
+use super::urgent::URGENT;
 use super::{IN, Name, Role, State, UnixSocket};
 use crate::abi::{Errno, Result};
 use crate::mm::IoSrc;
+use crate::net::message::MSG_OOB;
 use crate::net::{Address, Creds, Kind, Outgoing};
 use crate::vfs::Parcel;
 use std::mem::take;
@@ -19,6 +21,8 @@ pub(super) struct Message {
     /// Who sent it, where that was noted.
     pub(super) creds: Option<Creds>,
     pub(super) files: Option<Parcel>,
+    /// Its number, if it was sent as urgent; then it is one byte.
+    pub(super) urgent: Option<u64>,
     _charge: Charge,
 }
 
@@ -50,9 +54,12 @@ impl UnixSocket {
             return self.send_message(src, to, extra);
         }
         let (peer, from) = self.connection()?;
+        let urgent = extra.flags & MSG_OOB != 0;
         let mut done = 0;
         while src.remaining() > 0 {
-            match self.send_part(&peer, src, &from, extra) {
+            // The last byte is the urgent one, and goes alone.
+            let most = src.remaining() - usize::from(urgent);
+            match self.send_part(&peer, src, most, &from, extra) {
                 Ok(count) => done += count,
                 Err(_) if done > 0 => break,
                 Err(errno) => return Err(errno),
@@ -80,26 +87,38 @@ impl UnixSocket {
         &self,
         peer: &UnixSocket,
         src: &mut IoSrc<'_>,
+        most: usize,
         from: &Option<Name>,
         extra: &mut Outgoing<'_>,
     ) -> Result<usize> {
+        let urgent = most == 0;
         let limit = self.send_buffer();
         if self.charged() >= limit {
             self.lacks_space();
             return Err(Errno::EAGAIN);
         }
-        let (len, size) = charge::part(src.remaining(), limit);
-        let bytes = copy(src, len)?;
+        let (len, size) = charge::part(most.max(1), limit);
+        let bytes = src.whole_message(len)?;
         let mut state = peer.state.lock();
         if state.read_shut {
             return Err(Errno::EPIPE);
         }
         let charge = Charge::new(self, size);
         let (files, creds) = (take(&mut extra.files), self.noted(extra, peer, state.pending));
-        state.queue.push_back(Message { bytes, read: 0, from: from.clone(), creds, files, _charge: charge });
+        let urgent = urgent.then(|| state.new_urgent());
+        let events = if urgent.is_some() { IN | URGENT } else { IN };
+        state.queue.push_back(Message {
+            bytes,
+            read: 0,
+            from: from.clone(),
+            creds,
+            files,
+            urgent,
+            _charge: charge,
+        });
         drop(state);
         src.advance(len);
-        peer.core.wait.notify(IN);
+        peer.core.wait.notify(events);
         Ok(len)
     }
 
@@ -123,13 +142,14 @@ impl UnixSocket {
             self.lacks_space();
             return Err(Errno::EAGAIN);
         }
-        let bytes = copy(src, len)?;
+        let bytes = src.whole_message(len)?;
         let mut state = target.state.lock();
         state.takes_from(self)?;
         // Not before: to take a charge back wakes the sender, who would try again for ever.
         let charge = Charge::new(self, charge::message(len));
         let (files, creds) = (take(&mut extra.files), self.noted(extra, &target, state.pending));
-        state.queue.push_back(Message { bytes, read: 0, from, creds, files, _charge: charge });
+        let urgent = None;
+        state.queue.push_back(Message { bytes, read: 0, from, creds, files, urgent, _charge: charge });
         drop(state);
         src.advance(len);
         target.core.wait.notify(IN);
@@ -192,19 +212,8 @@ impl State {
 
     /// Notes that `sender` waits for the queue to become shorter.
     pub(super) fn stall(&mut self, sender: &UnixSocket) {
-        if !self.stalled.iter().any(|known| known.ptr_eq(&sender.me)) {
-            self.stalled.push(sender.me.clone());
-        }
+        self.stalled.add(sender.core.ino, &sender.me);
     }
-}
-
-/// The next `len` bytes, still to be taken off the source: an attempt that has to wait is made again with them.
-fn copy(src: &IoSrc<'_>, len: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; len];
-    if len > 0 && src.peek().read_bytes(&mut bytes)? < len {
-        return Err(Errno::EFAULT);
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -223,6 +232,30 @@ mod tests {
         assert_eq!(a.charged(), 0);
         assert_eq!(send(&a, b"two"), Err(Errno::ECONNREFUSED));
         assert_eq!(send(&a, b"two"), Err(Errno::ENOTCONN));
+    }
+
+    #[test]
+    fn no_buffer_is_large_enough_for_any_message() {
+        let (a, _b) = pair(Kind::Datagram);
+        a.core.options.lock().send_buffer = i32::MAX as u32;
+        a.send_buffer_changed();
+        assert_eq!(send(&a, &vec![0; 5 << 20]), Err(Errno::ENOBUFS));
+        assert_eq!(send(&a, &vec![0; 3 << 20]), Ok(3 << 20));
+    }
+
+    #[test]
+    fn senders_that_have_gone_are_not_kept() {
+        let server = fresh(Kind::Datagram);
+        let client = fresh(Kind::Datagram);
+        client.connect_to(&server, Peer::default()).unwrap();
+        while send(&client, b"x").is_ok() {}
+        for _ in 0..1000 {
+            let other = fresh(Kind::Datagram);
+            other.connect_to(&server, Peer::default()).unwrap();
+            assert!(send(&other, b"x").is_err());
+        }
+        let noted = server.state.lock().stalled.len();
+        assert!(noted < 130, "{noted}");
     }
 
     #[test]

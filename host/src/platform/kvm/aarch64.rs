@@ -100,6 +100,12 @@ pub(super) fn check(kvm: &Kvm) -> Result<Features, Error> {
     Ok(Features { ipa_bits: ipa_bits.min(IPA_BITS), timer_rate, id: IdRegisters::read() })
 }
 
+/// What of it is used, for people.
+pub(super) fn uses(features: &Features) -> String {
+    let timer = if features.timer_rate == 0 { "kicks end time slices" } else { "virtual timer" };
+    format!("ASIDs, {} bits of guest-physical address space, {timer}", features.ipa_bits)
+}
+
 /// Makes the VM.
 pub(super) fn create_vm(kvm: &Kvm, features: &Features) -> Result<VmFd, Error> {
     // 40 bits is what a type of 0 means, also to kernels that know no other.

@@ -116,6 +116,14 @@ fn range(start: u64, end: u64) -> Result<VirtRange, Error> {
     VirtRange::new::<arch::Format>(start, end - start).map_err(|_| Error::Frozen)
 }
 
+/// A piece of the image as 4 KiB pages, 2 MiB pages and 4 KiB pages, some of which there may be none of.
+fn by_size(start: u64, end: u64) -> [(u64, u64, PageSize); 3] {
+    let large = PageSize::Size2M.bytes();
+    let first = start.next_multiple_of(large).min(end);
+    let last = (end & !(large - 1)).max(first);
+    [(start, first, PageSize::Size4K), (first, last, PageSize::Size2M), (last, end, PageSize::Size4K)]
+}
+
 /// Builds the kernel's tables.
 ///
 /// # Errors
@@ -126,8 +134,17 @@ pub(super) fn build(pool: &Pool) -> Result<KernelTables, Error> {
         if segment.start < IMAGE_BASE || segment.end > IMAGE_END {
             return Err(Error::Frozen);
         }
-        let pages = range(segment.start, segment.end)?;
-        tables.map(pages, segment.start, segment.attrs | arch::LOWER_HALF, PageSize::Size4K)?.ignore();
+        let attrs = segment.attrs | arch::LOWER_HALF;
+        // What can be written is small, and parts of it lose that right below.
+        let pieces = match attrs.contains(Attrs::WRITE) {
+            true => vec![(segment.start, segment.end, PageSize::Size4K)],
+            false => by_size(segment.start, segment.end).to_vec(),
+        };
+        for (start, end, size) in pieces {
+            if start < end {
+                tables.map(range(start, end)?, start, attrs, size)?.ignore();
+            }
+        }
     }
     let arena = range(ARENA_BASE, ARENA_END)?;
     tables.map(arena, ARENA_BASE, Attrs::WRITE | arch::LOWER_HALF, arch::largest_page())?.ignore();
@@ -159,4 +176,29 @@ fn map_kernel_half(tables: &mut Tables) -> Result<(), Error> {
         tables.map(page_range, page, data | Attrs::DEVICE, PageSize::Size4K)?.ignore();
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PageSize, by_size};
+
+    #[test]
+    fn pieces_are_cut_where_large_pages_begin_and_end() {
+        let large = PageSize::Size2M.bytes();
+        let sizes = [PageSize::Size4K, PageSize::Size2M, PageSize::Size4K];
+        let bounds = [0, 4096, large - 4096, large, large + 4096, 2 * large, 3 * large - 4096, 5 * large];
+        for start in bounds {
+            for end in bounds.into_iter().filter(|end| start < *end) {
+                let pieces = by_size(start, end);
+                assert_eq!(pieces.map(|(.., size)| size), sizes);
+                assert_eq!((pieces[0].0, pieces[2].1), (start, end));
+                assert!(pieces.windows(2).all(|two| two[0].1 == two[1].0 && two[0].0 <= two[0].1));
+                assert!(
+                    pieces[1].0.is_multiple_of(large) && pieces[1].1.is_multiple_of(large)
+                        || pieces[1].0 == pieces[1].1
+                );
+                assert!(pieces.iter().all(|(from, to, size)| size.bytes() == large || to - from < large));
+            }
+        }
+    }
 }

@@ -10,6 +10,7 @@
 //! | `machine` | /dev/kvm, what it must offer, the VM and its memory slots |
 //! | `image`, `tables` | the kernel's own page tables; where table pages come from |
 //! | `space` | a user address space: its table, and the flush protocol |
+//! | `contexts` | what a vCPU's TLB may hold, and what has to go |
 //! | `vcpu` | a worker's vCPU, its host loop, switching to user code |
 //! | `x86_64`, `aarch64` | vCPU set-up and what differs |
 //! | `kick` | x86_64: the signal that brings a worker back from user code |
@@ -27,6 +28,7 @@ use crate::sync::{Lock, Rank};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
+mod contexts;
 #[expect(unsafe_code, reason = "reads linker symbols and program headers")]
 mod image;
 #[expect(unsafe_code, reason = "signal handler and its thread-local")]
@@ -163,6 +165,13 @@ impl Kvm {
                 counters: vcpu::Counters::default(),
             }),
         })
+    }
+}
+
+impl Kvm {
+    /// What of the CPU and its KVM is used, for people.
+    pub fn describe(&self) -> String {
+        arch::uses(self.shared.machine.features())
     }
 }
 

@@ -5,6 +5,7 @@
 //! lock.
 
 use super::super::{Context, FaultInfo, SignalInfo, Trap};
+use super::contexts::Contexts;
 use super::machine::Error;
 use super::space::Space;
 use super::{Shared, arch, kick};
@@ -79,9 +80,6 @@ pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// How many process-context identifiers a vCPU cycles through (0 is for "no PCID").
-const PCIDS: usize = 6;
-
 /// What belongs to one worker. Only its own thread touches it.
 pub(super) struct Worker {
     id: usize,
@@ -91,11 +89,8 @@ pub(super) struct Worker {
     pub(super) cpu: *mut Cpu,
     pub(super) run: *mut kvm_run,
     fd: i32,
-    /// Space and generation that the vCPU's root register and TLB are up to date with.
-    loaded: (u64, u64),
-    /// The same per process-context identifier.
-    contexts: [(u64, u64); PCIDS],
-    next_context: usize,
+    /// What the vCPU's root register and TLB are up to date with.
+    contexts: Contexts,
     body: *mut (dyn FnMut() + 'static),
     done: bool,
 }
@@ -159,9 +154,7 @@ pub(super) fn run_worker(shared: &Arc<Shared>, id: usize, body: &mut dyn FnMut()
         cpu,
         run,
         fd,
-        loaded: (0, 0),
-        contexts: [(0, 0); PCIDS],
-        next_context: 0,
+        contexts: Contexts::default(),
         body,
         done: false,
     });
@@ -308,29 +301,19 @@ fn withdraw(state: &super::WorkerState) {
 #[inline(always)]
 fn choose_root(worker: &mut Worker, space: &Space) -> u64 {
     let generation = space.generation.load(Ordering::SeqCst);
-    if worker.loaded == (space.id, generation) { 0 } else { load_root(worker, space, generation) }
+    if worker.contexts.is_loaded(space.id, generation) { 0 } else { load_root(worker, space, generation) }
 }
 
 /// The root register's value for a space that is not loaded, or not as it is now.
 #[cold]
 fn load_root(worker: &mut Worker, space: &Space, generation: u64) -> u64 {
     let shared = &worker.shared;
-    let changed = worker.loaded.0 != space.id;
-    worker.loaded = (space.id, generation);
+    let changed = !worker.contexts.has_loaded(space.id);
+    let load = worker.contexts.load(space.id, generation, arch::has_contexts(shared.machine.features()));
     if changed {
         shared.reap();
     }
-    if !arch::has_contexts(shared.machine.features()) {
-        return arch::root(space.root, 0, true);
-    }
-    let found = worker.contexts.iter().position(|(id, _)| *id == space.id);
-    let slot = found.unwrap_or_else(|| {
-        worker.next_context = (worker.next_context + 1) % PCIDS;
-        worker.next_context
-    });
-    let flush = worker.contexts[slot] != worker.loaded;
-    worker.contexts[slot] = worker.loaded;
-    arch::root(space.root, slot as u64 + 1, flush)
+    arch::root(space.root, load.tag, load.flush)
 }
 
 /// Notes that the calling vCPU's TLB was brought from generation `before` to the next one by flushing pages.
@@ -342,12 +325,7 @@ pub(super) fn note_flushed(space: &Space, before: u64) {
     }
     // SAFETY: this thread's worker.
     let worker = unsafe { &mut *worker };
-    if worker.loaded == (space.id, before) {
-        worker.loaded.1 = before + 1;
-        for context in worker.contexts.iter_mut().filter(|c| **c == (space.id, before)) {
-            context.1 = before + 1;
-        }
-    }
+    worker.contexts.flushed(space.id, before);
 }
 
 /// A space that is known to be one of this platform's.

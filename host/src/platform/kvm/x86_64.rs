@@ -27,6 +27,7 @@ use ring0_x86_64::{entry, init, trap};
 use std::os::fd::AsRawFd;
 use x86_64::VirtAddr;
 use x86_64::registers::debug::Dr6Flags;
+use x86_64::registers::xcontrol::XCr0Flags;
 use x86_64::structures::idt::PageFaultErrorCode;
 
 mod deliver;
@@ -109,6 +110,39 @@ pub(super) fn check(kvm: &Kvm) -> Result<Features, Error> {
     Ok(Features { cpu, cpuid })
 }
 
+/// What of it is used, for people.
+pub(super) fn uses(features: &Features) -> String {
+    let cpu = &features.cpu;
+    let state = match fp_mode(cpu) {
+        FpMode::Xsaveopt => "XSAVEOPT",
+        FpMode::Xsave => "XSAVE",
+        FpMode::Fxsave => "FXSAVE",
+    };
+    let avx512 = cpu.xcr0 & XCr0Flags::OPMASK.bits() != 0;
+    // Identifiers are flushed as CR3 is loaded, so INVPCID, where there is one, has nothing to do.
+    let pcid = if cpu.pcid { "PCID (flushed by CR3, without INVPCID)" } else { "no PCID" };
+    let named = [
+        (true, pcid),
+        (true, state),
+        (avx512, "AVX-512"),
+        (cpu.fsgsbase, "FSGSBASE"),
+        (cpu.smep, "SMEP"),
+        (cpu.smap, "SMAP"),
+        (cpu.umip, "UMIP"),
+        (cpu.gib_pages, "1 GiB pages"),
+    ];
+    named.into_iter().filter(|(have, _)| *have).map(|(_, name)| name).collect::<Vec<_>>().join(", ")
+}
+
+/// The best way there is to save floating point.
+fn fp_mode(cpu: &ring0_x86_64::features::Features) -> FpMode {
+    match (cpu.xsave, cpu.xsaveopt) {
+        (_, true) => FpMode::Xsaveopt,
+        (true, false) => FpMode::Xsave,
+        _ => FpMode::Fxsave,
+    }
+}
+
 fn has_rdcl_no(kvm: &Kvm) -> bool {
     let entry = kvm_msr_entry { index: MSR_ARCH_CAPABILITIES, ..Default::default() };
     let Ok(mut msrs) = Msrs::from_entries(&[entry]) else { return false };
@@ -140,11 +174,7 @@ pub(super) fn init_cpu(id: usize, features: &Features) -> *mut Cpu {
     let address = PERCPU_BASE + id as u64 * CPU_STRIDE;
     assert!(address + CPU_STRIDE <= PERCPU_END, "too many workers");
     let cpu = address as *mut Cpu;
-    let mode = match (features.cpu.xsave, features.cpu.xsaveopt) {
-        (_, true) => FpMode::Xsaveopt,
-        (true, false) => FpMode::Xsave,
-        _ => FpMode::Fxsave,
-    };
+    let mode = fp_mode(&features.cpu);
     // SAFETY: the region is mapped, zeroed or left by an ended worker of this number, and each worker has its own block.
     unsafe {
         core::ptr::write_bytes(cpu, 0, 1);

@@ -9,6 +9,7 @@ use super::layout::{
 };
 use super::process::{KICK, Nursery, SYNCHRONOUS, map_slot};
 use crate::abi::Result;
+use crate::hostsys::process;
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -54,6 +55,11 @@ impl Nursery {
         // For those who may: the working directory, which is an empty one, as the root.
         let empty = Order::new(libc::SYS_chroot, [root, 0, 0, 0, 0, 0]);
         let _unprivileged = zygote.run(self, &[empty], &[], &dead);
+        // Those that are cloned from it are registered as it is.
+        let join = Order::new(libc::SYS_membarrier, [process::JOIN_BARRIERS, 0, 0, 0, 0, 0]);
+        if zygote.run(self, &[join], &[], &dead).is_err() {
+            process::barriers_miss_some();
+        }
         let last = [
             Order::new(libc::SYS_capset, [capabilities, capabilities + 8, 0, 0, 0, 0]),
             // Nobody looks into it, and it leaves no core.

@@ -5,7 +5,7 @@
 //! for every number that there is when it takes a filter, to know which calls it need not ask about, and translates it
 //! instruction by instruction, over and over: a line of this table made that a quarter of start-up.
 
-use super::table::{ABSENT, Needs, When, rows};
+use super::table::{ABSENT, Needs, Row, WARDEN, When, rows};
 use crate::arch::AUDIT_ARCH;
 use libc::{BPF_ABS, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
 use seccompiler::{
@@ -45,13 +45,21 @@ struct Leaf {
 /// # Errors
 /// A sentence: an architecture that `seccompiler` does not know, or a table that it cannot translate.
 pub(super) fn program(platform: &str, own: i32, needs: Needs) -> Result<BpfProgram, String> {
-    translate(platform, own, needs).map_err(|error| error.to_string())
+    translate(rows(platform, needs), own).map_err(|error| error.to_string())
 }
 
-fn translate(platform: &str, own: i32, needs: Needs) -> Result<BpfProgram, BackendError> {
+/// The same for a warden.
+///
+/// # Errors
+/// As above.
+pub(super) fn of_warden(own: i32) -> Result<BpfProgram, String> {
+    translate(WARDEN.iter().copied(), own).map_err(|error| error.to_string())
+}
+
+fn translate(rows: impl Iterator<Item = Row>, own: i32) -> Result<BpfProgram, BackendError> {
     let mut leaves = Vec::new();
     let mut free = Vec::new();
-    for (number, call) in calls(platform, own, needs)? {
+    for (number, call) in calls(rows, own)? {
         let from = u32::try_from(number).unwrap_or(u32::MAX);
         if !matches!(call, Call::Any) || free.len() == COMPARED {
             leaves.extend(any_of(&core::mem::take(&mut free)));
@@ -77,9 +85,9 @@ fn translate(platform: &str, own: i32, needs: Needs) -> Result<BpfProgram, Backe
 }
 
 /// The calls of the table in the order of their numbers.
-fn calls(platform: &str, own: i32, needs: Needs) -> Result<BTreeMap<i64, Call>, BackendError> {
+fn calls(rows: impl Iterator<Item = Row>, own: i32) -> Result<BTreeMap<i64, Call>, BackendError> {
     let mut conditions: BTreeMap<i64, Vec<&[When]>> = BTreeMap::new();
-    for (call, when) in rows(platform, needs) {
+    for (call, when) in rows {
         conditions.entry(call).or_default().push(when);
     }
     let mut calls: BTreeMap<i64, Call> = ABSENT.iter().map(|call| (*call, Call::Absent)).collect();

@@ -187,11 +187,17 @@ impl Jail {
     }
 
     /// When everything is open and made, and no program runs yet. Says what holds and what does not. `asked`: requests will
-    /// come from outside.
+    /// come from outside. `walled`: a warden connects the programs' sockets.
     ///
     /// # Errors
     /// Which step the host refused that every host has.
-    pub(super) fn close(mut self, platform: &str, network: Network, asked: bool) -> Result<Vec<Step>, Error> {
+    pub(super) fn close(
+        mut self,
+        platform: &str,
+        network: Network,
+        walled: bool,
+        asked: bool,
+    ) -> Result<Vec<Step>, Error> {
         if !self.wanted {
             return Ok(Vec::new());
         }
@@ -210,7 +216,7 @@ impl Jail {
             Err(error) => Some(error.to_string()),
         };
         self.steps.push(Step { name: "Landlock", missing });
-        let needs = Needs { network, asked, trees: self.trees };
+        let needs = Needs { network, walled, asked, trees: self.trees };
         let program = filter::program(platform, process::id(), needs)
             .map_err(|reason| Error::Jail { step: "making a filter of host calls", reason })?;
         let name = |number| syscalls::row(number).map(|row| row.name);
@@ -222,17 +228,38 @@ impl Jail {
     }
 }
 
+/// Takes from this process, a warden, all but descriptors that it has and sockets of the internet.
+///
+/// # Errors
+/// The host's.
+pub(super) fn confine_warden() -> Result<(), Error> {
+    confine::no_new_privileges().map_err(failed("giving up new privileges"))?;
+    // Not for who has not the right to.
+    let _its_root_stays = confine::enclose();
+    confine::drop_capabilities(0).map_err(failed("giving up capabilities"))?;
+    let _without = landlock::restrict(&[], Network::Host);
+    let program = filter::of_warden(process::id());
+    let program = program.map_err(|reason| Error::Jail { step: "making a filter of host calls", reason })?;
+    let name = |number| syscalls::row(number).map(|row| row.name);
+    confine::filter_host_calls(&program, name).map_err(failed("filtering host calls"))
+}
+
 /// Puts this process into a jail as a sandbox's would be, to tell what holds here. Nothing else can be done with it afterwards.
 ///
 /// # Errors
 /// As for a sandbox.
 pub fn trial() -> Result<Vec<Step>, Error> {
+    trial_of(false)
+}
+
+/// The same; `walled`: of a sandbox whose sockets a warden connects.
+fn trial_of(walled: bool) -> Result<Vec<Step>, Error> {
     let root = Path::new("/");
     let mut jail = Jail::begin(true, &[])?;
     super::reticence::begin();
     jail.begin_root(root, false);
     jail.open_root(root).map_err(|source| Error::Root { path: root.to_owned(), source })?;
-    jail.close("systrap", Network::Host, true)
+    jail.close("systrap", Network::Host, walled, true)
 }
 
 fn failed(step: &'static str) -> impl Fn(Errno) -> Error {

@@ -22,7 +22,7 @@ pub(super) enum When {
 use When::{Bits, Is, IsNot, Own};
 
 /// A host call, and what must hold of its arguments. A call may have several rows: one must hold.
-type Row = (i64, &'static [When]);
+pub(super) type Row = (i64, &'static [When]);
 
 /// A call with any arguments.
 const fn any(call: i64) -> Row {
@@ -96,6 +96,7 @@ const EVERYWHERE: &[Row] = &[
     request(&[Is(1, i::TIOCGETD)]),
     request(&[Is(1, i::TIOCOUTQ)]),
     request(&[Is(1, i::FIONREAD)]),
+    request(&[Is(1, i::SIOCATMARK)]),
     request(&[Is(1, i::TCXONC)]),
     request(&[Is(1, i::TCFLSH)]),
     request(&[Is(1, i::TCSBRK)]),
@@ -117,6 +118,7 @@ const EVERYWHERE: &[Row] = &[
     any(libc::SYS_munmap),
     any(libc::SYS_madvise),
     (libc::SYS_membarrier, &[Is(0, 1)]),
+    (libc::SYS_membarrier, &[Is(0, 2)]),
     // Threads: workers, the ticker (arena::thread, libc).
     (libc::SYS_clone, &[Is(0, THREAD)]),
     any(libc::SYS_set_robust_list),
@@ -206,23 +208,88 @@ const KVM_AARCH64: &[Row] = &[
     request(&[Is(1, 0x4010_aeac)]),
 ];
 
-/// Sockets, where there is an outside: hostsys::socket. TCP and UDP, which do not wait.
+/// Sockets, where there is an outside: hostsys::socket. TCP, UDP and pings, which do not wait.
 const NETWORK: &[Row] = &[
     (libc::SYS_socket, &[Is(0, libc::AF_INET as u32), Is(1, STREAM), Is(2, 0)]),
     (libc::SYS_socket, &[Is(0, libc::AF_INET as u32), Is(1, DATAGRAM), Is(2, 0)]),
     (libc::SYS_socket, &[Is(0, libc::AF_INET6 as u32), Is(1, STREAM), Is(2, 0)]),
     (libc::SYS_socket, &[Is(0, libc::AF_INET6 as u32), Is(1, DATAGRAM), Is(2, 0)]),
+    (libc::SYS_socket, &[Is(0, libc::AF_INET as u32), Is(1, DATAGRAM), Is(2, libc::IPPROTO_ICMP as u32)]),
+    (libc::SYS_socket, &[Is(0, libc::AF_INET6 as u32), Is(1, DATAGRAM), Is(2, libc::IPPROTO_ICMPV6 as u32)]),
     any(libc::SYS_connect),
     any(libc::SYS_bind),
     any(libc::SYS_listen),
     (libc::SYS_accept4, &[Is(3, SOCKET_FLAGS as u32)]),
     any(libc::SYS_sendmsg),
+    any(libc::SYS_sendto),
     any(libc::SYS_recvmsg),
     any(libc::SYS_shutdown),
     any(libc::SYS_getsockname),
     any(libc::SYS_getpeername),
     any(libc::SYS_setsockopt),
     any(libc::SYS_getsockopt),
+];
+/// The same where a warden connects them: what is left is connected already and reaches nobody else. So nothing is sent to an
+/// address (in sendto(2) one of length 0 is none; messages lie in memory, where a filter cannot look), nor with MSG_FASTOPEN,
+/// by which a socket whose connection is over makes another. And no option has a route in it (IP_OPTIONS, IPV6_RTHDR).
+const WALLED: &[Row] = &[
+    (libc::SYS_accept4, &[Is(3, SOCKET_FLAGS as u32)]),
+    (libc::SYS_sendto, &[Is(5, 0), Bits(3, libc::MSG_FASTOPEN as u32, 0)]),
+    any(libc::SYS_recvmsg),
+    any(libc::SYS_shutdown),
+    any(libc::SYS_getsockname),
+    any(libc::SYS_getpeername),
+    any(libc::SYS_getsockopt),
+    (libc::SYS_setsockopt, &[Is(1, SOCKET), Is(2, libc::SO_KEEPALIVE as u32)]),
+    (libc::SYS_setsockopt, &[Is(1, SOCKET), Is(2, libc::SO_OOBINLINE as u32)]),
+    (libc::SYS_setsockopt, &[Is(1, SOCKET), Is(2, libc::SO_RCVLOWAT as u32)]),
+    (libc::SYS_setsockopt, &[Is(1, SOCKET), Is(2, libc::SO_SNDBUF as u32)]),
+    (libc::SYS_setsockopt, &[Is(1, SOCKET), Is(2, libc::SO_RCVBUF as u32)]),
+    (libc::SYS_setsockopt, &[Is(1, SOCKET), Is(2, libc::SO_REUSEADDR as u32)]),
+    (libc::SYS_setsockopt, &[Is(1, SOCKET), Is(2, libc::SO_REUSEPORT as u32)]),
+    (libc::SYS_setsockopt, &[Is(1, SOCKET), Is(2, libc::SO_LINGER as u32)]),
+    (libc::SYS_setsockopt, &[Is(1, libc::IPPROTO_TCP as u32), IsNot(2, libc::TCP_REPAIR as u32)]),
+    (libc::SYS_setsockopt, &[Is(1, libc::IPPROTO_IP as u32), Is(2, libc::IP_TOS as u32)]),
+    (libc::SYS_setsockopt, &[Is(1, libc::IPPROTO_IP as u32), Is(2, libc::IP_TTL as u32)]),
+];
+const SOCKET: u32 = libc::SOL_SOCKET as u32;
+/// What a warden calls: no file, no process, sockets of the internet and pairs.
+pub(super) const WARDEN: &[Row] = &[
+    (libc::SYS_socket, &[Is(0, libc::AF_INET as u32), Is(1, STREAM), Is(2, 0)]),
+    (libc::SYS_socket, &[Is(0, libc::AF_INET as u32), Is(1, DATAGRAM), Is(2, 0)]),
+    (libc::SYS_socket, &[Is(0, libc::AF_INET6 as u32), Is(1, STREAM), Is(2, 0)]),
+    (libc::SYS_socket, &[Is(0, libc::AF_INET6 as u32), Is(1, DATAGRAM), Is(2, 0)]),
+    (libc::SYS_socketpair, &[Is(0, libc::AF_UNIX as u32)]),
+    (libc::SYS_setsockopt, &[Is(1, libc::IPPROTO_IP as u32), Is(2, libc::IP_MULTICAST_LOOP as u32)]),
+    (libc::SYS_setsockopt, &[Is(1, libc::IPPROTO_IPV6 as u32), Is(2, libc::IPV6_MULTICAST_LOOP as u32)]),
+    any(libc::SYS_connect),
+    any(libc::SYS_getsockname),
+    any(libc::SYS_sendmsg),
+    any(libc::SYS_recvmsg),
+    any(libc::SYS_sendto),
+    any(libc::SYS_recvfrom),
+    any(libc::SYS_ppoll),
+    // The log, and what std asks of a descriptor.
+    any(libc::SYS_write),
+    any(libc::SYS_writev),
+    any(libc::SYS_close),
+    (libc::SYS_fcntl, &[Is(1, libc::F_DUPFD_CLOEXEC as u32)]),
+    (libc::SYS_fcntl, &[Is(1, libc::F_GETFD as u32)]),
+    any(libc::SYS_prlimit64),
+    any(libc::SYS_restart_syscall),
+    any(libc::SYS_clock_gettime),
+    any(libc::SYS_getrandom),
+    any(libc::SYS_futex),
+    (libc::SYS_mmap, &[Bits(2, EXEC, 0)]),
+    (libc::SYS_mprotect, &[Bits(2, EXEC, 0)]),
+    any(libc::SYS_munmap),
+    any(libc::SYS_mremap),
+    any(libc::SYS_madvise),
+    any(libc::SYS_brk),
+    any(libc::SYS_sigaltstack),
+    any(libc::SYS_rt_sigprocmask),
+    any(libc::SYS_rt_sigaction),
+    any(libc::SYS_exit_group),
 ];
 /// Requests from outside: sandbox::control. The one socket that there is, where there is no network.
 const REQUESTS: &[Row] = &[any(libc::SYS_recvmsg)];
@@ -245,6 +312,8 @@ const OWN: &[Row] = match cpu::OWN_CALLS {
 pub(super) struct Needs {
     /// What programs reach.
     pub(super) network: Network,
+    /// A warden connects them.
+    pub(super) walled: bool,
     /// Requests come from outside.
     pub(super) asked: bool,
     /// Directories of the host that programs see as they are.
@@ -270,7 +339,11 @@ pub(super) fn rows(platform: &str, needs: Needs) -> impl Iterator<Item = Row> {
         ("kvm", _) => &[KVM, KVM_AARCH64],
         _ => &[SYSTRAP],
     };
-    let sockets = if needs.network == Network::Host { NETWORK } else { &[] };
+    let sockets = match (needs.network, needs.walled) {
+        (Network::None, _) => &[],
+        (Network::Host, false) => NETWORK,
+        (Network::Host, true) => WALLED,
+    };
     let requests = if needs.asked { REQUESTS } else { &[] };
     let seen = if needs.trees >= Trees::Read { TREES } else { &[] };
     let written = if needs.trees >= Trees::Written { WRITTEN } else { &[] };

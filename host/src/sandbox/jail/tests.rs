@@ -16,6 +16,8 @@ const CALL: &str = "PILLBOX_TEST_CALL";
 const ROOT: usize = 1000;
 const LANDLOCK: usize = 1001;
 const WRITING: usize = 1002;
+/// From here on: calls beside a warden.
+const WALLED: usize = 2000;
 /// Names a directory to it.
 const DIRECTORY: &str = "PILLBOX_TEST_DIRECTORY";
 
@@ -57,6 +59,42 @@ fn refused() -> Vec<Call> {
         ("fcntl", libc::SYS_fcntl, [0, libc::F_SETFL as u64, 0, 0, 0, 0]),
         ("membarrier", libc::SYS_membarrier, [0, 1, 0, 0, 0, 0]),
     ]
+}
+
+/// Calls by which a socket that is connected could reach somebody else.
+fn refused_when_walled() -> Vec<Call> {
+    let dot = c".".as_ptr() as u64;
+    let flags = (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u64;
+    let (stream, datagram) = (libc::SOCK_STREAM as u64 | flags, libc::SOCK_DGRAM as u64 | flags);
+    let (v4, v6) = (libc::AF_INET as u64, libc::AF_INET6 as u64);
+    let option = |level: i32, name: i32| [0, level as u64, name as u64, dot, 1, 0];
+    vec![
+        ("socket", libc::SYS_socket, [v4, stream, 0, 0, 0, 0]),
+        ("socket", libc::SYS_socket, [v6, datagram, 0, 0, 0, 0]),
+        ("connect", libc::SYS_connect, [0, dot, 16, 0, 0, 0]),
+        ("bind", libc::SYS_bind, [0, dot, 16, 0, 0, 0]),
+        ("listen", libc::SYS_listen, [0, 1, 0, 0, 0, 0]),
+        ("sendmsg", libc::SYS_sendmsg, [0; 6]),
+        ("sendmmsg", libc::SYS_sendmmsg, [0; 6]),
+        ("sendto", libc::SYS_sendto, [0, dot, 1, 0, dot, 16]),
+        ("sendto", libc::SYS_sendto, [0, dot, 1, libc::MSG_FASTOPEN as u64, 0, 0]),
+        ("setsockopt", libc::SYS_setsockopt, option(libc::IPPROTO_IP, libc::IP_OPTIONS)),
+        ("setsockopt", libc::SYS_setsockopt, option(libc::IPPROTO_IPV6, 57)),
+        ("setsockopt", libc::SYS_setsockopt, option(libc::IPPROTO_TCP, libc::TCP_REPAIR)),
+        ("setsockopt", libc::SYS_setsockopt, option(libc::SOL_SOCKET, libc::SO_BINDTODEVICE)),
+    ]
+}
+
+#[test]
+fn beside_a_warden_no_call_leads_to_somebody_else() {
+    for (index, (name, number, args)) in refused_when_walled().into_iter().enumerate() {
+        let output = child(WALLED + index);
+        let told = String::from_utf8_lossy(&output.stderr);
+        let line = format!("pillbox: the jail refused host call {name} ({number}); the sandbox is over");
+        assert!(told.lines().any(|told| told == line), "{name} {args:x?}: {}, {told}", output.status);
+    }
+    let output = child(WALLED + refused_when_walled().len());
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
 }
 
 /// Calls that it makes, or that fail as ever.
@@ -184,6 +222,16 @@ fn landlock_leaves_writing_below() {
     }
 }
 
+/// In a child: a call, or all that are left.
+fn walled(index: usize) {
+    super::trial_of(true).expect("a host that has filters");
+    if let Some((name, number, args)) = refused_when_walled().get(index) {
+        panic!("{name} gives {:?}", hostsys::harmless(*number, *args));
+    }
+    let sent = hostsys::harmless(libc::SYS_sendto, [u64::from(u32::MAX), 0, 0, 0, 0, 0]);
+    assert_eq!(sent.map(drop), Err(Errno::EBADF));
+}
+
 #[test]
 fn role() {
     let Some(index) = std::env::var_os(CALL) else { return };
@@ -192,6 +240,7 @@ fn role() {
         ROOT => return root_is_a_copy(),
         LANDLOCK => return landlock_leaves_reading_below(),
         WRITING => return landlock_leaves_writing_below(),
+        WALLED.. => return walled(index - WALLED),
         _ => {}
     }
     super::trial().expect("a host that has filters");

@@ -1,6 +1,7 @@
 //! Wait queues.
 
 use crate::sync::{WaitQueue, Waiter, Wake};
+use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -124,4 +125,49 @@ fn no_wake_is_lost_between_registering_and_sleeping() {
         side(1);
     });
     assert_eq!(turn.load(Ordering::SeqCst), 2 * ROUNDS);
+}
+
+/// Few waiters are looked through, many are found: so many at least are many.
+const FEW: usize = 32;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// A queue is a list of who waits for what, however long it is.
+    #[test]
+    fn queues_of_any_length_are_lists(
+        steps in prop::collection::vec((0..4_u8, 0..6_usize, 1..4_u32), 0..4 * FEW)
+    ) {
+        let queue = WaitQueue::new();
+        let counts: Vec<Arc<Count>> = (0..6).map(|_| Arc::default()).collect();
+        let waiters: Vec<_> = counts.iter().map(|count| Waiter::new(count.clone(), !0)).collect();
+        // Who, for what, whether once.
+        let mut list: Vec<(usize, u32, bool)> = Vec::new();
+        let mut expected = [0; 6];
+        for (step, who, mask) in steps {
+            match step {
+                0 => {
+                    queue.register_for(&waiters[who], mask);
+                    list.push((who, mask, false));
+                }
+                1 => {
+                    queue.register_once(&waiters[who], mask);
+                    list.push((who, mask, true));
+                }
+                2 if list.len() > FEW + 8 || mask == 1 => {
+                    queue.unregister(&waiters[who]);
+                    list.retain(|entry| entry.0 != who);
+                }
+                _ if list.len() > 2 * FEW || mask == 2 => {
+                    queue.notify(mask);
+                    for entry in list.iter().filter(|entry| entry.1 & mask != 0) {
+                        expected[entry.0] += 1;
+                    }
+                    list.retain(|entry| !entry.2 || entry.1 & mask == 0);
+                }
+                _ => {}
+            }
+        }
+        let woken: Vec<u32> = counts.iter().map(|count| count.0.load(Ordering::Relaxed)).collect();
+        prop_assert_eq!(&woken[..], &expected[..]);
+    }
 }

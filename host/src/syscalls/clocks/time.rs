@@ -2,6 +2,7 @@
 
 use crate::abi::{Errno, Result};
 use crate::kernel::Current;
+use crate::kernel::namespaces::time::Shifted;
 use crate::kernel::timers::TimerClock;
 use crate::syscalls::Args;
 use crate::syscalls::args_time::{timespec, timeval, to_timespec, to_timeval};
@@ -26,11 +27,12 @@ const COARSE_NS: u64 = 4_000_000;
 pub(crate) fn read(cur: &Current, clock: i32) -> Result<u64> {
     Ok(match clock {
         CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_REALTIME_ALARM | CLOCK_TAI => realtime_ns(),
-        CLOCK_MONOTONIC
-        | CLOCK_MONOTONIC_RAW
-        | CLOCK_MONOTONIC_COARSE
-        | CLOCK_BOOTTIME
-        | CLOCK_BOOTTIME_ALARM => monotonic_ns(),
+        CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE => {
+            cur.task.group.shifts.inside(Shifted::Monotonic, monotonic_ns())
+        }
+        CLOCK_BOOTTIME | CLOCK_BOOTTIME_ALARM => {
+            cur.task.group.shifts.inside(Shifted::Boottime, monotonic_ns())
+        }
         CLOCK_PROCESS_CPUTIME_ID => cur.task.group.usage().cpu_ns,
         CLOCK_THREAD_CPUTIME_ID => cur.task.cpu_ns(),
         ..0 => cpu_clock(cur, clock)?.now(),
@@ -58,7 +60,8 @@ pub(crate) fn timer_clock(cur: &Current, clock: i32) -> Result<TimerClock> {
         CLOCK_PROCESS_CPUTIME_ID => TimerClock::Process(Arc::downgrade(&task.group)),
         CLOCK_THREAD_CPUTIME_ID => TimerClock::Thread(Arc::downgrade(task)),
         ..0 => cpu_clock(cur, clock)?,
-        _ => TimerClock::Wall,
+        CLOCK_BOOTTIME | CLOCK_BOOTTIME_ALARM => TimerClock::Wall(Shifted::Boottime),
+        _ => TimerClock::Wall(Shifted::Monotonic),
     })
 }
 
@@ -69,7 +72,7 @@ fn cpu_clock(cur: &Current, clock: i32) -> Result<TimerClock> {
         return Err(Errno::EINVAL);
     }
     let id = !(clock >> 3);
-    let task = if id == 0 { cur.task.clone() } else { cur.kernel.task(id).ok_or(Errno::EINVAL)? };
+    let task = if id == 0 { cur.task.clone() } else { cur.task_called(id).map_err(|_| Errno::EINVAL)? };
     // A thread's clock is its process's affair; a process is named by its own id, or by the thread that asks.
     let named = if clock & 4 != 0 {
         task.tgid() == cur.task.tgid()

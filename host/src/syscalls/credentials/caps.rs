@@ -36,7 +36,7 @@ pub(crate) fn capget(cur: &mut Current, args: &Args) -> Result<u64> {
     let cred = match pid {
         ..0 => return Err(Errno::EINVAL),
         0 => cur.cred(),
-        _ => cur.kernel.task(pid).ok_or(Errno::ESRCH)?.cred(),
+        _ => cur.task_called(pid)?.cred(),
     };
     for word in 0..words {
         let half = |caps: Caps| (caps.bits() >> (32 * word)) as u32;
@@ -48,7 +48,7 @@ pub(crate) fn capget(cur: &mut Current, args: &Args) -> Result<u64> {
 
 pub(crate) fn capset(cur: &mut Current, args: &Args) -> Result<u64> {
     let (words, pid) = read_cap_header(cur, args)?;
-    if pid != 0 && pid != cur.task.tid() {
+    if pid != 0 && pid != cur.task.number() {
         return Err(Errno::EPERM);
     }
     let mut sets = [0u64; 3];
@@ -61,7 +61,8 @@ pub(crate) fn capset(cur: &mut Current, args: &Args) -> Result<u64> {
     let [effective, permitted, inheritable] = sets.map(Caps::from_bits_truncate);
     change(cur, |cred| {
         let raise = inheritable - cred.inheritable;
-        let may_raise = if cred.has(Caps::SETPCAP) { cred.bounding | cred.permitted } else { cred.permitted };
+        let may_raise =
+            if cred.has_own(Caps::SETPCAP) { cred.bounding | cred.permitted } else { cred.permitted };
         if !cred.permitted.contains(permitted) || !permitted.contains(effective) || !may_raise.contains(raise)
         {
             return Err(Errno::EPERM);

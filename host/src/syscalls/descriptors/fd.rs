@@ -1,6 +1,6 @@
 //! Descriptors: dup, fcntl.
 
-use super::locks::{self, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW};
+use super::locks::{self, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, Setting};
 use super::sigio::{self, F_GETOWN, F_GETOWN_EX, F_GETOWNER_UIDS, F_GETSIG, F_SETOWN, F_SETOWN_EX, F_SETSIG};
 use crate::abi::{Errno, Result};
 use crate::fs::layer::Node;
@@ -73,8 +73,12 @@ pub(crate) fn fcntl(cur: &mut Current, args: &Args) -> Result<u64> {
     match command {
         c::F_SETFL => set_flags(cur, &file, fd, args.uint(2)),
         c::F_GETLK | F_OFD_GETLK => locks::test(cur, &file, arg, command == F_OFD_GETLK),
-        c::F_SETLK | c::F_SETLKW => locks::set(cur, &file, arg, command == c::F_SETLKW, false),
-        F_OFD_SETLK | F_OFD_SETLKW => locks::set(cur, &file, arg, command == F_OFD_SETLKW, true),
+        c::F_SETLK | c::F_SETLKW => {
+            locks::set(cur, fd, &file, arg, Setting { wait: command == c::F_SETLKW, ofd: false })
+        }
+        F_OFD_SETLK | F_OFD_SETLKW => {
+            locks::set(cur, fd, &file, arg, Setting { wait: command == F_OFD_SETLKW, ofd: true })
+        }
         F_GETOWN | F_SETOWN | F_GETOWN_EX | F_SETOWN_EX | F_GETOWNER_UIDS | F_GETSIG | F_SETSIG => {
             sigio::fcntl(cur, &file, command, arg)
         }
@@ -103,6 +107,11 @@ fn set_flags(cur: &Current, file: &Arc<File>, fd: i32, flags: u32) -> Result<u64
         && let Some(inode) = file.inode()
     {
         owner(&cur.cred(), inode.meta())?;
+    }
+    if (flags ^ file.flags()) & c::O_APPEND != 0
+        && file.inode().is_some_and(|inode| inode.meta().is_append_only())
+    {
+        return Err(Errno::EPERM);
     }
     // Packets in a pipe: not here.
     if added & c::O_DIRECT != 0 && !file.positioned() {

@@ -1,12 +1,15 @@
 //! ioctl: what holds for every descriptor, then what the file does.
 
+use super::fileflags::{self, FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR, FS_IOC_GETFLAGS, FS_IOC_SETFLAGS};
 use super::sigio;
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
+use crate::fs::nsfs::NsFile;
 use crate::fs::pty::Master;
 use crate::kernel::Current;
 use crate::syscalls::Args;
 use crate::syscalls::files::names::caller;
+use crate::syscalls::processes::ns;
 use crate::vfs::{FsContext, Ioctl, Lookup, OpenHow};
 use linux_raw_sys::general as c;
 use linux_raw_sys::ioctl as i;
@@ -38,9 +41,16 @@ pub(crate) fn ioctl(cur: &mut Current, args: &Args) -> Result<u64> {
                 _ => return Err(Errno::ENOTTY),
             }
         }
+        FS_IOC_GETFLAGS | FS_IOC_SETFLAGS | FS_IOC_FSGETXATTR | FS_IOC_FSSETXATTR => {
+            return fileflags::ioctl(cur, &file, request, arg);
+        }
         _ => {
             if let Some(done) = sigio::ioctl(cur, &file, request, arg) {
                 return done.map(|()| 0);
+            }
+            if let Some(namespace) = file.downcast::<NsFile>() {
+                let owner = ns::owner(cur, namespace, request, arg);
+                return owner.unwrap_or_else(|| ns::ioctl(cur, namespace, request));
             }
             let cred = cur.cred();
             let call = Ioctl { request, arg, mm: cur.mm(), caller: caller(cur), cred: &cred };

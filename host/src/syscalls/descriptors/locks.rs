@@ -3,7 +3,7 @@
 use crate::abi::{Errno, Result};
 use crate::kernel::Current;
 use crate::syscalls::Args;
-use crate::vfs::{File, FileLock, Flock, Sort};
+use crate::vfs::{File, FileLock, Flock, LockTable, Sort};
 use linux_raw_sys::general as c;
 use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -80,15 +80,28 @@ pub(super) fn test(cur: &Current, file: &Arc<File>, addr: u64, ofd: bool) -> Res
             raw.whence = c::SEEK_SET as i16;
             raw.start = held.start as i64;
             raw.len = if held.end == u64::MAX { 0 } else { (held.end - held.start) as i64 };
-            raw.pid = held.shown_pid();
+            raw.pid = match held.shown_pid() {
+                owner @ 1.. => cur.number_of(owner),
+                nobody => nobody,
+            };
         }
     }
     cur.mm().write_val(addr, &raw)?;
     Ok(0)
 }
 
-/// F_SETLK and its kin.
-pub(super) fn set(cur: &mut Current, file: &Arc<File>, addr: u64, wait: bool, ofd: bool) -> Result<u64> {
+/// How F_SETLK and its kin are to lock.
+#[derive(Clone, Copy)]
+pub(super) struct Setting {
+    /// Until the lock is there.
+    pub(super) wait: bool,
+    /// For the open file description.
+    pub(super) ofd: bool,
+}
+
+/// F_SETLK and its kin, of `file`, which `fd` stood for when the call began.
+pub(super) fn set(cur: &mut Current, fd: i32, file: &Arc<File>, addr: u64, how: Setting) -> Result<u64> {
+    let Setting { wait, ofd } = how;
     let raw: RawLock = cur.mm().read_val(addr)?;
     let (want, unlock) = range(cur, file, &raw, ofd)?;
     let allowed = unlock || if want.exclusive { file.writable() } else { file.readable() };
@@ -113,7 +126,7 @@ pub(super) fn set(cur: &mut Current, file: &Arc<File>, addr: u64, wait: bool, of
     }
     if !wait {
         locks.lock(want)?;
-        return Ok(0);
+        return keep(cur, fd, file, &locks, &want);
     }
     let mut waiter = kernel.file_locks.waiter(&locks, want);
     let mut attempt = || match waiter.attempt() {
@@ -121,7 +134,22 @@ pub(super) fn set(cur: &mut Current, file: &Arc<File>, addr: u64, wait: bool, of
         other => Some(other),
     };
     cur.wait_on(&[(&locks.released, !0)], None, &mut attempt)??;
-    Ok(0)
+    drop(waiter);
+    keep(cur, fd, file, &locks, &want)
+}
+
+/// Keeps a lock that was taken, unless `fd` was closed meanwhile: nothing would give a process's back that was taken after
+/// the close which it goes with (fs/locks.c, fcntl_setlk).
+fn keep(cur: &Current, fd: i32, file: &Arc<File>, locks: &LockTable, taken: &FileLock) -> Result<u64> {
+    let still_open = || cur.fds().get_path(fd).is_ok_and(|open| Arc::ptr_eq(&open, file));
+    if taken.sort == Sort::Description || still_open() {
+        return Ok(0);
+    }
+    if locks.unlock(taken).is_err() {
+        // There are too many for a hole in one: a close gives all of them back.
+        locks.drop_owner(taken.owner);
+    }
+    Err(Errno::EBADF)
 }
 
 /// flock(2)

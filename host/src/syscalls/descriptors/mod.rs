@@ -3,6 +3,7 @@
 pub(super) mod close;
 pub(super) mod eventfd;
 pub(super) mod fd;
+mod fileflags;
 pub(super) mod ioctl;
 pub(super) mod locks;
 pub(super) mod memfd;

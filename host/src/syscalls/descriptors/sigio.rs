@@ -22,7 +22,8 @@ pub(crate) fn fcntl(cur: &Current, file: &Arc<File>, command: u32, arg: u64) -> 
         F_SETSIG => file.signals.set_signal(arg as i32),
         F_GETOWNER_UIDS => {
             let (real, effective) = file.signals.owner().by;
-            cur.mm().write_val(arg, &[real, effective])?;
+            let cred = cur.cred();
+            cur.mm().write_val(arg, &[real, effective].map(|id| cred.user_ns.show_uid(id)))?;
         }
         F_GETOWN_EX => {
             let (whom, id) = cur.io_owner(file);

@@ -4,6 +4,7 @@ use super::fd::install;
 use crate::abi::{Errno, Result};
 use crate::fs::timerfd::{Setting, TimerFd};
 use crate::kernel::Current;
+use crate::kernel::namespaces::time::Shifted;
 use crate::syscalls::Args;
 use crate::syscalls::args_time::timespec;
 use crate::syscalls::files::names::only;
@@ -47,7 +48,8 @@ pub(crate) fn timerfd_settime(cur: &mut Current, args: &Args) -> Result<u64> {
         (value, true) => match timer.clock {
             // What lies before the machine's start lies at it.
             c::CLOCK_REALTIME => value.saturating_sub(crate::time::realtime_offset_ns()).max(1),
-            _ => value,
+            c::CLOCK_BOOTTIME => cur.task.group.shifts.outside(Shifted::Boottime, value).max(1),
+            _ => cur.task.group.shifts.outside(Shifted::Monotonic, value).max(1),
         },
     };
     timer.flags.store(args.uint(1), Ordering::Relaxed);

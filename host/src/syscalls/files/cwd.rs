@@ -40,7 +40,7 @@ pub(crate) fn chroot(cur: &mut Current, args: &Args) -> Result<u64> {
     let names = Names::of(cur);
     let path = names.lookup().resolve(None, &name, Resolve::FOLLOW)?;
     enter(&names, &path)?;
-    if !names.cred.has(crate::cred::Caps::SYS_CHROOT) {
+    if !names.cred.has_own(crate::cred::Caps::SYS_CHROOT) {
         return Err(Errno::EPERM);
     }
     names.fs.set_root(path);

@@ -3,6 +3,7 @@
 pub(super) mod cached;
 pub(super) mod cwd;
 pub(super) mod dir;
+pub(super) mod fscontext;
 pub(super) mod inotify;
 pub(super) mod link;
 pub(super) mod mode;
@@ -13,7 +14,9 @@ pub(super) mod open;
 pub(super) mod rw;
 pub(super) mod size;
 pub(super) mod stat;
+pub(super) mod statmount;
 pub(super) mod sync;
+pub(super) mod trees;
 pub(super) mod utime;
 pub(super) mod vectors;
 pub(super) mod xattr;

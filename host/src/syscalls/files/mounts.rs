@@ -1,12 +1,13 @@
 //! mount(2), umount2(2), pivot_root(2).
 
 use super::names::{Names, path_arg};
+use super::trees::propagation;
 use crate::abi::{Errno, Result};
 use crate::cred::Caps;
 use crate::kernel::Current;
 use crate::mm::PAGE_SIZE;
 use crate::syscalls::Args;
-use crate::vfs::{Kind, MountFlags, Path, Propagation, Resolve};
+use crate::vfs::{Kind, MountFlags, Path, Resolve};
 use linux_raw_sys::general as c;
 
 /// The upper half of flags that are none (MS_MGC_MSK).
@@ -20,9 +21,9 @@ const DETACH: u32 = 2;
 const EXPIRE: u32 = 4;
 const NOFOLLOW: u32 = 8;
 
-/// Only who administers the system changes mounts.
-fn may_mount(cur: &Current) -> Result<()> {
-    if cur.cred().has(Caps::SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
+/// Only who administers what the mounts belong to changes them.
+pub(super) fn may_mount(cur: &Current) -> Result<()> {
+    if cur.cred().has_in(&cur.fs().namespace().owner, Caps::SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// A string argument that may be missing.
@@ -111,11 +112,16 @@ fn remount(cur: &Current, names: &Names, place: &Path, flags: u32, data: &[u8]) 
     own_mount(names, place)?;
     let mut wanted = mount_flags(flags);
     // Who says nothing of times leaves them as they are.
-    let times = MountFlags::NOATIME | MountFlags::NODIRATIME | MountFlags::STRICTATIME;
+    let times = MountFlags::TIMES;
     if flags & (c::MS_NOATIME | c::MS_NODIRATIME | c::MS_RELATIME | c::MS_STRICTATIME) == 0 {
         wanted = (wanted - times) | (place.mount.flags() & times);
     }
+    place.mount.may_become(wanted)?;
     if flags & c::MS_BIND == 0 {
+        // The file system itself is its owner's to change, not every mount's.
+        if !names.cred.has_in(place.mount.root.sb.owner(), Caps::SYS_ADMIN) {
+            return Err(Errno::EPERM);
+        }
         cur.kernel.filesystems()?.reconfigure(&place.mount.root, data)?;
         place.mount.root.sb.set_read_only(flags & c::MS_RDONLY != 0);
     }
@@ -126,13 +132,7 @@ fn remount(cur: &Current, names: &Names, place: &Path, flags: u32, data: &[u8]) 
 
 fn set_propagation(names: &Names, place: &Path, flags: u32) -> Result<()> {
     own_mount(names, place)?;
-    let kind = match flags & !(c::MS_REC | c::MS_SILENT) {
-        c::MS_SHARED => Propagation::Shared,
-        c::MS_PRIVATE => Propagation::Private,
-        c::MS_SLAVE => Propagation::Slave,
-        c::MS_UNBINDABLE => Propagation::Unbindable,
-        _ => return Err(Errno::EINVAL),
-    };
+    let kind = propagation((flags & !(c::MS_REC | c::MS_SILENT)).into())?.ok_or(Errno::EINVAL)?;
     names.fs.namespace().set_propagation(&place.mount, kind, flags & c::MS_REC != 0);
     Ok(())
 }
@@ -148,15 +148,16 @@ fn new(
     if fstype.is_empty() {
         return Err(Errno::EINVAL);
     }
-    let root = cur.kernel.filesystems()?.make(fstype, data)?;
+    let systems = cur.kernel.filesystems()?;
+    let root = systems.make(fstype, data, names.caller)?;
+    let wanted = mount_flags(flags);
     // Nothing is mounted twice at one place.
     if place.is_mount_root() && std::sync::Arc::ptr_eq(&place.mount.root, &root) {
         return Err(Errno::EBUSY);
     }
     let source = if source.is_empty() { "none".into() } else { String::from_utf8_lossy(source) };
-    let fresh = matches!(fstype, b"tmpfs" | b"ramfs");
-    let mount = names.fs.namespace().mount(place, root, &source, mount_flags(flags))?;
-    if fresh {
+    let mount = names.fs.namespace().mount(place, root, &source, wanted)?;
+    if systems.find(fstype).is_some_and(|(_, fresh)| fresh) {
         mount.root.sb.set_read_only(flags & c::MS_RDONLY != 0);
     }
     Ok(())
@@ -174,6 +175,9 @@ pub(crate) fn umount2(cur: &mut Current, args: &Args) -> Result<u64> {
     let how = if flags & NOFOLLOW != 0 { Resolve::empty() } else { Resolve::FOLLOW };
     let place = place(&names, &name, how)?;
     own_mount(&names, &place)?;
+    if flags & FORCE != 0 && !names.cred.has(Caps::SYS_ADMIN) {
+        return Err(if place.mount.is_locked() { Errno::EINVAL } else { Errno::EPERM });
+    }
     let ns = names.fs.namespace();
     let result = if flags & EXPIRE != 0 {
         if flags & (FORCE | DETACH) != 0 {

@@ -4,6 +4,7 @@ use crate::abi::{Errno, Result};
 use crate::cred::Cred;
 use crate::kernel::Current;
 use crate::kernel::signal::SigInfo;
+use crate::mm::PAGE_SIZE;
 use crate::vfs::{Caller, FsContext, Lookup, PATH_MAX, Path, Resolve};
 use linux_raw_sys::general as c;
 use std::sync::Arc;
@@ -54,6 +55,37 @@ pub(crate) fn resolve_at(cur: &Current, dirfd: i32, addr: u64, flags: u32, follo
     how.set(Resolve::EMPTY, flags & c::AT_EMPTY_PATH != 0);
     let base = base(cur, dirfd, &name)?;
     Names::of(cur).lookup().resolve(base.as_ref(), &name, how)
+}
+
+/// Whether a structure that its caller says is `size` bytes long can be one of which the first version had `least`.
+///
+/// # Errors
+/// EINVAL, E2BIG.
+pub(crate) fn fits(size: usize, least: usize) -> Result<()> {
+    if size < least {
+        return Err(Errno::EINVAL);
+    }
+    if size > PAGE_SIZE as usize { Err(Errno::E2BIG) } else { Ok(()) }
+}
+
+/// Such a structure, of which `N` bytes are known here: later versions are taken where they say no more, and what an earlier one
+/// lacks is 0 (copy_struct_from_user).
+///
+/// # Errors
+/// As [`fits`]; E2BIG where more is said; EFAULT.
+pub(crate) fn versioned<const N: usize>(
+    cur: &Current,
+    addr: u64,
+    size: usize,
+    least: usize,
+) -> Result<[u8; N]> {
+    fits(size, least)?;
+    let mut given = cur.mm().read_vec::<u8>(addr, size)?;
+    if given.get(N..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0)) {
+        return Err(Errno::E2BIG);
+    }
+    given.resize(N, 0);
+    Ok(std::array::from_fn(|at| given[at]))
 }
 
 /// Fails on flags outside `known`.

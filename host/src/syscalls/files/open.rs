@@ -1,6 +1,6 @@
 //! open(2) and its variants.
 
-use super::names::{Names, base, caller, only};
+use super::names::{Names, base, caller, only, versioned};
 use crate::abi::{Errno, Result};
 use crate::kernel::Current;
 use crate::syscalls::Args;
@@ -30,6 +30,11 @@ const KNOWN_FLAGS: u32 = c::O_ACCMODE
     | c::FASYNC;
 
 fn open_at(cur: &mut Current, dirfd: i32, name: u64, flags: u32, mode: u32, resolve: Resolve) -> Result<u64> {
+    // open makes no directories, and would make a file where it was asked for one (fs/open.c, build_open_flags).
+    const NEW_DIRECTORY: u32 = c::O_CREAT | c::O_DIRECTORY;
+    if flags & (NEW_DIRECTORY | c::O_PATH) == NEW_DIRECTORY {
+        return Err(Errno::EINVAL);
+    }
     let name = cur.mm().read_cstr(name, PATH_MAX)?;
     let base = base(cur, dirfd, &name)?;
     let names = Names::of(cur);
@@ -82,20 +87,8 @@ struct RawHow {
 
 /// openat2(2)
 pub(crate) fn openat2(cur: &mut Current, args: &Args) -> Result<u64> {
-    let size = args.size(3);
-    let own = size_of::<RawHow>();
-    if size < own {
-        return Err(Errno::EINVAL);
-    }
-    if size > 4096 {
-        return Err(Errno::E2BIG);
-    }
-    let how: RawHow = cur.mm().read_val(args.addr(2))?;
-    let mut rest = vec![0u8; size - own];
-    cur.mm().read(args.addr(2) + own as u64, &mut rest)?;
-    if rest.iter().any(|&byte| byte != 0) {
-        return Err(Errno::E2BIG);
-    }
+    const SIZE: usize = size_of::<RawHow>();
+    let how: RawHow = zerocopy::transmute!(versioned::<SIZE>(cur, args.addr(2), args.size(3), SIZE)?);
     let flags = u32::try_from(how.flags).map_err(|_| Errno::EINVAL)?;
     only(flags, KNOWN_FLAGS)?;
     let creates = flags & c::O_CREAT != 0 || flags & c::O_TMPFILE == c::O_TMPFILE;

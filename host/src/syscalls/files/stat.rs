@@ -1,21 +1,30 @@
 //! stat, statx, statfs, access.
 
 use super::names::{Names, base, only, path_arg, resolve_at};
+use super::statmount::UNIQUE;
 use crate::abi::stat::{RawStat, RawStatFs, RawStatx, RawTime};
 use crate::abi::{Errno, Result};
 use crate::kernel::Current;
 use crate::syscalls::Args;
-use crate::vfs::{Path, Resolve, Stat, Timestamp, Want, major, minor, statfs_flags};
+use crate::vfs::{File, Path, Resolve, Stat, Timestamp, Want, major, minor, statfs_flags, statx_attributes};
 use linux_raw_sys::general as c;
+use std::sync::Arc;
+
+/// `STATX_ATTR_*` that are of the VFS (linux/stat.h).
+const STATX_ATTR_AUTOMOUNT: u64 = 0x1000;
+const STATX_ATTR_MOUNT_ROOT: u64 = 0x2000;
+const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+const STATX_ATTR_DAX: u64 = 0x20_0000;
 
 fn put_stat(cur: &Current, addr: u64, stat: &Stat) -> Result<u64> {
+    let (uid, gid) = cur.show((stat.uid, stat.gid));
     let raw = RawStat {
         st_dev: stat.dev,
         st_ino: stat.ino,
         st_nlink: stat.nlink as _,
         st_mode: stat.mode,
-        st_uid: stat.uid,
-        st_gid: stat.gid,
+        st_uid: uid,
+        st_gid: gid,
         st_rdev: stat.rdev,
         st_size: stat.size as i64,
         st_blksize: stat.blksize as _,
@@ -51,23 +60,51 @@ pub(crate) fn fstat(cur: &mut Current, args: &Args) -> Result<u64> {
     put_stat(cur, args.addr(1), &stat)
 }
 
-/// Attributes by descriptor, name and `AT_*` flags.
-fn stat_at(cur: &Current, dirfd: i32, name: u64, flags: u32) -> Result<Stat> {
-    // glibc's fstat is this call with an empty name: no path is needed for it.
-    if flags & c::AT_EMPTY_PATH != 0 && dirfd >= 0 {
-        let empty = name == 0 || cur.mm().read_val::<u8>(name)? == 0;
-        if empty {
-            return Ok(cur.fds().get_path(dirfd)?.stat());
+/// What is asked about.
+enum Found {
+    Open(Arc<File>),
+    Named(Path),
+}
+
+impl Found {
+    /// By descriptor, name and `AT_*` flags.
+    fn at(cur: &Current, dirfd: i32, name: u64, flags: u32) -> Result<Found> {
+        // glibc's fstat is this call with an empty name: no path is needed for it.
+        if flags & c::AT_EMPTY_PATH != 0 && dirfd >= 0 {
+            let empty = name == 0 || cur.mm().read_val::<u8>(name)? == 0;
+            if empty {
+                return Ok(Found::Open(cur.fds().get_path(dirfd)?));
+            }
+        }
+        let follow = flags & c::AT_SYMLINK_NOFOLLOW == 0;
+        Ok(Found::Named(resolve_at(cur, dirfd, name, flags, follow)?))
+    }
+
+    fn stat(&self) -> Stat {
+        match self {
+            Found::Open(file) => file.stat(),
+            Found::Named(path) => path.stat(),
         }
     }
-    Ok(resolve_at(cur, dirfd, name, flags, flags & c::AT_SYMLINK_NOFOLLOW == 0)?.stat())
+
+    /// `STATX_ATTR_*`: those that hold, and those that are known.
+    fn attributes(&self) -> (u64, u64) {
+        let path = match self {
+            Found::Open(file) => file.named(),
+            Found::Named(path) => Some(path),
+        };
+        let root = path.is_some_and(Path::is_mount_root);
+        let (hold, known) = path.map_or((0, 0), |path| statx_attributes(&*path.dentry.inode));
+        let root = if root { STATX_ATTR_MOUNT_ROOT } else { 0 };
+        (hold | root, known | STATX_ATTR_MOUNT_ROOT | STATX_ATTR_AUTOMOUNT | STATX_ATTR_DAX)
+    }
 }
 
 /// newfstatat(2)
 pub(crate) fn newfstatat(cur: &mut Current, args: &Args) -> Result<u64> {
     let flags = args.uint(3);
     only(flags, c::AT_SYMLINK_NOFOLLOW | c::AT_NO_AUTOMOUNT | c::AT_EMPTY_PATH)?;
-    let stat = stat_at(cur, args.fd(0), args.addr(1), flags)?;
+    let stat = Found::at(cur, args.fd(0), args.addr(1), flags)?.stat();
     put_stat(cur, args.addr(2), &stat)
 }
 
@@ -78,14 +115,21 @@ pub(crate) fn statx(cur: &mut Current, args: &Args) -> Result<u64> {
     if mask & c::STATX__RESERVED != 0 || flags & c::AT_STATX_SYNC_TYPE == c::AT_STATX_SYNC_TYPE {
         return Err(Errno::EINVAL);
     }
-    let stat = stat_at(cur, args.fd(0), args.addr(1), flags)?;
+    let found = Found::at(cur, args.fd(0), args.addr(1), flags)?;
+    let (stat, attributes) = (found.stat(), found.attributes());
+    let (uid, gid) = cur.show((stat.uid, stat.gid));
+    let (kind, mnt_id) = match stat.mount_id {
+        0 => (0, 0),
+        id if mask & STATX_MNT_ID_UNIQUE != 0 => (STATX_MNT_ID_UNIQUE, id + UNIQUE),
+        id => (c::STATX_MNT_ID, id),
+    };
     let x = |time: Timestamp| RawTime { sec: time.sec, nsec: time.nsec, pad: 0 };
     let raw = RawStatx {
-        mask: c::STATX_BASIC_STATS | c::STATX_BTIME | if stat.mount_id != 0 { c::STATX_MNT_ID } else { 0 },
+        mask: c::STATX_BASIC_STATS | c::STATX_BTIME | kind,
         blksize: stat.blksize,
         nlink: stat.nlink,
-        uid: stat.uid,
-        gid: stat.gid,
+        uid,
+        gid,
         mode: stat.mode as u16,
         ino: stat.ino,
         size: stat.size,
@@ -96,7 +140,9 @@ pub(crate) fn statx(cur: &mut Current, args: &Args) -> Result<u64> {
         mtime: x(stat.mtime),
         rdev: [major(stat.rdev), minor(stat.rdev)],
         dev: [major(stat.dev), minor(stat.dev)],
-        mnt_id: stat.mount_id,
+        mnt_id,
+        attributes: attributes.0,
+        attributes_mask: attributes.1,
         ..RawStatx::default()
     };
     cur.mm().write_val(args.addr(4), &raw)?;

@@ -9,7 +9,7 @@ pub(super) mod shm;
 
 use super::Args;
 use crate::abi::ipc::RawPerm;
-use crate::cred::Cred;
+use crate::cred::{Cred, NO_ID};
 use crate::kernel::ipc::perm::Perm;
 
 /// Commands of `*ctl` (uapi/linux/ipc.h).
@@ -19,14 +19,16 @@ const IPC_STAT: i32 = 2;
 const IPC_INFO: i32 = 3;
 
 /// What the structures begin with.
-fn raw_perm(perm: &Perm) -> RawPerm {
-    let Perm { key, id, uid, gid, cuid, cgid, mode } = *perm;
+fn raw_perm(perm: &Perm, cred: &Cred) -> RawPerm {
+    let Perm { key, id, mode, .. } = *perm;
+    let ((uid, gid), (cuid, cgid)) =
+        (cred.user_ns.show((perm.uid, perm.gid)), cred.user_ns.show((perm.cuid, perm.cgid)));
     RawPerm { key, uid, gid, cuid, cgid, mode, seq: (id >> 15) as u16, pad: [0; 3], unused: [0; 2] }
 }
 
-/// The owner that IPC_SET takes of one.
-fn owner(raw: &RawPerm) -> (u32, u32) {
-    (raw.uid, raw.gid)
+/// The owner that IPC_SET takes of one: nobody where the caller knows none by that name.
+fn owner(raw: &RawPerm, cred: &Cred) -> (u32, u32) {
+    (cred.user_ns.uid(raw.uid).unwrap_or(NO_ID), cred.user_ns.gid(raw.gid).unwrap_or(NO_ID))
 }
 
 /// How a status command names its object, whether its permissions are asked about, and what it returns.

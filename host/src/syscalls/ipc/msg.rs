@@ -122,15 +122,15 @@ pub(in crate::syscalls) fn msgctl(cur: &mut Current, args: &Args) -> Result<u64>
     if let Some(of) = StatusOf::command(command, MSG_STAT, MSG_STAT_ANY) {
         let status = ipc.queue_status(id, of.by_index, of.who(&cred))?;
         let raw = RawStatus {
-            perm: raw_perm(&status.perm),
+            perm: raw_perm(&status.perm, &cred),
             stime: status.stime,
             rtime: status.rtime,
             ctime: status.ctime,
             bytes: status.bytes,
             messages: status.messages,
             max_bytes: status.max_bytes,
-            sender: status.sender,
-            receiver: status.receiver,
+            sender: cur.number_of(status.sender),
+            receiver: cur.number_of(status.receiver),
             unused: [0; 2],
         };
         cur.mm().write_val(addr, &raw)?;
@@ -140,7 +140,7 @@ pub(in crate::syscalls) fn msgctl(cur: &mut Current, args: &Args) -> Result<u64>
         IPC_INFO | MSG_INFO => info(cur, command == MSG_INFO, addr),
         IPC_SET => {
             let raw: RawStatus = cur.mm().read_val(addr)?;
-            ipc.set_queue(id, owner(&raw.perm), raw.perm.mode, raw.max_bytes, &cred).map(|()| 0)
+            ipc.set_queue(id, owner(&raw.perm, &cred), raw.perm.mode, raw.max_bytes, &cred).map(|()| 0)
         }
         IPC_RMID => ipc.remove_queue(id, &cred).map(|()| 0),
         _ => Err(Errno::EINVAL),

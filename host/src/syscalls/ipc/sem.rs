@@ -3,8 +3,9 @@
 use super::{Args, IPC_INFO, IPC_RMID, IPC_SET, StatusOf, owner, raw_perm};
 use crate::abi::ipc::RawSemaphores;
 use crate::abi::{Errno, Result};
+use crate::cred::Cred;
 use crate::kernel::Current;
-use crate::kernel::ipc::sem::{Ask, MAX_VALUE, SemOp, Status};
+use crate::kernel::ipc::sem::{Ask, MAX_VALUE, MOST_OPERATIONS, SemOp, Status};
 use crate::syscalls::args_time::{deadline, timespec};
 use zerocopy::FromZeros;
 
@@ -23,15 +24,13 @@ const SEM_STAT_ANY: i32 = 20;
 const UNDO_SIZE: i32 = 20;
 const UNDO_ENTRIES: i32 = 500;
 
-impl From<&Status> for RawSemaphores {
-    fn from(status: &Status) -> Self {
-        RawSemaphores {
-            perm: raw_perm(&status.perm),
-            otime: status.otime,
-            ctime: status.ctime,
-            count: status.count as u64,
-            ..RawSemaphores::new_zeroed()
-        }
+fn raw(status: &Status, cred: &Cred) -> RawSemaphores {
+    RawSemaphores {
+        perm: raw_perm(&status.perm, cred),
+        otime: status.otime,
+        ctime: status.ctime,
+        count: status.count as u64,
+        ..RawSemaphores::new_zeroed()
     }
 }
 
@@ -60,7 +59,7 @@ fn operate(cur: &mut Current, args: &Args, timeout: u64) -> Result<u64> {
     if count < 1 || id < 0 {
         return Err(Errno::EINVAL);
     }
-    if count > cur.task.ipc().limits.lock().semopm as usize {
+    if count > cur.task.ipc().limits.lock().semopm.min(MOST_OPERATIONS) as usize {
         return Err(Errno::E2BIG);
     }
     let ops = cur.mm().read_vec::<SemOp>(addr, count)?;
@@ -77,14 +76,14 @@ pub(in crate::syscalls) fn semctl(cur: &mut Current, args: &Args) -> Result<u64>
     let (ipc, cred, pid) = (cur.task.ipc(), cur.cred(), cur.task.tgid());
     if let Some(of) = StatusOf::command(command, SEM_STAT, SEM_STAT_ANY) {
         let status = ipc.semaphores_status(id, of.by_index, of.who(&cred))?;
-        cur.mm().write_val(addr, &RawSemaphores::from(&status))?;
+        cur.mm().write_val(addr, &raw(&status, &cred))?;
         return Ok(of.result(&status.perm));
     }
     let ask = |ask: Ask| ipc.semaphore(id, number, ask, &cred);
     match command {
         IPC_INFO | SEM_INFO => info(cur, command == SEM_INFO, addr),
         GETVAL => ask(Ask::Value),
-        GETPID => ask(Ask::Pid),
+        GETPID => ask(Ask::Pid).map(|id| cur.number_of(id as i32) as u64),
         GETNCNT => ask(Ask::WaitForRise),
         GETZCNT => ask(Ask::WaitForZero),
         GETALL => {
@@ -105,7 +104,7 @@ pub(in crate::syscalls) fn semctl(cur: &mut Current, args: &Args) -> Result<u64>
         }
         IPC_SET => {
             let raw: RawSemaphores = cur.mm().read_val(addr)?;
-            ipc.set_semaphores_owner(id, owner(&raw.perm), raw.perm.mode, &cred).map(|()| 0)
+            ipc.set_semaphores_owner(id, owner(&raw.perm, &cred), raw.perm.mode, &cred).map(|()| 0)
         }
         IPC_RMID => ipc.remove_semaphores(id, &cred).map(|()| 0),
         _ => Err(Errno::EINVAL),

@@ -155,13 +155,13 @@ pub(in crate::syscalls) fn shmctl(cur: &mut Current, args: &Args) -> Result<u64>
     if let Some(of) = StatusOf::command(command, SHM_STAT, SHM_STAT_ANY) {
         let status = ipc.segment_status(id, of.by_index, of.who(&cred))?;
         let raw = RawStatus {
-            perm: raw_perm(&status.perm),
+            perm: raw_perm(&status.perm, &cred),
             size: status.size,
             atime: status.atime,
             dtime: status.dtime,
             ctime: status.ctime,
-            creator: status.creator,
-            last_pid: status.last_pid,
+            creator: cur.number_of(status.creator),
+            last_pid: cur.number_of(status.last_pid),
             attached: status.attached,
             unused: [0; 2],
         };
@@ -186,7 +186,7 @@ pub(in crate::syscalls) fn shmctl(cur: &mut Current, args: &Args) -> Result<u64>
         }
         IPC_SET => {
             let raw: RawStatus = cur.mm().read_val(addr)?;
-            ipc.set_segment(id, owner(&raw.perm), raw.perm.mode, &cred).map(|()| 0)
+            ipc.set_segment(id, owner(&raw.perm, &cred), raw.perm.mode, &cred).map(|()| 0)
         }
         IPC_RMID => ipc.remove_segment(id, &cred).map(|()| 0),
         SHM_LOCK | SHM_UNLOCK => {

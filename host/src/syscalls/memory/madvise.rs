@@ -98,6 +98,7 @@ pub(crate) fn mincore(cur: &mut Current, args: &Args) -> Result<u64> {
         addr += batch * PAGE_SIZE;
         out = out.wrapping_add(batch);
         pages -= batch;
+        cur.pause()?;
     }
     Ok(0)
 }

@@ -2,6 +2,8 @@
 
 use super::pidfd as pidfds;
 use crate::abi::{Errno, Result};
+use crate::fs::cgroup::Dir as Cgroup;
+use crate::kernel::cgroups::CgroupId;
 use crate::kernel::signal::SIGCHLD;
 use crate::kernel::{CloneArgs, CloneFlags, Current};
 use crate::syscalls::Args;
@@ -14,15 +16,20 @@ const CLONE_ARGS_SIZE_VER0: usize = 64;
 const PAGE: usize = 4096;
 
 fn plain(flags: CloneFlags) -> CloneArgs {
-    CloneArgs { flags, child_tid: 0, parent_tid: 0, exit_signal: SIGCHLD, stack: 0, tls: 0 }
+    CloneArgs { flags, child_tid: 0, parent_tid: 0, exit_signal: SIGCHLD, stack: 0, tls: 0, cgroup: None }
+}
+
+/// Makes a child, and says what the caller calls it.
+fn called(cur: &mut Current, args: &CloneArgs) -> Result<u64> {
+    cur.clone_task(args).map(|(_, number)| number as u64)
 }
 
 pub(crate) fn fork(cur: &mut Current, _args: &Args) -> Result<u64> {
-    cur.clone_task(&plain(CloneFlags::empty())).map(|tid| tid as u64)
+    called(cur, &plain(CloneFlags::empty()))
 }
 
 pub(crate) fn vfork(cur: &mut Current, _args: &Args) -> Result<u64> {
-    cur.clone_task(&plain(CloneFlags::VFORK | CloneFlags::VM)).map(|tid| tid as u64)
+    called(cur, &plain(CloneFlags::VFORK | CloneFlags::VM))
 }
 
 /// The argument order is x86_64's or arm64's (CONFIG_CLONE_BACKWARDS).
@@ -36,6 +43,7 @@ pub(crate) fn clone(cur: &mut Current, args: &Args) -> Result<u64> {
         exit_signal: (flags & CSIGNAL) as i32,
         stack,
         tls,
+        cgroup: None,
     };
     with_pidfd(cur, &args, parent_tid)
 }
@@ -43,7 +51,7 @@ pub(crate) fn clone(cur: &mut Current, args: &Args) -> Result<u64> {
 /// Clones, and with CLONE_PIDFD stores a descriptor for the child at `pidfd`.
 fn with_pidfd(cur: &mut Current, args: &CloneArgs, pidfd: u64) -> Result<u64> {
     if !args.flags.contains(CloneFlags::PIDFD) {
-        return cur.clone_task(args).map(|tid| tid as u64);
+        return called(cur, args);
     }
     if args.flags.intersects(CloneFlags::THREAD | CloneFlags::DETACHED)
         || args.flags.contains(CloneFlags::PARENT_SETTID) && pidfd == args.parent_tid
@@ -51,7 +59,7 @@ fn with_pidfd(cur: &mut Current, args: &CloneArgs, pidfd: u64) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     cur.mm().write_val(pidfd, &-1_i32)?;
-    let tid = cur.clone_task(args)?;
+    let (tid, number) = cur.clone_task(args)?;
     // Nobody but the caller can have waited for the child: it is still there, if only as a zombie.
     let child = cur.kernel.tree.lock().node(tid).map(|node| node.group.clone());
     if let Some(group) = child
@@ -59,7 +67,7 @@ fn with_pidfd(cur: &mut Current, args: &CloneArgs, pidfd: u64) -> Result<u64> {
     {
         cur.mm().write_val(pidfd, &fd)?;
     }
-    Ok(tid as u64)
+    Ok(number as u64)
 }
 
 pub(crate) fn clone3(cur: &mut Current, args: &Args) -> Result<u64> {
@@ -88,7 +96,7 @@ pub(crate) fn clone3(cur: &mut Current, args: &Args) -> Result<u64> {
         tls,
         set_tid,
         set_tid_size,
-        _cgroup,
+        cgroup,
     ] = core::array::from_fn(|i| words[i]);
     if words[11..].iter().any(|word| *word != 0) {
         return Err(Errno::E2BIG);
@@ -105,15 +113,34 @@ pub(crate) fn clone3(cur: &mut Current, args: &Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let stack = stack.checked_add(stack_size).ok_or(Errno::EINVAL)?;
-    let args = CloneArgs { flags, child_tid, parent_tid, exit_signal: exit_signal as i32, stack, tls };
+    let cgroup = match flags.contains(CloneFlags::INTO_CGROUP) {
+        true => Some(cgroup_of(cur, cgroup, flags)?),
+        false => None,
+    };
+    let exit_signal = exit_signal as i32;
+    let args = CloneArgs { flags, child_tid, parent_tid, exit_signal, stack, tls, cgroup };
     with_pidfd(cur, &args, pidfd)
 }
 
-/// unshare(2). There is one user, pid, cgroup and time namespace.
+/// The control group whose directory is open as `fd`, if the caller may move processes there.
+fn cgroup_of(cur: &Current, fd: u64, flags: CloneFlags) -> Result<CgroupId> {
+    let fd = i32::try_from(fd).map_err(|_| Errno::EINVAL)?;
+    let file = cur.fds().get_path(fd)?;
+    let inode = file.path().dentry.inode.clone();
+    let dir = inode.as_any().downcast_ref::<Cgroup>().ok_or(Errno::EBADF)?;
+    cur.kernel.cgroups.check(dir.id()).map_err(|_| Errno::ENOENT)?;
+    let own = cur.task.group.cgroup();
+    dir.may_come_from(&cur.cred(), own)?;
+    // Threads are where their process is.
+    if flags.contains(CloneFlags::THREAD) && dir.id() != own { Err(Errno::EOPNOTSUPP) } else { Ok(dir.id()) }
+}
+
+/// unshare(2)
 pub(crate) fn unshare(cur: &mut Current, args: &Args) -> Result<u64> {
     let flags = CloneFlags::from_bits(args.addr(0)).ok_or(Errno::EINVAL)?;
     let namespaces = crate::kernel::NAMESPACES;
-    let threads = CloneFlags::THREAD | CloneFlags::SIGHAND | CloneFlags::VM;
+    // Nor are threads in different user namespaces.
+    let threads = CloneFlags::THREAD | CloneFlags::SIGHAND | CloneFlags::VM | CloneFlags::NEWUSER;
     let known = CloneFlags::FS | CloneFlags::FILES | CloneFlags::SYSVSEM | threads | namespaces;
     if !known.contains(flags) {
         return Err(Errno::EINVAL);
@@ -126,10 +153,6 @@ pub(crate) fn unshare(cur: &mut Current, args: &Args) -> Result<u64> {
         cur.task.leave_undo_list();
     }
     cur.unshare_namespaces(flags)?;
-    if flags.contains(CloneFlags::FS) && !flags.contains(CloneFlags::NEWNS) {
-        let own = cur.fs().fork();
-        cur.set_fs(own);
-    }
     if flags.contains(CloneFlags::FILES) {
         let own = cur.fds().fork();
         cur.set_fds(own);

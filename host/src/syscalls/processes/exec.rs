@@ -1,7 +1,7 @@
 //! execve, execveat.
 
 use crate::abi::{Errno, Result};
-use crate::cred::Cred;
+use crate::cred::{Cred, Withheld};
 use crate::kernel::personality::ADDR_NO_RANDOMIZE;
 use crate::kernel::{Current, Program};
 use crate::loader::args::read_vector;
@@ -65,15 +65,16 @@ fn exec(cur: &mut Current, dirfd: i32, path: u64, vectors: [u64; 2], flags: i32)
     let request = ExecRequest {
         platform: &kernel.platform,
         vdso: &kernel.vdso,
+        shifted: cur.task.namespaces().shifts_children(),
         file: program,
         path: shown,
         argv,
         envp,
         ids: Ids {
-            uid: new_cred.uid.real,
-            euid: new_cred.uid.effective,
-            gid: new_cred.gid.real,
-            egid: new_cred.gid.effective,
+            uid: new_cred.user_ns.show_uid(new_cred.uid.real),
+            euid: new_cred.user_ns.show_uid(new_cred.uid.effective),
+            gid: new_cred.user_ns.show_gid(new_cred.gid.real),
+            egid: new_cred.user_ns.show_gid(new_cred.gid.effective),
         },
         secure: new_cred.is_raised(),
         limits: mm.limits(),
@@ -89,7 +90,7 @@ fn exec(cur: &mut Current, dirfd: i32, path: u64, vectors: [u64; 2], flags: i32)
         },
     };
     let loaded = load(request).map_err(crate::loader::ExecError::errno)?;
-    // Held over the point of no return, the old memory would outlive the program.
+    // Withheld over the point of no return, the old memory would outlive the program.
     drop(mm);
     // The program itself stays claimed: the last of a chain of scripts and their interpreters. What was opened behind
     // it is the dynamic linker.
@@ -157,6 +158,16 @@ fn is_script(program: &Arc<dyn Mappable>) -> Result<bool> {
     Ok(head == *b"#!")
 }
 
+/// Whether set-id bits of a file count for the caller (mnt_may_suid): on one of its own mounts, of a file system that was
+/// mounted in its user namespace or above, and for owners who have names where it is.
+fn may_raise(cur: &Current, cred: &Cred, path: &Path) -> bool {
+    let meta = path.dentry.inode.meta();
+    !path.mount.flags().contains(MountFlags::NOSUID)
+        && cur.fs().namespace().has(&path.mount)
+        && cred.user_ns.is_in(path.dentry.sb.owner())
+        && cred.user_ns.knows(meta.uid.load(Ordering::Relaxed), meta.gid.load(Ordering::Relaxed))
+}
+
 /// Set-id bits count for programs, not for scripts.
 fn cred_after(cur: &Current, cred: &Cred, file: &Arc<File>, program: &Arc<dyn Mappable>) -> Result<Cred> {
     let path = file.path();
@@ -166,12 +177,16 @@ fn cred_after(cur: &Current, cred: &Cred, file: &Arc<File>, program: &Arc<dyn Ma
     let mut setgid =
         (perm & (S_ISGID | S_IXGRP) == S_ISGID | S_IXGRP).then(|| meta.gid.load(Ordering::Relaxed));
     if setuid.is_some() || setgid.is_some() {
-        let ignored = path.mount.flags().contains(MountFlags::NOSUID) || cur.task.confinement().no_new_privs;
+        let ignored = !may_raise(cur, cred, &path) || cur.task.confinement().no_new_privs;
         if ignored || is_script(program)? {
             (setuid, setgid) = (None, None);
         }
     }
-    let raised = setuid.is_some() || setgid.is_some();
-    let steered = raised && (cur.is_fs_shared() || cur.task.is_traced_by_the_weak());
-    Ok(cred.after_exec(setuid, setgid, steered))
+    let held = || {
+        if cur.task.confinement().no_new_privs {
+            return Some(Withheld::NoNewPrivileges);
+        }
+        (cur.is_fs_shared() || cur.task.is_traced_by_the_weak()).then_some(Withheld::Steered)
+    };
+    Ok(cred.after_exec(setuid, setgid, held))
 }

@@ -2,6 +2,7 @@
 
 use crate::abi::{Errno, Result};
 use crate::cred::Caps;
+use crate::cred::userns::UserNs;
 use crate::kernel::limits::{self, Limit};
 use crate::kernel::{Current, ThreadGroup, Usage};
 use crate::syscalls::Args;
@@ -87,13 +88,15 @@ pub(crate) fn prlimit64(cur: &mut Current, args: &Args) -> Result<u64> {
     let (pid, resource) = (args.int(0), args.uint(1));
     let group = match pid {
         0 => cur.task.group.clone(),
-        _ => cur.kernel.task(pid).ok_or(Errno::ESRCH)?.group.clone(),
+        _ => cur.task_called(pid)?.group.clone(),
     };
     let new = if args.addr(2) == 0 { None } else { Some(read(cur, args.addr(2))?) };
     if !Arc::ptr_eq(&group, &cur.task.group) {
         let own = cur.cred();
-        let same = group.threads().first().is_some_and(|task| task.cred().uid == own.uid);
-        if !same && !own.has(Caps::SYS_RESOURCE) {
+        let theirs = group.threads().first().map(|task| task.cred());
+        let same = theirs.as_ref().is_some_and(|cred| cred.uid == own.uid);
+        let user_ns = theirs.as_ref().map(|cred| &cred.user_ns).unwrap_or(&UserNs::FIRST);
+        if !same && !own.has_in(user_ns, Caps::SYS_RESOURCE) {
             return Err(Errno::EPERM);
         }
     }

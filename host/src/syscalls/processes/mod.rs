@@ -5,6 +5,7 @@ pub(super) mod exec;
 pub(super) mod exit;
 pub(super) mod ids;
 pub(super) mod limits;
+pub(super) mod ns;
 pub(super) mod peek;
 pub(super) mod personality;
 pub(super) mod pidfd;

@@ -73,14 +73,14 @@ fn transfer(
     let mut done = 0;
     for iovec in &iovecs {
         let mut at = 0;
-        while at < iovec.len && done < room && !cur.task.killed() {
+        while at < iovec.len && done < room {
             let len = (iovec.len - at).min((room - done) as u64).min(CHUNK as u64) as usize;
             let moved = match step(&theirs, iovec.base.wrapping_add(at), len) {
                 Err(errno) if done == 0 => return Err(errno),
                 moved => moved.unwrap_or(0),
             };
             (at, done) = (at + moved as u64, done + moved);
-            if moved < len {
+            if moved < len || cur.pause().is_err() {
                 return Ok(done as u64);
             }
         }
@@ -89,7 +89,7 @@ fn transfer(
 }
 
 fn other(cur: &Current, pid: i32) -> Result<Arc<Task>> {
-    cur.kernel.task(pid).ok_or(Errno::ESRCH)
+    cur.task_called(pid)
 }
 
 /// kcmp(2)

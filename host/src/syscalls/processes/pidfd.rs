@@ -3,9 +3,11 @@
 use crate::abi::{Errno, Result};
 use crate::fs::pidfd::PidFd;
 use crate::kernel::peek::As;
-use crate::kernel::{Current, ThreadGroup};
+use crate::kernel::signal::code;
+use crate::kernel::{Current, Target, ThreadGroup};
 use crate::syscalls::Args;
 use crate::syscalls::signals::signal;
+use crate::vfs::File;
 use linux_raw_sys::general as c;
 use std::sync::Arc;
 
@@ -24,6 +26,7 @@ pub(crate) fn pidfd_open(cur: &mut Current, args: &Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let (group, thread) = {
+        let pid = cur.id_of(pid)?;
         let tree = cur.kernel.tree.lock();
         let task = tree.task(pid).filter(|_| flags & THREAD != 0).cloned();
         // A thread that leads no process is EINVAL, nobody ESRCH.
@@ -54,26 +57,46 @@ pub(crate) fn pidfd_send_signal(cur: &mut Current, args: &Args) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let file = cur.file(args.fd(0))?;
-    let pidfd = file.downcast::<PidFd>().ok_or(Errno::EBADF)?;
-    if pidfd.is_gone() {
+    let (process, thread) = match file.downcast::<PidFd>() {
+        Some(pidfd) if pidfd.is_gone() => return Err(Errno::ESRCH),
+        Some(pidfd) => (pidfd.group().clone(), pidfd.thread().cloned()),
+        None => (process_of(&file).ok_or(Errno::EBADF)?, None),
+    };
+    if process.is_reaped() {
         return Err(Errno::ESRCH);
     }
-    let (signo, info) = (args.addr(1), args.addr(2));
-    let pid = pidfd.group().tgid as u64;
-    let tid = pidfd.thread().map_or(pid, |thread| thread.tid() as u64);
-    let to_thread = whom == SIGNAL_THREAD || (whom == 0 && pidfd.thread().is_some());
-    match (whom, info) {
-        (SIGNAL_PROCESS_GROUP, 0) => {
-            let group = cur.group_and_session(pidfd.group().tgid)?.0;
-            signal::kill(cur, &Args([-i64::from(group) as u64, signo, 0, 0, 0, 0]))
-        }
-        // A siginfo that a program made is for one process.
-        (SIGNAL_PROCESS_GROUP, _) => Err(Errno::EINVAL),
-        (_, 0) if to_thread => signal::tgkill(cur, &Args([pid, tid, signo, 0, 0, 0])),
-        (_, _) if to_thread => signal::rt_tgsigqueueinfo(cur, &Args([pid, tid, signo, info, 0, 0])),
-        (_, 0) => signal::kill(cur, &Args([pid, signo, 0, 0, 0, 0])),
-        _ => signal::rt_sigqueueinfo(cur, &Args([pid, signo, info, 0, 0, 0])),
+    // Nobody reaches up, or into the namespaces beside his own.
+    if !process.pids.is_in(cur.pids()) {
+        return Err(Errno::EINVAL);
     }
+    let (signo, from) = (args.int(1), args.addr(2));
+    let tid = thread.as_ref().map_or(process.tgid, |thread| thread.tid());
+    let to_thread = whom == SIGNAL_THREAD || (whom == 0 && thread.is_some());
+    let info = if from == 0 {
+        signal::check_signal(signo)?;
+        signal::sender(cur, signo, if to_thread { code::SI_TKILL } else { code::SI_USER })
+    } else if whom == SIGNAL_PROCESS_GROUP {
+        // A siginfo that a program made is for one process.
+        return Err(Errno::EINVAL);
+    } else {
+        let own = if to_thread { tid == cur.task.tid() } else { process.tgid == cur.task.tgid() };
+        signal::read_info(cur, from, signo, own)?
+    };
+    match whom {
+        SIGNAL_PROCESS_GROUP => {
+            let pgid = cur.group_and_session(process.tgid)?.0;
+            cur.kill(Target::Group(pgid), signo, info)
+        }
+        _ if to_thread => cur.kill_thread(process.tgid, tid, signo, info),
+        _ => cur.kill(Target::Process(process.tgid), signo, info),
+    }
+    .map(|()| 0)
+}
+
+/// The process whose directory in /proc is open, which was a process's descriptor before pidfd_open(2).
+fn process_of(directory: &Arc<File>) -> Option<Arc<ThreadGroup>> {
+    let inode = directory.inode().filter(|_| !directory.is_path())?;
+    inode.about()?.downcast().ok()
 }
 
 /// pidfd_getfd(2)

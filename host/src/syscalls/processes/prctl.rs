@@ -104,7 +104,7 @@ pub(crate) fn prctl(cur: &mut Current, args: &Args) -> Result<u64> {
         p::PR_GET_SECCOMP => Ok(cur.task.confinement().mode as u64),
         p::PR_CAPBSET_READ => Ok(u64::from(cur.cred().bounding.contains(capability(arg2)?))),
         p::PR_CAPBSET_DROP => {
-            if !cur.cred().has(Caps::SETPCAP) {
+            if !cur.cred().has_own(Caps::SETPCAP) {
                 return Err(Errno::EPERM);
             }
             let cap = capability(arg2)?;
@@ -120,7 +120,7 @@ pub(crate) fn prctl(cur: &mut Current, args: &Args) -> Result<u64> {
             let (old, new) = (u64::from(cred.securebits), arg2);
             let locks = old & u64::from(securebits::LOCKS);
             let kept = locks & !new == 0 && locks >> 1 & (old ^ new) == 0;
-            if !cred.has(Caps::SETPCAP) || !kept || new & !u64::from(securebits::ALL) != 0 {
+            if !cred.has_own(Caps::SETPCAP) || !kept || new & !u64::from(securebits::ALL) != 0 {
                 return Err(Errno::EPERM);
             }
             cred.securebits = arg2 as u32;

@@ -17,6 +17,8 @@ pub(crate) fn ptrace(cur: &mut Current, args: &Args) -> Result<u64> {
     if args.addr(0) != u64::from(request) {
         return Err(Errno::EIO);
     }
+    // What belongs to nobody is found nowhere.
+    let pid = if request == sys::PTRACE_TRACEME { 0 } else { cur.id_of(pid)? };
     match request {
         sys::PTRACE_TRACEME => cur.trace_me(),
         sys::PTRACE_ATTACH => cur.attach(pid, None),

@@ -16,6 +16,11 @@ fn own_group(cur: &Current) -> Result<i32> {
     cur.group_and_session(0).map(|(pgid, _)| pgid)
 }
 
+/// Nobody's number is that of no child.
+fn id_of(cur: &Current, number: i32) -> Result<i32> {
+    cur.id_of(number).map_err(|_| Errno::ECHILD)
+}
+
 pub(crate) fn wait4(cur: &mut Current, args: &Args) -> Result<u64> {
     let options = WaitOptions::from_bits(args.uint(2)).ok_or(Errno::EINVAL)?;
     if options.intersects(WaitOptions::EXITED | WaitOptions::NOWAIT) {
@@ -25,8 +30,8 @@ pub(crate) fn wait4(cur: &mut Current, args: &Args) -> Result<u64> {
         i32::MIN => return Err(Errno::ESRCH),
         -1 => WaitFor::Any,
         0 => WaitFor::Group(own_group(cur)?),
-        pid @ 1.. => WaitFor::Pid(pid),
-        pgid => WaitFor::Group(-pgid),
+        pid @ 1.. => WaitFor::Pid(id_of(cur, pid)?),
+        pgid => WaitFor::Group(id_of(cur, -pgid)?),
     };
     let Some(waited) = cur.wait_child(which, options | WaitOptions::EXITED)? else { return Ok(0) };
     if args.addr(1) != 0 {
@@ -46,14 +51,14 @@ pub(crate) fn waitid(cur: &mut Current, args: &Args) -> Result<u64> {
     let (id, mut impatient) = (args.int(1), false);
     let which = match args.int(0) {
         P_ALL => WaitFor::Any,
-        P_PID if id > 0 => WaitFor::Pid(id),
+        P_PID if id > 0 => WaitFor::Pid(id_of(cur, id)?),
         P_PIDFD if id >= 0 => {
             let pid = super::pidfd::process(cur, id)?.tgid;
             // A descriptor that does not wait makes a call that does not, and says so.
             impatient = cur.file(id)?.flags() & O_NONBLOCK != 0;
             WaitFor::Pid(pid)
         }
-        P_PGID if id > 0 => WaitFor::Group(id),
+        P_PGID if id > 0 => WaitFor::Group(id_of(cur, id)?),
         P_PGID if id == 0 => WaitFor::Group(own_group(cur)?),
         _ => return Err(Errno::EINVAL),
     };
@@ -64,7 +69,7 @@ pub(crate) fn waitid(cur: &mut Current, args: &Args) -> Result<u64> {
         return Err(Errno::EAGAIN);
     }
     if args.addr(2) != 0 {
-        let info = waited.map_or([0; 128], |waited| waited.info.to_bytes());
+        let info = waited.map_or([0; 128], |waited| waited.info.told_in(&cur.cred().user_ns).to_bytes());
         cur.mm().write(args.addr(2), &info)?;
     }
     if let Some(waited) = waited

@@ -43,7 +43,7 @@ fn target(cur: &Current, pid: i32) -> Result<Arc<Task>> {
     match pid {
         ..0 => Err(Errno::EINVAL),
         0 => Ok(cur.task.clone()),
-        _ => cur.kernel.task(pid).ok_or(Errno::ESRCH),
+        _ => cur.task_called(pid),
     }
 }
 
@@ -51,7 +51,7 @@ fn target(cur: &Current, pid: i32) -> Result<Arc<Task>> {
 fn may_change(cur: &Current, task: &Task) -> Result<()> {
     let (own, theirs) = (cur.cred(), task.cred());
     let same = own.uid.effective == theirs.uid.effective || own.uid.effective == theirs.uid.real;
-    if same || own.has(Caps::SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
+    if same || own.has_in(&theirs.user_ns, Caps::SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 pub(crate) fn sched_getaffinity(cur: &mut Current, args: &Args) -> Result<u64> {
@@ -247,14 +247,16 @@ fn by_priority_target(cur: &Current, which: i32, who: i32) -> Result<Vec<Arc<Tas
     let tree = cur.kernel.tree.lock();
     let tasks: Vec<Arc<Task>> = match which {
         PRIO_PROCESS if who == 0 => vec![cur.task.clone()],
-        PRIO_PROCESS => tree.task(who).cloned().into_iter().collect(),
+        PRIO_PROCESS => tree.task(cur.id_of(who)?).cloned().into_iter().collect(),
         PRIO_PGRP => {
             let own = tree.node(cur.task.tgid()).map_or(0, |node| node.pgid);
-            let pgid = if who == 0 { own } else { who };
+            let pgid = if who == 0 { own } else { cur.id_of(who)? };
             tree.process_group(pgid).flat_map(|node| node.group.threads()).collect()
         }
         PRIO_USER => {
-            let uid = if who == 0 { cur.cred().uid.real } else { who as u32 };
+            let cred = cur.cred();
+            let named = || cred.user_ns.uid(who as u32).ok_or(Errno::ESRCH);
+            let uid = if who == 0 { cred.uid.real } else { named()? };
             let all = tree.nodes().flat_map(|(_, node)| node.group.threads());
             all.filter(|task| task.cred().uid.real == uid).collect()
         }
@@ -332,8 +334,10 @@ pub(crate) fn ioprio_set(cur: &mut Current, args: &Args) -> Result<u64> {
     }
     let own = cur.cred();
     for task in by_io_target(cur, args)? {
-        let theirs = task.cred().uid.real;
-        if theirs != own.uid.effective && theirs != own.uid.real && !own.has(Caps::SYS_NICE) {
+        let cred = task.cred();
+        let theirs = cred.uid.real;
+        let same = theirs == own.uid.effective || theirs == own.uid.real;
+        if !same && !own.has_in(&cred.user_ns, Caps::SYS_NICE) {
             return Err(Errno::EPERM);
         }
         task.policy.lock().io_priority = args.uint(2) as u16;

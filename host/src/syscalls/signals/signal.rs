@@ -15,7 +15,7 @@ fn check_size(size: usize) -> Result<()> {
     if size == SIGSET_SIZE { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
-fn check_signal(signo: i32) -> Result<()> {
+pub(crate) fn check_signal(signo: i32) -> Result<()> {
     if (0..=NSIG).contains(&signo) { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn sigaltstack(cur: &mut Current, args: &Args) -> Result<u64> {
     Ok(0)
 }
 
-fn sender(cur: &Current, signo: i32, code: i32) -> SigInfo {
+pub(crate) fn sender(cur: &Current, signo: i32, code: i32) -> SigInfo {
     SigInfo::user(signo, code, cur.task.tgid(), cur.cred().uid.real)
 }
 
@@ -129,7 +129,8 @@ pub(crate) fn kill(cur: &mut Current, args: &Args) -> Result<u64> {
     let (pid, signo) = (args.int(0), args.int(1));
     check_signal(signo)?;
     let info = sender(cur, signo, code::SI_USER);
-    cur.kill(pid, signo, info).map(|()| 0)
+    let whom = cur.kill_target(pid)?;
+    cur.kill(whom, signo, info).map(|()| 0)
 }
 
 pub(crate) fn tkill(cur: &mut Current, args: &Args) -> Result<u64> {
@@ -149,15 +150,21 @@ fn thread_kill(cur: &mut Current, tgid: i32, tid: i32, signo: i32) -> Result<u64
         return Err(Errno::EINVAL);
     }
     let info = sender(cur, signo, code::SI_TKILL);
+    send_to_thread(cur, (tgid, tid), signo, info)
+}
+
+fn send_to_thread(cur: &mut Current, (tgid, tid): (i32, i32), signo: i32, info: SigInfo) -> Result<u64> {
+    let tgid = if tgid == 0 { 0 } else { cur.id_of(tgid)? };
+    let tid = if tid == cur.task.number() { cur.task.tid() } else { cur.id_of(tid)? };
     cur.kill_thread(tgid, tid, signo, info).map(|()| 0)
 }
 
 /// A siginfo that a program made: it may not claim to come from the kernel or from kill(2), except to itself.
-fn read_info(cur: &Current, addr: u64, signo: i32, to_self: bool) -> Result<SigInfo> {
+pub(crate) fn read_info(cur: &Current, addr: u64, signo: i32, to_self: bool) -> Result<SigInfo> {
     check_signal(signo)?;
     let mut bytes = [0; SIGINFO_SIZE];
     cur.mm().read(addr, &mut bytes)?;
-    let info = SigInfo::from_bytes(signo, &bytes);
+    let info = SigInfo::from_bytes(signo, &bytes).said_in(&cur.cred().user_ns);
     if (info.code >= 0 || info.code == code::SI_TKILL) && !to_self {
         return Err(Errno::EPERM);
     }
@@ -167,11 +174,12 @@ fn read_info(cur: &Current, addr: u64, signo: i32, to_self: bool) -> Result<SigI
 
 pub(crate) fn rt_sigqueueinfo(cur: &mut Current, args: &Args) -> Result<u64> {
     let (pid, signo) = (args.int(0), args.int(1));
-    let info = read_info(cur, args.addr(2), signo, pid == cur.task.tgid())?;
+    let info = read_info(cur, args.addr(2), signo, pid == cur.task.group.number)?;
     if pid <= 0 {
         return Err(Errno::ESRCH);
     }
-    cur.kill(pid, signo, info).map(|()| 0)
+    let whom = cur.kill_target(pid)?;
+    cur.kill(whom, signo, info).map(|()| 0)
 }
 
 pub(crate) fn rt_tgsigqueueinfo(cur: &mut Current, args: &Args) -> Result<u64> {
@@ -179,8 +187,8 @@ pub(crate) fn rt_tgsigqueueinfo(cur: &mut Current, args: &Args) -> Result<u64> {
     if tgid <= 0 || tid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let info = read_info(cur, args.addr(3), signo, tid == cur.task.tid())?;
-    cur.kill_thread(tgid, tid, signo, info).map(|()| 0)
+    let info = read_info(cur, args.addr(3), signo, tid == cur.task.number())?;
+    send_to_thread(cur, (tgid, tid), signo, info)
 }
 
 pub(crate) fn restart_syscall(cur: &mut Current, _args: &Args) -> Result<u64> {

@@ -7,11 +7,13 @@ use crate::kernel::Current;
 use crate::kernel::signal::SIGPIPE;
 use crate::mm::{IoDst, IoSrc, Iovec, Mm};
 use crate::net::message::{
-    MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC, MSG_WAITALL,
+    MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC,
+    MSG_WAITALL,
 };
 use crate::net::{Control, Creds, Destination, How, Kind, Outgoing, Raw, Received, SocketFile};
 use crate::syscalls::Args;
 use crate::syscalls::args_time::{timespec, to_timespec};
+use crate::syscalls::credentials::cred::{group, user};
 use crate::syscalls::files::names::{Names, raise};
 use crate::syscalls::files::rw::{READABLE, WRITABLE};
 use crate::time::{Given, monotonic_ns};
@@ -127,20 +129,21 @@ fn claimed(cur: &Current, data: &[u8]) -> Result<Creds> {
     if data.len() != 12 {
         return Err(Errno::EINVAL);
     }
-    let given =
-        Creds { pid: read_word(data, 0), uid: read_word(data, 4) as u32, gid: read_word(data, 8) as u32 };
     let cred = cur.cred();
+    let (uid, gid) = (user(&cred, read_word(data, 4) as u32)?, group(&cred, read_word(data, 8) as u32)?);
+    let given = Creds { pid: read_word(data, 0), uid, gid };
     let ids = |ids: crate::cred::Ids, id| [ids.real, ids.effective, ids.saved].contains(&id);
-    let own = given.pid == cur.task.tgid() || cred.has(Caps::SYS_ADMIN);
-    let uid = ids(cred.uid, given.uid) || cred.has(Caps::SETUID);
-    let gid = ids(cred.gid, given.gid) || cred.has(Caps::SETGID);
+    let own = given.pid == cur.task.group.number || cred.has_in(&cur.pids().owner, Caps::SYS_ADMIN);
+    let uid = ids(cred.uid, given.uid) || cred.has_own(Caps::SETUID);
+    let gid = ids(cred.gid, given.gid) || cred.has_own(Caps::SETGID);
     if !own || !uid || !gid {
         return Err(Errno::EPERM);
     }
-    if given.pid != cur.task.tgid() && cur.kernel.task(given.pid).is_none() {
+    let pid = if given.pid == cur.task.group.number { cur.task.tgid() } else { cur.id_of(given.pid)? };
+    if pid != cur.task.tgid() && cur.kernel.task(pid).is_none() {
         return Err(Errno::ESRCH);
     }
-    Ok(given)
+    Ok(Creds { pid, ..given })
 }
 
 /// Takes control messages apart.
@@ -235,14 +238,14 @@ pub(crate) fn sendmmsg(cur: &mut Current, args: &Args) -> Result<u64> {
 fn receive(cur: &mut Current, file: &Arc<File>, dst: &mut IoDst<'_>, how: How) -> Result<Received> {
     let socket = of(file)?;
     let (core, flags) = (socket.core(), how.flags);
-    // What was queued with an error is never waited for.
-    let nowait = flags & (MSG_DONTWAIT | MSG_ERRQUEUE) != 0 || file.nonblocking();
+    // What was queued with an error is never waited for, nor is urgent data.
+    let nowait = flags & (MSG_DONTWAIT | MSG_ERRQUEUE | MSG_OOB) != 0 || file.nonblocking();
     // How much a stream waits for; what else there is comes with it.
     let least = match flags & MSG_WAITALL {
         0 => dst.remaining().min(core.options.lock().receive_low as usize),
         _ => dst.remaining(),
     };
-    let all = core.kind == Kind::Stream && flags & MSG_PEEK == 0;
+    let all = core.kind == Kind::Stream && flags & (MSG_PEEK | MSG_OOB) == 0;
     let mut until = None;
     let mut total: Option<Received> = None;
     loop {
@@ -256,7 +259,7 @@ fn receive(cur: &mut Current, file: &Arc<File>, dst: &mut IoDst<'_>, how: How) -
         let got = match (result, total.take()) {
             (Ok(got), None) => got,
             (Ok(got), Some(mut before)) => {
-                let ended = got.count == 0;
+                let ended = got.count == 0 || got.stop;
                 before.count += got.count;
                 if ended {
                     return Ok(before);
@@ -266,7 +269,8 @@ fn receive(cur: &mut Current, file: &Arc<File>, dst: &mut IoDst<'_>, how: How) -
             (Err(_), Some(before)) => return Ok(before),
             (Err(errno), None) => return Err(errno),
         };
-        if !all || got.count == 0 || got.count >= least || dst.remaining() == 0 || !got.files.is_empty() {
+        let ended = got.count == 0 || got.stop || !got.files.is_empty();
+        if !all || ended || got.count >= least || dst.remaining() == 0 {
             return Ok(got);
         }
         total = Some(got);
@@ -341,8 +345,9 @@ fn receive_header(cur: &mut Current, file: &Arc<File>, addr: u64, flags: u32) ->
     let mut out = Vec::new();
     let room = if header.control == 0 { 0 } else { header.control_len.min(1 << 16) as usize };
     if let Some(sender) = got.creds {
+        let (uid, gid) = cur.show((sender.uid, sender.gid));
         let data: Vec<u8> =
-            [sender.pid as u32, sender.uid, sender.gid].iter().flat_map(|word| word.to_ne_bytes()).collect();
+            [cur.number_of(sender.pid) as u32, uid, gid].iter().flat_map(|word| word.to_ne_bytes()).collect();
         if !put_control(&mut out, room, SOL_SOCKET, SCM_CREDENTIALS, &data) {
             out_flags |= MSG_CTRUNC;
         }

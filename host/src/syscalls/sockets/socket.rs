@@ -219,6 +219,31 @@ fn peer_pidfd(cur: &mut Current, socket: &dyn Socket) -> Result<Answer> {
     Ok(Answer::Value(fd.to_ne_bytes().to_vec()))
 }
 
+/// SO_PEERGROUPS, as they are called where the caller is.
+fn peer_groups(cur: &Current, socket: &dyn Socket, room: usize) -> Result<Answer> {
+    let answer = socket.option(n::SOL_SOCKET, n::SO_PEERGROUPS, room)?;
+    let Answer::Value(mut bytes) = answer else { return Ok(answer) };
+    let cred = cur.cred();
+    for word in bytes.as_chunks_mut::<4>().0 {
+        *word = cred.user_ns.show_gid(u32::from_ne_bytes(*word)).to_ne_bytes();
+    }
+    Ok(Answer::Value(bytes))
+}
+
+/// SO_PEERCRED. Where nobody is known: process 0, and no user.
+fn peer_credentials(cur: &Current, socket: &dyn Socket) -> Result<Answer> {
+    let answer = socket.option(n::SOL_SOCKET, n::SO_PEERCRED, 0)?;
+    let Answer::Value(mut bytes) = answer else { return Ok(answer) };
+    if let Some(peer) = socket.peer()
+        && let Some([pid, uid, gid]) = bytes.as_chunks_mut::<4>().0.first_chunk_mut()
+    {
+        *pid = cur.number_of(peer.creds.pid).to_ne_bytes();
+        let shown = cur.show((peer.creds.uid, peer.creds.gid));
+        (*uid, *gid) = (shown.0.to_ne_bytes(), shown.1.to_ne_bytes());
+    }
+    Ok(Answer::Value(bytes))
+}
+
 /// getsockopt(2)
 pub(crate) fn getsockopt(cur: &mut Current, args: &Args) -> Result<u64> {
     let file = socket_file(cur, args.fd(0))?;
@@ -228,6 +253,8 @@ pub(crate) fn getsockopt(cur: &mut Current, args: &Args) -> Result<u64> {
     let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
     let answer = match (level, name) {
         (n::SOL_SOCKET, n::SO_PEERPIDFD) => peer_pidfd(cur, &**socket)?,
+        (n::SOL_SOCKET, n::SO_PEERCRED) => peer_credentials(cur, &**socket)?,
+        (n::SOL_SOCKET, n::SO_PEERGROUPS) => peer_groups(cur, &**socket, room)?,
         _ => socket.option(level, name, room)?,
     };
     let value = match answer {

@@ -4,6 +4,7 @@ use crate::abi::{Errno, Result};
 use crate::arch::{MACHINE, MACHINE_32};
 use crate::arena::ledger;
 use crate::cred::Caps;
+use crate::kernel::namespaces::time::Shifted;
 use crate::kernel::personality::{PER_LINUX32, PER_MASK, UNAME26};
 use crate::kernel::{Current, RELEASE, Uts, VERSION, memory};
 use crate::syscalls::Args;
@@ -53,7 +54,7 @@ pub(crate) fn uname(cur: &mut Current, args: &Args) -> Result<u64> {
 
 /// Sets one of the names.
 fn set_name(cur: &mut Current, args: &Args, set: fn(&mut Uts, Vec<u8>)) -> Result<u64> {
-    if !cur.cred().has(Caps::SYS_ADMIN) {
+    if !cur.cred().has_in(&cur.task.namespaces().uts.owner, Caps::SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     let len = args.int(1);
@@ -103,7 +104,7 @@ pub(crate) fn sysinfo(cur: &mut Current, args: &Args) -> Result<u64> {
     let loads = cur.kernel.load().map(|load| (load * 65536.0) as u64);
     let info = SysInfo {
         // Rounded up, as Linux does: never 0.
-        uptime: cur.kernel.uptime_ns() / NANOSECONDS + 1,
+        uptime: cur.task.group.shifts.inside(Shifted::Boottime, cur.kernel.uptime_ns()) / NANOSECONDS + 1,
         loads,
         total_ram: total,
         free_ram: free,

@@ -1,7 +1,7 @@
 //! epoll(7).
 
 use crate::abi::{Errno, Result};
-use crate::fs::epoll::{Epoll, Event};
+use crate::fs::epoll::{Epoll, Taken};
 use crate::kernel::Current;
 use crate::syscalls::Args;
 use crate::syscalls::args_time::{deadline, timespec};
@@ -36,17 +36,32 @@ fn wait(cur: &mut Current, args: &Args, timeout: Option<u64>) -> Result<u64> {
             Err(errno) => return Err(errno),
         };
     }
-    put(cur, args.addr(1), &events)
+    let told = put(cur, args.addr(1), &events);
+    if told < events.len() {
+        // Whoever looks with a better buffer finds them as if this call had not been.
+        epoll.give_back(events.drain(told..));
+        if told == 0 {
+            return Err(Errno::EFAULT);
+        }
+    }
+    Ok(told as u64)
 }
 
-fn put(cur: &Current, addr: u64, events: &[Event]) -> Result<u64> {
+/// Writes events, and says how many there was memory for.
+fn put(cur: &Current, addr: u64, events: &[Taken]) -> usize {
     let mut bytes = vec![0; events.len() * EVENT.1];
-    for (event, out) in events.iter().zip(bytes.chunks_exact_mut(EVENT.1)) {
+    for (Taken { event, .. }, out) in events.iter().zip(bytes.chunks_exact_mut(EVENT.1)) {
         out[..4].copy_from_slice(&event.events.to_ne_bytes());
         out[EVENT.0..EVENT.0 + 8].copy_from_slice(&event.data.to_ne_bytes());
     }
-    cur.mm().write(addr, &bytes)?;
-    Ok(events.len() as u64)
+    if cur.mm().write(addr, &bytes).is_ok() {
+        return events.len();
+    }
+    let mut each = bytes.chunks_exact(EVENT.1).enumerate();
+    let refused = |(at, event): (usize, &[u8])| {
+        cur.mm().write(addr.wrapping_add((at * EVENT.1) as u64), event).is_err()
+    };
+    each.position(refused).unwrap_or(events.len())
 }
 
 /// A timeout in milliseconds; negative is for ever.

@@ -3,6 +3,7 @@
 use crate::abi::{Errno, Result};
 use crate::kernel::Current;
 use crate::kernel::futex::ANY;
+use crate::kernel::namespaces::time::Shifted;
 use crate::kernel::peek::As;
 use crate::syscalls::Args;
 use crate::syscalls::args_time::{deadline, timespec};
@@ -73,9 +74,11 @@ pub(crate) fn futex(cur: &mut Current, args: &Args) -> Result<u64> {
 }
 
 /// A timeout that names a moment, in CLOCK_MONOTONIC ns.
-fn absolute(cur: &Current, addr: u64, realtime: bool) -> Result<Option<u64>> {
+pub(super) fn absolute(cur: &Current, addr: u64, realtime: bool) -> Result<Option<u64>> {
     let at = timespec(cur.mm(), addr)?;
-    Ok(at.map(|at| if realtime { at.saturating_sub(realtime_offset_ns()) } else { at }))
+    let shifts = &cur.task.group.shifts;
+    let monotonic = |at| shifts.outside(Shifted::Monotonic, at);
+    Ok(at.map(|at| if realtime { at.saturating_sub(realtime_offset_ns()) } else { monotonic(at) }))
 }
 
 /// A wait with a timeout is continued, not made again, when no handler runs.
@@ -106,7 +109,7 @@ pub(crate) fn set_robust_list(cur: &mut Current, args: &Args) -> Result<u64> {
 pub(crate) fn get_robust_list(cur: &mut Current, args: &Args) -> Result<u64> {
     let task = match args.int(0) {
         0 => cur.task.clone(),
-        tid => cur.kernel.task(tid).ok_or(Errno::ESRCH)?,
+        tid => cur.task_called(tid)?,
     };
     task.peek(&cur.task.observer(), As::Real)?;
     let head = task.robust_list.load(Ordering::Relaxed);

@@ -1,12 +1,10 @@
 //! The calls that follow futex(2), one per operation: futex_wait, futex_wake, futex_requeue, futex_waitv.
 
+use super::futex::absolute;
 use crate::abi::{Errno, Result};
 use crate::kernel::Current;
 use crate::kernel::futexes::{MAX_WORDS, Word};
-use crate::mm::Mm;
 use crate::syscalls::Args;
-use crate::syscalls::args_time::timespec;
-use crate::time::realtime_offset_ns;
 use linux_raw_sys::general as c;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -48,16 +46,15 @@ fn is_shared(flags: u32) -> Result<bool> {
     Ok(flags & PRIVATE == 0)
 }
 
-/// A moment of `clock` in CLOCK_MONOTONIC ns; none without a timeout, whatever the clock.
-fn moment(mm: &Mm, addr: u64, clock: u32) -> Result<Option<u64>> {
+/// A moment of `clock` in the first namespace's CLOCK_MONOTONIC ns; none without a timeout, whatever the clock.
+fn moment(cur: &Current, addr: u64, clock: u32) -> Result<Option<u64>> {
     if addr == 0 {
         return Ok(None);
     }
     if clock != c::CLOCK_MONOTONIC && clock != c::CLOCK_REALTIME {
         return Err(Errno::EINVAL);
     }
-    let at = timespec(mm, addr)?;
-    Ok(at.map(|at| if clock == c::CLOCK_REALTIME { at.saturating_sub(realtime_offset_ns()) } else { at }))
+    absolute(cur, addr, clock == c::CLOCK_REALTIME)
 }
 
 /// futex_wake
@@ -79,7 +76,7 @@ pub(crate) fn futex_wait(cur: &mut Current, args: &Args) -> Result<u64> {
     let shared = is_shared(args.uint(3))?;
     let value = u32::try_from(args.addr(1)).map_err(|_| Errno::EINVAL)?;
     let mask = u32::try_from(args.addr(2)).map_err(|_| Errno::EINVAL)?;
-    let deadline = moment(cur.mm(), args.addr(4), args.uint(5))?;
+    let deadline = moment(cur, args.addr(4), args.uint(5))?;
     cur.futex_wait(args.addr(0), shared, value, deadline, mask)
 }
 
@@ -102,7 +99,7 @@ pub(crate) fn futex_waitv(cur: &mut Current, args: &Args) -> Result<u64> {
     if args.uint(2) != 0 || !(1..=MAX_WORDS).contains(&count) || args.addr(0) == 0 {
         return Err(Errno::EINVAL);
     }
-    let deadline = moment(cur.mm(), args.addr(3), args.uint(4))?;
+    let deadline = moment(cur, args.addr(3), args.uint(4))?;
     let given: Vec<WaitV> = cur.mm().read_vec(args.addr(0), count)?;
     let words = given.into_iter().map(WaitV::word).collect::<Result<Vec<_>>>()?;
     cur.futex_wait_any(&words, deadline)

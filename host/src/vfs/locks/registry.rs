@@ -104,8 +104,9 @@ impl FileLocks {
         }
     }
 
-    /// /proc/locks.
-    pub fn list(&self) -> String {
+    /// /proc/locks, to those who call a process by what `number_of` says of its id: of whom they do not know they see
+    /// nothing.
+    pub fn list(&self, number_of: &dyn Fn(i32) -> i32) -> String {
         let tables: Vec<_> = self.tables.lock().iter().filter_map(Weak::upgrade).collect();
         let waiting: Vec<_> = {
             let waits = self.waits.lock();
@@ -114,8 +115,12 @@ impl FileLocks {
         let mut out = String::new();
         let mut number = 0;
         for table in tables {
-            for lock in table.held() {
+            for mut lock in table.held() {
                 number += 1;
+                lock.pid = number_of(lock.pid);
+                if lock.shown_pid() == 0 {
+                    continue;
+                }
                 let _ = write!(out, "{number}: ");
                 lock.describe(table.place, &mut out);
                 let behind = |(at, blocker, _): &&(*const LockTable, FileLock, FileLock)| {
@@ -125,6 +130,10 @@ impl FileLocks {
                         && blocker.overlaps(&lock)
                 };
                 for (_, _, want) in waiting.iter().filter(behind) {
+                    let want = FileLock { pid: number_of(want.pid), ..*want };
+                    if want.shown_pid() == 0 {
+                        continue;
+                    }
                     let _ = write!(out, "{number}: -> ");
                     want.describe(table.place, &mut out);
                 }
@@ -215,7 +224,7 @@ mod tests {
         let mut waiter = locks.waiter(&table, byte(1, 1));
         assert_eq!(waiter.attempt(), Err(Errno::EAGAIN));
         assert_eq!(
-            locks.list(),
+            locks.list(&|id| id),
             "1: POSIX  ADVISORY  WRITE 1 08:01:77 0 0\n\
              2: POSIX  ADVISORY  WRITE 2 08:01:77 1 1\n\
              2: -> POSIX  ADVISORY  WRITE 1 08:01:77 1 1\n"

@@ -1,6 +1,6 @@
 //! What a change of a shared mount is to its peers and slaves.
 
-use super::{Mount, Namespace, Path, Sharing, tree_of};
+use super::{MAX_MOUNTS, Mount, Namespace, Path, Propagation, Sharing, lock_tree, tree_of};
 use crate::abi::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -56,6 +56,36 @@ impl Namespace {
         found
     }
 
+    /// Changes who hears of what is mounted on a mount, and on those below it, if `recursive`.
+    pub fn set_propagation(&self, mount: &Arc<Mount>, kind: Propagation, recursive: bool) {
+        let _edit = self.forest.edit.lock();
+        self.share(&if recursive { tree_of(mount) } else { vec![mount.clone()] }, kind);
+        self.changed();
+    }
+
+    /// The same for each of these. `edit` is held.
+    pub(super) fn share(&self, all: &[Arc<Mount>], kind: Propagation) {
+        for mount in all {
+            let old = mount.sharing();
+            let new = match kind {
+                Propagation::Shared => {
+                    let group = if old.group == 0 { self.forest.new_group() } else { old.group };
+                    Sharing { group, unbindable: false, ..old }
+                }
+                Propagation::Slave if old.group != 0 && self.has_peers(mount) => {
+                    Sharing { group: 0, master: old.group, ..old }
+                }
+                Propagation::Slave => Sharing { group: 0, ..old },
+                Propagation::Private => Sharing::default(),
+                Propagation::Unbindable => Sharing { unbindable: true, ..Sharing::default() },
+            };
+            mount.set_sharing(new);
+            if new.group != old.group {
+                self.left_group(old);
+            }
+        }
+    }
+
     /// Makes copies of `tree`, which is about to be mounted at `place`, for all who hear of it.
     pub(super) fn propagate(&self, tree: &[Arc<Mount>], place: &Path) -> Result<()> {
         let origin = place.mount.sharing().group;
@@ -64,7 +94,13 @@ impl Namespace {
             Arc::ptr_eq(&receiver.mount.root.sb, &place.dentry.sb)
                 && place.dentry.is_inside(&receiver.mount.root)
         });
-        self.forest.admit(tree.len().saturating_mul(receivers.len() + 1))?;
+        let own = receivers.iter().filter(|receiver| receiver.ns.payer == self.payer).count();
+        let mut tally = self.forest.tally();
+        tally.take(self.payer, tree.len().saturating_mul(own + 1), MAX_MOUNTS)?;
+        // Whoever has used up his share in namespaces of his own hears no more; that keeps nobody else from mounting.
+        receivers.retain(|Receiver { ns, .. }| {
+            ns.payer == self.payer || tally.take(ns.payer, tree.len(), MAX_MOUNTS).is_ok()
+        });
         if origin == 0 {
             return Ok(());
         }
@@ -96,7 +132,11 @@ impl Namespace {
                     copy.set_sharing(Sharing { group, master, unbindable: false });
                 }
             }
+            if ns.owner != self.owner {
+                lock_tree(&copies);
+            }
             if let Some(top) = copies.first() {
+                top.set_locked(false);
                 top.attach(at);
             }
             ns.mounts.lock().extend(copies);
@@ -124,7 +164,7 @@ impl Namespace {
     }
 
     /// Whether others are of a mount's group.
-    pub(super) fn has_peers(&self, mount: &Arc<Mount>) -> bool {
+    fn has_peers(&self, mount: &Arc<Mount>) -> bool {
         let group = mount.sharing().group;
         let is_peer = |other: &Arc<Mount>| other.sharing().group == group && !Arc::ptr_eq(other, mount);
         group != 0 && self.forest.namespaces().iter().any(|ns| ns.mounts().iter().any(is_peer))

@@ -3,11 +3,11 @@
 use super::{Mount, MountFlags, Namespace, Path};
 use crate::vfs::mount::absolute;
 use crate::vfs::stat;
-use std::sync::Arc;
 
 impl Namespace {
-    /// The text of /proc/mounts or /proc/PID/mountinfo as seen from `root`.
-    pub fn show(&self, root: &Path, info: bool) -> Vec<u8> {
+    /// The text of /proc/mounts or /proc/PID/mountinfo as seen from `root`, and with the control group of that name as the root of
+    /// all.
+    pub fn show(&self, root: &Path, info: bool, groups: &[u8]) -> Vec<u8> {
         let mut text = Vec::new();
         for mount in self.mounts() {
             let here = Path { mount: mount.clone(), dentry: mount.root.clone() };
@@ -23,7 +23,11 @@ impl Namespace {
             let line = if info {
                 let parent = mount.place().map_or(mount.id, |place| place.mount.id);
                 let (major, minor) = (stat::major(sb.dev), stat::minor(sb.dev));
-                let (id, peers, top) = (mount.id, peers(&mount), escape(&top(&mount)));
+                let mut top = mount.shown_root();
+                if fstype == "cgroup2" {
+                    top = relative(&top, groups);
+                }
+                let (id, peers, top) = (mount.id, peers(&mount), escape(&top));
                 format!(
                     "{id} {parent} {major}:{minor} {top} {at} {own}{peers} - {fstype} {source} {shared}\n"
                 )
@@ -36,6 +40,19 @@ impl Namespace {
         }
         text
     }
+}
+
+/// The name of a control group, seen from another (cgroup_namespaces(7)).
+pub fn relative(group: &[u8], root: &[u8]) -> Vec<u8> {
+    fn parts(path: &[u8]) -> Vec<&[u8]> {
+        path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).collect()
+    }
+    let (group, root) = (parts(group), parts(root));
+    let common = group.iter().zip(&root).take_while(|(one, other)| one == other).count();
+    let up = std::iter::repeat_n(&b".."[..], root.len() - common);
+    let shown: Vec<u8> =
+        up.chain(group[common..].iter().copied()).flat_map(|part| [b"/", part].concat()).collect();
+    if shown.is_empty() { b"/".to_vec() } else { shown }
 }
 
 /// What a mount forbids, in words.
@@ -77,19 +94,21 @@ fn peers(mount: &Mount) -> String {
     text
 }
 
-/// Which directory of its file system a mount shows.
-fn top(mount: &Arc<Mount>) -> Vec<u8> {
-    let mut parts = Vec::new();
-    let mut at = mount.root.clone();
-    while let (Some(parent), name) = at.place() {
-        parts.push(name);
-        at = parent;
+impl Mount {
+    /// Which directory of its file system it shows.
+    pub fn shown_root(&self) -> Vec<u8> {
+        let mut parts = Vec::new();
+        let mut at = self.root.clone();
+        while let (Some(parent), name) = at.place() {
+            parts.push(name);
+            at = parent;
+        }
+        let mut text = absolute(&parts);
+        if self.root.is_dead() {
+            text.extend_from_slice(b"//deleted");
+        }
+        text
     }
-    let mut text = absolute(&parts);
-    if mount.root.is_dead() {
-        text.extend_from_slice(b"//deleted");
-    }
-    text
 }
 
 /// Spaces and the like in octal, as in /proc/mounts.
@@ -102,4 +121,24 @@ fn escape(name: &[u8]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::relative;
+
+    #[test]
+    fn groups_are_seen_from_others() {
+        for (group, root, shown) in [
+            ("/", "/", "/"),
+            ("/a/b", "/", "/a/b"),
+            ("/a/b", "/a", "/b"),
+            ("/a", "/a", "/"),
+            ("/", "/a/b", "/../.."),
+            ("/c/d", "/a/b", "/../../c/d"),
+            ("/ab", "/a", "/../ab"),
+        ] {
+            assert_eq!(relative(group.as_bytes(), root.as_bytes()), shown.as_bytes(), "{group} from {root}");
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! What is easily got wrong about files: seals, names of what has none, offsets where there are none, limits of size,
 //! and flags of calls that are seldom made.
 
+mod acls;
+mod fileflags;
 mod more;
 
 use crate::Case;
@@ -24,6 +26,11 @@ pub(crate) const CASES: &[Case] = &[
     ("details_getdents_fault", more::getdents_fault),
     ("details_file_systems", more::file_systems),
     ("details_holes", more::holes),
+    ("details_acls", acls::checked),
+    ("details_acls_inherited", acls::inherited),
+    ("details_acls_refused", acls::refused),
+    ("details_attributes_at", acls::at),
+    ("details_flags", fileflags::flags),
 ];
 
 const SEALS: i32 = libc::F_ADD_SEALS;

@@ -89,6 +89,8 @@ fn memory_faults() {
     });
     provoke("execute near null", 0x10, || jump(0x10));
     let text = memory_faults as *const () as i64;
+    // Read first: the CPU tells what is not there yet from what may not be written.
+    sys::peek(text);
     provoke("write to text", text, || sys::poke(text, 0));
     provoke("a word across the end", page + 4096, || {
         let _word: u64 = sys::load(page + 4092);

@@ -4,11 +4,14 @@ use crate::Case;
 use crate::sys::{self, close, report};
 
 mod ends;
+mod groups;
 mod names;
 mod options;
+mod pings;
 mod ports;
 mod streams;
 mod udp;
+mod urgent;
 
 pub(crate) const CASES: &[Case] = &[
     ("inet_kinds", names::kinds),
@@ -60,6 +63,20 @@ pub(crate) const CASES: &[Case] = &[
     ("udp_control", udp::control),
     ("udp_joined", udp::joined),
     ("udp_many", udp::many),
+    ("group_memberships", groups::memberships),
+    ("group_ways", groups::ways),
+    ("group_heard", groups::heard),
+    ("group_sources", groups::sources),
+    ("group_version_6", groups::of_version_6),
+    ("group_broadcasts", groups::broadcasts),
+    ("inet_devices", groups::devices),
+    ("inet_tables_of_pings", groups::tables),
+    ("ping_kinds", pings::kinds),
+    ("ping_echo", pings::echo),
+    ("ping_errors", pings::errors),
+    ("ping_names", pings::names),
+    ("raw_pings", pings::raw_sockets),
+    ("raw_pings_v6", pings::raw_sockets_v6),
     ("tcp_options", options::tcp),
     ("tcp_socket_options", options::socket),
     ("ip_options", options::ip),
@@ -67,6 +84,11 @@ pub(crate) const CASES: &[Case] = &[
     ("tcp_inherited_options", options::inherited),
     ("tcp_info", options::info),
     ("tcp_ioctls", options::ioctls),
+    ("tcp_urgent", urgent::bytes),
+    ("tcp_urgent_waits", urgent::waits),
+    ("tcp_urgent_signals", urgent::signals),
+    ("tcp_urgent_by_chance", urgent::chance),
+    ("tcp_urgent_states", urgent::states),
 ];
 
 const LOCAL: [u8; 4] = [127, 0, 0, 1];

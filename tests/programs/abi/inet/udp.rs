@@ -25,11 +25,11 @@ fn bound() -> (i64, Vec<u8>) {
     (fd, v4(LOCAL, port(fd)))
 }
 
-fn send_to(fd: i64, bytes: &[u8], flags: i32, address: &[u8]) -> i64 {
+pub(super) fn send_to(fd: i64, bytes: &[u8], flags: i32, address: &[u8]) -> i64 {
     sys!(libc::SYS_sendto, fd, bytes.as_ptr(), bytes.len(), flags, address.as_ptr(), address.len())
 }
 
-fn receive_from(what: &str, fd: i64, len: usize, flags: i32, ports: &[(&str, u16)]) {
+pub(super) fn receive_from(what: &str, fd: i64, len: usize, flags: i32, ports: &[(&str, u16)]) {
     let (mut bytes, mut name, mut size) = (vec![0_u8; len], vec![0_u8; 128], 128_u32);
     let (into, from) = (bytes.as_mut_ptr(), name.as_mut_ptr());
     let result = sys!(libc::SYS_recvfrom, fd, into, len, flags, from, &raw mut size);

@@ -3,13 +3,7 @@
 use super::{go, kill, me, next, options, pt, stop, stop_self, tracee};
 use crate::process::execute;
 use crate::setid::{become_user, copy_of_self};
-use crate::sys::{self, fork, in_child, report, show};
-
-fn forever() -> i32 {
-    loop {
-        sys!(libc::SYS_ppoll, 0, 0, 0, 0, 8);
-    }
-}
+use crate::sys::{self, forever, fork, in_child, report, show};
 
 /// Whatever a tracer does not do, its tracee can be killed.
 pub(super) fn killed() {
@@ -81,7 +75,10 @@ pub(super) fn tracer_ends() {
         .join()
         .expect("a thread");
     report("another thread's", pt(libc::PTRACE_INTERRUPT, pid, 0, 0));
-    report("again", pt(libc::PTRACE_SEIZE, pid, 0, 0));
+    // Who has joined it was told before it let go.
+    while pt(libc::PTRACE_SEIZE, pid, 0, 0) == -i64::from(libc::EPERM) {
+        std::thread::yield_now();
+    }
     report("interrupt", pt(libc::PTRACE_INTERRUPT, pid, 0, 0));
     println!("{}", stop(pid));
     report("detach", pt(libc::PTRACE_DETACH, pid, 0, 0));
@@ -237,6 +234,13 @@ pub(super) fn set_id() {
         run()
     });
     println!("traced by root: {}", next(pid));
+    println!("{}", next(pid));
+    let pid = sys::fork(|| {
+        become_user(&[]);
+        report("traced", pt(libc::PTRACE_TRACEME, 0, 0, 0));
+        run()
+    });
+    println!("traced by root, as a user asked: {}", stop(pid));
     println!("{}", next(pid));
     sys::unscratch();
 }

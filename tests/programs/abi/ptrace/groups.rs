@@ -4,11 +4,7 @@ use super::{describe, go, go_with, info, kill, me, next, pt, report_not_ok, stop
 use crate::sys::{self, fork, report, show};
 
 fn sleeper() -> i64 {
-    let pid = fork(|| {
-        loop {
-            sys!(libc::SYS_ppoll, 0, 0, 0, 0, 8);
-        }
-    });
+    let pid = fork(sys::forever);
     sys::until_asleep(pid, pid);
     pid
 }
@@ -71,6 +67,16 @@ pub(super) fn group_stop() {
     println!("{}", next(pid));
     go_with(pid, libc::SIGCONT);
     println!("{}", stop(pid));
+    // What is continued before it has stopped does not stop.
+    let pid = tracee(|| {
+        stop_self();
+        4
+    });
+    println!("{}, {}", next(pid), info(pid, pid));
+    kill(pid, libc::SIGCONT);
+    go_with(pid, libc::SIGSTOP);
+    println!("{}", stop(pid));
+    println!("{}", next(pid));
     // It runs although its process is stopped.
     let pid = tracee(|| {
         stop_self();

@@ -391,6 +391,7 @@ fn calls_changed() {
         report("a call that was not made", sys!(libc::SYS_close, 1));
         report("the same with a result", sys!(libc::SYS_close, 1));
         report("a result that was changed", sys!(libc::SYS_close, 12_345));
+        report("and to the least, with a signal", sys!(libc::SYS_close, 12_345));
         0
     });
     options(pid, SYSGOOD);
@@ -411,6 +412,11 @@ fn calls_changed() {
     to_close("a result");
     println!("{}", next_call(pid));
     state::set_result(pid, 17);
+    to_close("the least, with a signal");
+    println!("{}", next_call(pid));
+    state::set_result(pid, i64::MIN as u64);
+    kill(pid, libc::SIGCHLD);
+    println!("{}", next(pid));
     println!("{}", next(pid));
 }
 

@@ -11,9 +11,12 @@ const PAGE: usize = 4096;
 static WORD: AtomicU64 = AtomicU64::new(0x1122_3344_5566_7788);
 static CONSTANT: [u64; 2] = [0x1234_5678_9abc_def0, 7];
 
+/// Bytes that hold every set: with AMX's tiles the extended state is longer than 8 KiB.
+const ROOM: usize = 16384;
+
 /// PTRACE_GETREGSET into room for `len` bytes: what it returns, the length that it says, and the words.
 fn get_set(pid: i64, note: i64, len: usize) -> (i64, usize, Vec<u64>) {
-    let mut words = vec![0_u64; 1024];
+    let mut words = vec![0_u64; ROOM / 8];
     let mut vector = [words.as_mut_ptr() as usize, len];
     let result = pt(libc::PTRACE_GETREGSET, pid, note, vector.as_mut_ptr() as i64);
     (result, vector[1], words)
@@ -31,7 +34,7 @@ const PLACES: [usize; 4] = [16, 10, 14, 5];
 const PLACES: [usize; 4] = [32, 0, 0, 19];
 
 fn general(pid: i64) -> (Vec<u64>, usize) {
-    let (result, len, words) = get_set(pid, PRSTATUS, 8192);
+    let (result, len, words) = get_set(pid, PRSTATUS, ROOM);
     report_not_ok("registers", result);
     (words, len)
 }
@@ -208,7 +211,7 @@ pub(super) fn register_sets() {
 #[cfg(target_arch = "x86_64")]
 fn architecture(pid: i64) {
     const XSTATE: i64 = 0x202;
-    let (result, len, image) = get_set(pid, XSTATE, 8192);
+    let (result, len, image) = get_set(pid, XSTATE, ROOM);
     println!("extended: {} components {:#x}", show(result), image[58] & 7);
     report("extended, shorter", set_set(pid, XSTATE, &image, len - 8));
     let mut words = [0_u64; 27];
@@ -301,8 +304,8 @@ pub(super) fn hostile_registers() {
 fn images() {
     const XSTATE: i64 = 0x202;
     let pid = tracee(|| 0);
-    let (_, len, image) = get_set(pid, XSTATE, 8192);
-    if len == 8192 {
+    let (_, len, image) = get_set(pid, XSTATE, ROOM);
+    if len == ROOM {
         return println!("{}", next(pid));
     }
     for (word, bits) in [(3, 0x8000_0000_u64), (64, 1 << 62), (65, 1 << 63), (66, 1), (71, 1 << 40)] {

@@ -5,8 +5,9 @@ use crate::sys::{self, c, close, fork, report, report_read, wait, write};
 use room::{option, poll, set_option};
 
 mod more;
-mod pass;
-mod room;
+pub(crate) mod pass;
+pub(crate) mod room;
+pub(crate) mod urgent;
 
 pub(crate) const CASES: &[Case] = &[
     ("socket_pair", pair),
@@ -36,9 +37,14 @@ pub(crate) const CASES: &[Case] = &[
     ("socket_abstract_types", more::abstract_types),
     ("socket_interrupted", more::interrupted),
     ("socket_faults", more::faults),
+    ("socket_urgent", urgent::unix_bytes),
+    ("socket_urgent_waits", urgent::unix_waits),
+    ("socket_urgent_signals", urgent::unix_signals),
+    ("socket_urgent_kinds", urgent::other_kinds),
+    ("socket_urgent_by_chance", urgent::unix_chance),
 ];
 
-fn socketpair(kind: i32) -> (i64, i64) {
+pub(crate) fn socketpair(kind: i32) -> (i64, i64) {
     let mut fds = [-1_i32; 2];
     let result = sys!(libc::SYS_socketpair, libc::AF_UNIX, kind, 0, fds.as_mut_ptr());
     if result != 0 {

@@ -23,13 +23,18 @@ fn send_with(fd: i64, bytes: &[u8], control: &[u8]) -> i64 {
     sys!(libc::SYS_sendmsg, fd, message.as_ptr(), libc::MSG_DONTWAIT)
 }
 
+/// Sends a byte from who somebody says he is.
+pub(crate) fn claim(fd: i64, pid: i32, uid: i32, gid: i32) -> i64 {
+    send_with(fd, b"c", &control(CREDENTIALS, &[pid, uid, gid]))
+}
+
 fn send_files(fd: i64, files: &[i64]) -> i64 {
     let files: Vec<i32> = files.iter().map(|fd| *fd as i32).collect();
     send_with(fd, b"f", &control(RIGHTS, &files))
 }
 
 /// Receives with `room` bytes for control messages, and shows what came; descriptors are closed.
-fn receive_with(what: &str, fd: i64, room: usize, flags: i32) {
+pub(crate) fn receive_with(what: &str, fd: i64, room: usize, flags: i32) {
     let (mut bytes, mut control) = ([0_u8; 64], [0_u64; 64]);
     let vector = [bytes.as_mut_ptr() as u64, bytes.len() as u64];
     let at = if room == 0 { 0 } else { control.as_mut_ptr() as u64 };
@@ -52,7 +57,12 @@ fn receive_with(what: &str, fd: i64, room: usize, flags: i32) {
             }
             _ => {
                 let own = words.first().is_some_and(|pid| i64::from(*pid) == sys!(libc::SYS_getpid));
-                let pid = words.first().map_or(-1, |pid| if own { 7777 } else { *pid });
+                // Numbers vary, but for those of nobody and of the first process.
+                let pid = match words.first() {
+                    Some(_) if own => "itself".to_owned(),
+                    Some(2..) => "another".to_owned(),
+                    other => format!("{other:?}"),
+                };
                 print!(", from {pid} {:?} of {len}", words.get(1..));
             }
         }

@@ -12,11 +12,11 @@ pub(super) fn option(fd: i64, name: i32) -> i64 {
     }
 }
 
-pub(super) fn set_option(fd: i64, name: i32, value: i32) -> i64 {
+pub(crate) fn set_option(fd: i64, name: i32, value: i32) -> i64 {
     sys!(libc::SYS_setsockopt, fd, libc::SOL_SOCKET, name, &raw const value, 4)
 }
 
-fn count(fd: i64, request: u64) -> i64 {
+pub(super) fn count(fd: i64, request: u64) -> i64 {
     let mut value = -1_i32;
     match sys!(libc::SYS_ioctl, fd, request, &raw mut value) {
         0 => i64::from(value),

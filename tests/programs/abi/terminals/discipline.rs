@@ -205,6 +205,13 @@ pub(super) fn long_writes() {
     for (what, arg) in [("input", 0), ("output", 1), ("both", 2), ("neither", 3)] {
         report(what, ioctl(pty.slave, libc::TCFLSH as u32, arg));
     }
+    // Ends of files are no bytes, and take room nevertheless; so do those of flow control.
+    pty.flags(LFLAG, libc::ICANON, 0);
+    let typed = (0..1000).take_while(|_| sys::write(pty.master, &[4; 1000]) > 0).count();
+    println!("full of ends {}", typed < 1000);
+    let stopped = (0..30_000).filter(|_| ioctl(pty.slave, libc::TCXONC as u32, 2) == 0).count();
+    println!("full of {stopped} stops {}", ask(pty.master, libc::FIONREAD as u32).1 < 20_000);
+    ioctl(pty.slave, libc::TCFLSH as u32, 2);
     // What was on its way to the line discipline comes to it now.
     while ask(pty.slave, libc::FIONREAD as u32).1 != 0 {
         ioctl(pty.slave, libc::TCFLSH as u32, 0);

@@ -1,6 +1,6 @@
 //! Pages of a file, and whether they are more than a copy of what the host has.
 
-use super::{Content, DROPPED};
+use super::{Content, DROPPED, Opened};
 use crate::abi::{Errno, Result};
 use crate::arena::ledger;
 use crate::mm::Forget;
@@ -67,6 +67,11 @@ impl Drop for Held {
 }
 
 impl Content {
+    /// The host file below, if there is one.
+    pub fn lower_file(&self) -> Option<&Opened> {
+        self.lower.as_deref()
+    }
+
     /// A page that is nowhere else.
     pub(super) fn new_page(&self) -> Result<Held> {
         let Some(quota) = &self.quota else { return Held::new() };

@@ -2,7 +2,10 @@
 
 use super::Subject;
 use crate::abi::{Errno, Result};
-use crate::cred::Caps;
+use crate::cred::userns::UserNs;
+use crate::cred::{Caps, Cred};
+use crate::kernel::cgroups::CgroupId;
+use crate::kernel::namespaces::time::Shifted;
 use crate::kernel::peek::{As, Observer, Peek, Secrets};
 use crate::mm::Mm;
 use crate::vfs::Caller;
@@ -17,6 +20,11 @@ pub(super) struct View {
     space: Weak<Mm>,
     /// That program's auxiliary vector, which outlives its memory.
     pub(super) auxv: Vec<u8>,
+    /// The user namespace that it was in when it was opened.
+    pub(super) of_subject: UserNs,
+    /// The control group that who opened it sees as the root, and by how much his clock is put forward.
+    pub(super) cgroup_root: CgroupId,
+    pub(super) shift: i64,
 }
 
 impl View {
@@ -26,6 +34,16 @@ impl View {
 
     pub(super) fn space(&self) -> Option<Arc<Mm>> {
         self.space.upgrade()
+    }
+
+    /// Who opened it.
+    pub(super) fn opener(&self) -> &Arc<Cred> {
+        self.observer.cred()
+    }
+
+    /// The user namespace of who opened it, which says what ids are called.
+    pub(super) fn user_ns(&self) -> &UserNs {
+        &self.opener().user_ns
     }
 
     /// Whether whoever opened it has a capability.
@@ -54,11 +72,15 @@ impl Subject {
 
     /// It, seen by who opens a file that says nothing secret, or asks again whenever it does.
     pub(super) fn view(&self, caller: Caller) -> Result<View> {
+        let opener = self.kernel.tree.lock().task(caller.tid).cloned().ok_or(Errno::EACCES)?;
         Ok(View {
             subject: self.clone(),
-            observer: self.observer(caller)?,
+            observer: opener.observer(),
+            cgroup_root: *opener.namespaces().cgroup.of,
+            shift: opener.group.shifts.of(Shifted::Boottime),
             space: Weak::new(),
             auxv: Vec::new(),
+            of_subject: self.task.as_ref().map_or(UserNs::FIRST, |task| task.cred().user_ns.clone()),
         })
     }
 
@@ -86,7 +108,7 @@ impl Subject {
             return task.peek(observer, As::FileSystem).map_err(|_| Errno::EACCES);
         }
         let (uid, gid) = self.ids();
-        let secrets = Secrets { uid, gid, permitted: Caps::empty(), closed: false };
+        let secrets = Secrets { uid, gid, permitted: Caps::empty(), user_ns: UserNs::FIRST, closed: None };
         if observer.may(&secrets, As::FileSystem) { Ok(Peek::default()) } else { Err(Errno::EACCES) }
     }
 }

@@ -4,6 +4,7 @@ use super::super::parse_id;
 use super::super::system::lines;
 use super::{Subject, top};
 use crate::abi::{Errno, Result};
+use crate::fs::pidfd::PidFd;
 use crate::fs::pseudo::{DynDir, Opened, Symlink, Text};
 use crate::kernel::peek::As;
 use crate::vfs::{Caller, File, Inode, Kind, Link, ListEntry};
@@ -87,6 +88,7 @@ pub(super) fn fdinfo_dir(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<
         move |name| {
             let Some((fd, _, cloexec)) = find(&subject, name) else { return Ok(None) };
             let subject = subject.clone();
+            let pids = subject.pids.clone();
             let (kernel, table) = (subject.kernel.clone(), subject.task.as_ref().and_then(|task| task.fds()));
             let owner = table.map_or(0, |fds| fds.lock_owner());
             let show = move |file: &Arc<File>| {
@@ -101,7 +103,10 @@ pub(super) fn fdinfo_dir(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<
                 if let Some(locks) = file.known_locks(&kernel.file_locks) {
                     text.push_str(&locks.fdinfo(owner, file.lock_owner()));
                 }
-                text.push_str(&file.ops().fdinfo());
+                match file.downcast::<PidFd>() {
+                    Some(pidfd) => text.push_str(&pidfd.shown_in(&pids)),
+                    None => text.push_str(&file.ops().fdinfo()),
+                }
                 lines(text)
             };
             let text = Text::opened(entry_ino(ino, fd), move |caller| {

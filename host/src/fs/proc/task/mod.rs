@@ -6,7 +6,7 @@
 //! | `descriptors` | fd, fdinfo |
 //! | `memory` | maps, smaps, statm, mem |
 //! | `net` | net |
-//! | `namespaces` | ns, uid_map, gid_map, setgroups |
+//! | `namespaces` | ns, uid_map, gid_map, projid_map, setgroups |
 //! | `settings` | comm, personality, oom_score_adj and its like |
 //! | `status` | stat, status, limits |
 
@@ -22,7 +22,9 @@ use super::system::lines;
 use super::{TASK_INO, parse_id};
 use crate::abi::{Errno, Result};
 use crate::cred::Ids;
+use crate::cred::userns::IdKind;
 use crate::fs::pseudo::{DynDir, Opened, Symlink, Text};
+use crate::kernel::pids::PidNamespace;
 use crate::kernel::{Kernel, Task, ThreadGroup};
 use crate::mm::Mm;
 use crate::vfs::{FsContext, Inode, Kind, Link, ListEntry, Path};
@@ -33,6 +35,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 struct Subject {
     kernel: Arc<Kernel>,
+    /// Whose /proc it is: everybody is called what he is called there.
+    pids: Arc<PidNamespace>,
     id: i32,
     group: Arc<ThreadGroup>,
     /// None for zombies.
@@ -53,13 +57,15 @@ struct Row {
     /// It tells of the process's memory, and of no other program's than that which ran when it was opened: opening it
     /// takes the right to look ([`Subject::memory_view`]).
     private: bool,
+    /// What is written is written in one piece.
+    whole: bool,
     make: Make,
     write: Option<Write>,
 }
 
 /// A file that anybody may open whom its permissions let.
 const fn row(name: &'static str, perm: u32, make: Make) -> Row {
-    Row { name, perm, private: false, make, write: None }
+    Row { name, perm, private: false, whole: false, make, write: None }
 }
 
 /// A file that tells of the process's memory.
@@ -72,36 +78,58 @@ const fn writable(name: &'static str, make: Make, write: Write) -> Row {
     Row { write: Some(write), ..row(name, 0o644, make) }
 }
 
+/// One that is written in one piece.
+const fn whole(name: &'static str, make: Make, write: Write) -> Row {
+    Row { whole: true, ..writable(name, make, write) }
+}
+
 /// All files but `mem`. Order is that of listings. What there is nothing true to say of is missing, as in a Linux without
-/// that part: task accounting (io), audit (loginuid, sessionid), scheduler statistics (schedstat), symbols (wchan), control
-/// groups (cgroup).
+/// that part: task accounting (io), audit (loginuid, sessionid), scheduler statistics (schedstat), symbols (wchan).
 const FILES: &[Row] = &[
     private("auxv", 0o400, |v| Ok(v.auxv.clone())),
+    row("cgroup", 0o444, |v| {
+        let path = v.subject.kernel.cgroups.path_from(v.subject.group.cgroup(), v.cgroup_root);
+        Ok([b"0::", &path[..], b"\n"].concat())
+    }),
     row("cmdline", 0o444, |v| memory::strings(v.subject.mm(), |layout| layout.args)),
     writable("comm", settings::comm, settings::set_comm),
     private("environ", 0o400, |v| memory::strings(v.space(), |layout| layout.env)),
-    writable("gid_map", |_| Ok(namespaces::ID_MAP.into()), |_, text| namespaces::write_id_map(text)),
+    whole(
+        "gid_map",
+        |v| Ok(namespaces::map(v, IdKind::Group)),
+        |v, text| namespaces::set_map(v, IdKind::Group, text),
+    ),
     row("limits", 0o444, |v| lines(status::limits(&v.subject)?)),
     private("maps", 0o444, |v| lines(memory::maps(v))),
-    row("mountinfo", 0o444, |v| mounts(&v.subject, true)),
-    row("mounts", 0o444, |v| mounts(&v.subject, false)),
+    row("mountinfo", 0o444, |v| mounts(v, true)),
+    row("mounts", 0o444, |v| mounts(v, false)),
     writable("oom_adj", settings::oom_adj, settings::set_oom_adj),
     row("oom_score", 0o444, settings::oom_score),
     writable("oom_score_adj", settings::oom_score_adj, settings::set_oom_score_adj),
     row("personality", 0o400, settings::personality),
-    writable("setgroups", |_| Ok(b"allow\n".into()), |_, text| namespaces::write_setgroups(text)),
+    whole(
+        "projid_map",
+        |v| Ok(namespaces::map(v, IdKind::Project)),
+        |v, text| namespaces::set_map(v, IdKind::Project, text),
+    ),
+    whole("setgroups", |v| Ok(namespaces::setgroups(v)), namespaces::set_setgroups),
     private("smaps", 0o444, |v| lines(memory::smaps(v))),
     private("smaps_rollup", 0o444, |v| lines(memory::smaps_rollup(v)?)),
     row("stat", 0o444, |v| lines(status::stat(v)?)),
     row("statm", 0o444, |v| lines(memory::statm(&v.subject)?)),
-    row("status", 0o444, |v| lines(status::status(&v.subject)?)),
-    writable("uid_map", |_| Ok(namespaces::ID_MAP.into()), |_, text| namespaces::write_id_map(text)),
+    writable("timens_offsets", namespaces::time, namespaces::set_time),
+    row("status", 0o444, |v| lines(status::status(&v.subject, v.user_ns())?)),
+    whole(
+        "uid_map",
+        |v| Ok(namespaces::map(v, IdKind::User)),
+        |v, text| namespaces::set_map(v, IdKind::User, text),
+    ),
 ];
 const LINKS: [&str; 3] = ["cwd", "exe", "root"];
 const DIRS: [&str; 4] = ["fd", "fdinfo", "ns", "net"];
 
 /// The directory of process `id`.
-pub(super) fn process(kernel: &Arc<Kernel>, id: i32) -> Option<Arc<dyn Inode>> {
+pub(super) fn process(kernel: &Arc<Kernel>, pids: &Arc<PidNamespace>, id: i32) -> Option<Arc<dyn Inode>> {
     let tree = kernel.tree.lock();
     let (group, task) = match (tree.node(id), tree.task(id)) {
         (Some(node), task) => (node.group.clone(), task.cloned()),
@@ -111,14 +139,19 @@ pub(super) fn process(kernel: &Arc<Kernel>, id: i32) -> Option<Arc<dyn Inode>> {
     };
     drop(tree);
     let task = task.or_else(|| group.threads().first().cloned());
-    Some(directory(Subject { kernel: kernel.clone(), id, group, task, thread: false }))
+    let (kernel, pids) = (kernel.clone(), pids.clone());
+    Some(directory(Subject { kernel, pids, id, group, task, thread: false }))
 }
 
 fn directory(subject: Subject) -> Arc<dyn Inode> {
     let (uid, gid) = subject.owner();
     let ino = subject.ino(0);
-    let lister = subject.clone();
-    DynDir::new(ino, 0o555, uid, gid, move |name| Ok(find(&subject, name)), move || Ok(list(&lister)))
+    let (lister, group) = (subject.clone(), subject.group.clone());
+    // The directory of a process can stand for it (pidfd_send_signal(2)), that of a thread cannot.
+    let whole = !subject.thread;
+    let dir =
+        DynDir::new(ino, 0o555, uid, gid, move |name| Ok(find(&subject, name)), move || Ok(list(&lister)));
+    if whole { dir.of(group) } else { dir }
 }
 
 fn list(subject: &Subject) -> Vec<ListEntry> {
@@ -149,8 +182,12 @@ fn find(subject: &Subject, name: &[u8]) -> Option<Arc<dyn Inode>> {
     let ino = list(subject).iter().find(|entry| &*entry.name == name.as_bytes()).map(|entry| entry.ino)?;
     let own = subject.clone();
     let owner = subject.owner();
-    // What one's own user may not look at is root's; directories stay as they are.
-    let (uid, gid) = if subject.is_dumpable() { owner } else { (0, 0) };
+    // What one's own user may not look at is root's of where its program began; directories stay as they are.
+    let root = || {
+        let mm = subject.mm()?;
+        Some((mm.user_ns().uid(0).unwrap_or(0), mm.user_ns().gid(0).unwrap_or(0)))
+    };
+    let (uid, gid) = if subject.is_dumpable() { owner } else { root().unwrap_or((0, 0)) };
     if let Some(row) = FILES.iter().find(|row| row.name == name) {
         return Some(file(row, ino, own, uid, gid));
     }
@@ -182,7 +219,10 @@ fn file(row: &'static Row, ino: u64, subject: Subject, uid: u32, gid: u32) -> Ar
         let reading = view.clone();
         let opened = Opened::new(move || (row.make)(&reading));
         Ok(match row.write {
-            Some(write) => opened.writable(move |text| write(&view, text)),
+            Some(write) => {
+                let written = opened.writable(move |text| write(&view, text));
+                if row.whole { written.whole() } else { written }
+            }
             None => opened,
         })
     };
@@ -218,16 +258,14 @@ fn task_dir(ino: u64, subject: Subject, uid: u32, gid: u32) -> Arc<dyn Inode> {
         uid,
         gid,
         move |name| {
-            let Some(id) = parse_id(name) else { return Ok(None) };
+            let id = parse_id(name).and_then(|number| subject.pids.id_of(number).ok());
+            let Some(id) = id else { return Ok(None) };
             let task = subject.group.threads().into_iter().find(|task| task.tid() == id);
-            Ok(task.map(|task| {
-                let (kernel, group) = (subject.kernel.clone(), subject.group.clone());
-                directory(Subject { kernel, id, group, task: Some(task), thread: true })
-            }))
+            Ok(task.map(|task| directory(Subject { id, task: Some(task), thread: true, ..subject.clone() })))
         },
         move || {
             let entry = |task: &Arc<Task>| ListEntry {
-                name: task.tid().to_string().into_bytes().into(),
+                name: lister.pids.number_of(task.tid()).to_string().into_bytes().into(),
                 ino: TASK_INO * 2 + ((task.tid() as u64) << 8),
                 kind: Kind::Dir,
             };
@@ -281,7 +319,9 @@ impl Subject {
     }
 }
 
-fn mounts(subject: &Subject, info: bool) -> Result<Vec<u8>> {
+fn mounts(view: &View, info: bool) -> Result<Vec<u8>> {
+    let subject = &view.subject;
+    let groups = subject.kernel.cgroups.path(view.cgroup_root);
     let fs = subject.task.as_ref().and_then(|task| task.fs()).ok_or(Errno::EINVAL)?;
-    Ok(fs.namespace().show(&fs.root(), info))
+    Ok(fs.namespace().show(&fs.root(), info, &groups))
 }

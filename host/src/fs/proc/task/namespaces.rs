@@ -1,87 +1,119 @@
-//! ns, and what the user namespace says: the same for all processes of a sandbox, which has one of them.
+//! ns, and what a user namespace says of ids.
+//!
+//! Who opens a map says who may write it, and what ids are called to whoever reads it: user_namespaces(7) asks the same of who
+//! writes, so that nobody with more rights writes for another. Here those that an open file is handed on to may what its opener
+//! might, who would not have been let without the rights himself.
 
 use super::Subject;
+use super::access::View;
 use crate::abi::{Errno, Result};
+use crate::cred::Caps;
+use crate::cred::userns::IdKind;
+use crate::fs::nsfs::NsFile;
 use crate::fs::pseudo::{DynDir, Symlink};
-use crate::vfs::{Inode, Kind, ListEntry};
+use crate::kernel::namespaces::{NAMES, Ns};
+use crate::vfs::{Inode, Kind, Link, ListEntry};
 use std::sync::Arc;
 
-/// The namespaces of proc(5), with the numbers that Linux's first ones have.
-const NAMESPACES: [(&str, u64); 7] = [
-    ("ipc", 4_026_531_839),
-    ("mnt", 4_026_531_841),
-    ("net", 4_026_531_840),
-    ("pid", 4_026_531_836),
-    ("time", 4_026_531_834),
-    ("user", 4_026_531_837),
-    ("uts", 4_026_531_838),
-];
-
-/// Every id is itself.
-pub(super) const ID_MAP: &str = "         0          0 4294967295\n";
-
-/// A map of ids is written once, by whoever made the namespace; the first one has its own from the start.
-pub(super) fn write_id_map(_: &[u8]) -> Result<()> {
-    Err(Errno::EPERM)
+/// uid_map and its like.
+pub(super) fn map(view: &View, kind: IdKind) -> Vec<u8> {
+    view.of_subject.show_map(kind, view.user_ns()).into_bytes()
 }
 
-/// setgroups: it can be forbidden only before there is a map of group ids.
-pub(super) fn write_setgroups(text: &[u8]) -> Result<()> {
+/// Writes one.
+pub(super) fn set_map(view: &View, kind: IdKind, text: &[u8]) -> Result<()> {
+    view.of_subject.set_map(kind, text, view.opener(), view.opener())
+}
+
+/// Whether setgroups(2) may ever be called.
+pub(super) fn setgroups(view: &View) -> Vec<u8> {
+    let text = if view.of_subject.allows_setgroups() { "allow\n" } else { "deny\n" };
+    text.into()
+}
+
+/// Forbids it, which can be done only before there is a map of group ids.
+pub(super) fn set_setgroups(view: &View, text: &[u8]) -> Result<()> {
+    if !view.opener().has_in(&view.of_subject, Caps::SYS_ADMIN) {
+        return Err(Errno::EACCES);
+    }
+    view.of_subject.set_setgroups(allows(text)?)
+}
+
+fn allows(text: &[u8]) -> Result<bool> {
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
     match text.trim_ascii_end() {
-        b"allow" => Ok(()),
-        b"deny" => Err(Errno::EPERM),
+        _ if text.len() >= 8 => Err(Errno::EINVAL),
+        b"allow" => Ok(true),
+        b"deny" => Ok(false),
         _ => Err(Errno::EINVAL),
     }
 }
 
-/// The numbers of a task's namespaces, by name.
-fn numbers(subject: &Subject) -> Vec<(&'static str, u64)> {
-    let own = subject.task.as_ref().map(|task| (task.namespaces(), task.fs()));
-    let number = |&(name, first): &(&'static str, u64)| {
-        let number = own.as_ref().and_then(|(own, fs)| match name {
-            "ipc" => Some(own.ipc.number),
-            "mnt" => fs.as_ref().map(|fs| fs.namespace().number),
-            "net" => Some(own.network.number),
-            "uts" => Some(own.uts.number),
-            _ => None,
-        });
-        (name, number.unwrap_or(first))
-    };
-    NAMESPACES.iter().map(number).collect()
+/// By how much the clocks of a process's children are put forward.
+pub(super) fn time(view: &View) -> Result<Vec<u8>> {
+    let task = view.subject.task.as_ref().ok_or(Errno::ESRCH)?;
+    Ok(task.namespaces().time_for_children.of.show().into_bytes())
 }
 
+/// Says it, as long as there are none.
+pub(super) fn set_time(view: &View, text: &[u8]) -> Result<()> {
+    let namespaces = view.subject.task.as_ref().ok_or(Errno::ESRCH)?.namespaces();
+    let to = &namespaces.time_for_children;
+    if !view.opener().has_in(&to.owner, Caps::SYS_TIME) {
+        return Err(Errno::EPERM);
+    }
+    to.of.set(text)
+}
+
+/// One of a task's namespaces.
+fn namespace(subject: &Subject, name: &str) -> Option<Ns> {
+    let task = subject.task.as_ref()?;
+    Ns::of(task, task.fs().as_deref(), name)
+}
+
+/// The directory. Its links lead to files of nsfs, for those who may look into the process.
 pub(super) fn ns_dir(subject: &Subject, ino: u64, uid: u32, gid: u32) -> Arc<dyn Inode> {
-    let (finder, lister) = (subject.clone(), subject.clone());
+    let subject = subject.clone();
+    let entry_ino = move |index: usize| ino + ((index as u64 + 1) << 40);
     DynDir::new(
         ino,
         0o511,
         uid,
         gid,
         move |name| {
-            let found = numbers(&finder).into_iter().find(|(known, _)| known.as_bytes() == name);
-            let Some((name, id)) = found else { return Ok(None) };
-            Ok(Some(Symlink::named(id, move |_| format!("{name}:[{id}]").into_bytes())))
+            let Some(index) = NAMES.iter().position(|known| known.as_bytes() == name) else {
+                return Ok(None);
+            };
+            let own = subject.clone();
+            let link = Symlink::new(entry_ino(index), move |caller| {
+                own.peek(&own.observer(caller)?)?;
+                let of = namespace(&own, NAMES[index]).ok_or(Errno::ENOENT)?;
+                let text = of.text().into_bytes();
+                Ok((Link::File(NsFile::open(of)), text))
+            });
+            Ok(Some(link.with(0o777, uid, gid)))
         },
         move || {
-            let entry = |(name, id): (&str, u64)| ListEntry {
+            let entry = |(index, name): (usize, &&str)| ListEntry {
                 name: name.as_bytes().into(),
-                ino: id,
+                ino: entry_ino(index),
                 kind: Kind::Symlink,
             };
-            Ok(numbers(&lister).into_iter().map(entry).collect())
+            Ok(NAMES.iter().enumerate().map(entry).collect())
         },
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Errno, write_setgroups};
+    use super::{Errno, allows};
 
     #[test]
-    fn groups_can_be_set() {
-        assert_eq!(write_setgroups(b"allow\n"), Ok(()));
-        assert_eq!(write_setgroups(b"deny"), Err(Errno::EPERM));
-        assert_eq!(write_setgroups(b"denyx"), Err(Errno::EINVAL));
-        assert_eq!(write_setgroups(b" allow"), Err(Errno::EINVAL));
+    fn groups_can_be_allowed_and_forbidden() {
+        assert_eq!(allows(b"allow\n"), Ok(true));
+        assert_eq!(allows(b"deny"), Ok(false));
+        for bad in [&b"denyx"[..], b" allow", b"", b"deny     "] {
+            assert_eq!(allows(bad), Err(Errno::EINVAL));
+        }
     }
 }

@@ -4,8 +4,9 @@ use super::Subject;
 use crate::abi::Errno;
 use crate::fs::pseudo::{DynDir, Opened, Text};
 use crate::net::Namespace;
-use crate::net::inet::tables::{Row, tcp, udp};
+use crate::net::inet::tables::{Row, pings, raw, tcp, udp};
 use crate::net::interfaces::{Interfaces, Own};
+use crate::net::unix::tables::{self, Standing, unix};
 use crate::vfs::{Inode, Kind, ListEntry};
 use linux_raw_sys::net as n;
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
@@ -20,24 +21,28 @@ type Make = fn(&Namespace) -> String;
 const FILES: &[(&str, Make)] = &[
     ("dev", |network| dev(network.interfaces())),
     ("if_inet6", |network| if_inet6(network.interfaces())),
-    ("icmp", |_| HEAD.to_owned()),
-    ("icmp6", |_| HEAD6.to_owned()),
+    ("icmp", |network| sockets(&pings(network), false, &PING)),
+    ("icmp6", |network| sockets(&pings(network), true, &PING)),
     ("ipv6_route", |network| ipv6_route(network.interfaces())),
-    ("raw", |_| HEAD.to_owned()),
-    ("raw6", |_| HEAD6.to_owned()),
+    ("raw", |network| sockets(&raw(network), false, &RAW)),
+    ("raw6", |network| sockets(&raw(network), true, &RAW)),
     ("route", |network| route(network.interfaces())),
     ("snmp", snmp),
     ("sockstat", sockstat),
     ("sockstat6", sockstat6),
-    ("tcp", |network| sockets(&tcp(network), false, &TCP)),
-    ("tcp6", |network| sockets(&tcp(network), true, &TCP)),
-    ("udp", |network| sockets(&udp(network), false, &UDP)),
-    ("udp6", |network| sockets(&udp(network), true, &UDP)),
+    ("tcp", |network| sockets(&tcp(network, None), false, &TCP)),
+    ("tcp6", |network| sockets(&tcp(network, None), true, &TCP)),
+    ("udp", |network| sockets(&udp(network, None), false, &UDP)),
+    ("udp6", |network| sockets(&udp(network, None), true, &UDP)),
+    ("unix", |network| unix_sockets(&unix(network))),
 ];
 
 const HEAD: &str =
     "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
-const HEAD6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+const HEAD6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
+/// What datagrams have besides.
+const MORE: &str = " ref pointer drops";
+const HEAD_DATAGRAMS: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops";
 const HEAD_UDP: &str = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops";
 /// TCP_LISTEN.
 const LISTEN: u8 = 10;
@@ -222,27 +227,40 @@ fn end(at: SocketAddr) -> String {
 /// How a table of one protocol looks.
 struct Shape {
     head: &'static str,
+    /// What the head of IPv6 has besides.
+    more: &'static str,
     width: usize,
+    /// Of the number of a line.
+    number: usize,
     tail: fn(&Row) -> &'static str,
 }
 
 const TCP: Shape = Shape {
     head: HEAD,
+    more: "",
     width: 149,
+    number: 4,
     // Who is only waited for has no timers; a window is of ten segments.
     tail: |row| if row.ino == 0 { "3 0000000000000000" } else { "1 0000000000000000 100 0 0 10 0" },
 };
-const UDP: Shape = Shape { head: HEAD_UDP, width: 127, tail: |_| "2 0000000000000000 0" };
+const UDP: Shape = Shape { head: HEAD_UDP, more: MORE, width: 127, number: 5, tail: |_| DATAGRAMS };
+const PING: Shape = Shape { head: HEAD_DATAGRAMS, more: MORE, width: 127, number: 5, tail: |_| DATAGRAMS };
+const RAW: Shape = Shape { head: HEAD_DATAGRAMS, more: MORE, width: 0, number: 4, tail: |_| DATAGRAMS };
+/// References, where it lies, what was lost.
+const DATAGRAMS: &str = "2 0000000000000000 0";
 
 fn sockets(rows: &[Row], v6: bool, shape: &Shape) -> String {
     let none = SocketAddr::new(if v6 { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::from([0; 4]) }, 0);
     let width = if v6 { 0 } else { shape.width };
-    let mut text = if v6 { HEAD6.to_owned() } else { format!("{:<width$}\n", shape.head) };
+    // Those of IPv6 that have no streams have one form (ip6_dgram_sock_seq_show).
+    let number = if v6 && !shape.more.is_empty() { UDP.number } else { shape.number };
+    let head = if v6 { format!("{HEAD6}{}", shape.more) } else { shape.head.to_owned() };
+    let mut text = format!("{head:<width$}\n");
     for (index, row) in rows.iter().filter(|row| row.v6 == v6).enumerate() {
         // A listener says how many connections wait to be accepted.
         let sent = if row.state == LISTEN { 0 } else { row.sent };
         let line = format!(
-            "{index:4}: {} {} {:02X} {sent:08X}:{:08X} 00:00000000 00000000 {:5} {:8} {} {}",
+            "{index:number$}: {} {} {:02X} {sent:08X}:{:08X} 00:00000000 00000000 {:5} {:8} {} {}",
             end(row.local),
             end(row.remote.unwrap_or(none)),
             row.state,
@@ -257,22 +275,52 @@ fn sockets(rows: &[Row], v6: bool, shape: &Shape) -> String {
     text
 }
 
+/// __SO_ACCEPTCON.
+const ACCEPTS: u32 = 1 << 16;
+
+/// The table of Unix sockets (proc_net(5)).
+fn unix_sockets(rows: &[tables::Row]) -> String {
+    let mut text = "Num       RefCount Protocol Flags    Type St Inode Path\n".to_owned();
+    for row in rows {
+        let connected = row.standing == Standing::Connected;
+        let flags = if row.standing == Standing::Listening { ACCEPTS } else { 0 };
+        // SS_CONNECTED, SS_UNCONNECTED, SS_CONNECTING: nobody has it open who could be connected.
+        let (state, ino) = match (row.pending, connected) {
+            (true, _) => (2, 0),
+            (false, true) => (3, row.ino),
+            (false, false) => (1, row.ino),
+        };
+        let references = 2 + u32::from(connected && row.peer.is_some());
+        let _ = write!(
+            text,
+            "{:016X}: {references:08X} {:08X} {flags:08X} {:04X} {state:02X} {ino:5}",
+            0, 0, row.kind
+        );
+        if let Some(name) = &row.name {
+            let name: Vec<u8> = name.iter().map(|&byte| if byte == 0 { b'@' } else { byte }).collect();
+            let _ = write!(text, " {}", String::from_utf8_lossy(&name));
+        }
+        text.push('\n');
+    }
+    text
+}
+
 fn sockstat(network: &Namespace) -> String {
-    let (tcp, udp) = (tcp(network), udp(network));
+    let (tcp, udp) = (tcp(network, None), udp(network, None));
     let waits = tcp.iter().filter(|row| row.ino == 0).count();
     let used = tcp.iter().filter(|row| !row.v6 && row.ino != 0).count();
     let udp_used = udp.iter().filter(|row| !row.v6).count();
     let pages = network.memory.used().div_ceil(4096);
     format!(
         "sockets: used {}\nTCP: inuse {used} orphan 0 tw {waits} alloc {} mem {pages}\nUDP: inuse {udp_used} mem 0\nUDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n",
-        tcp.len() - waits + udp.len(),
+        tcp.len() - waits + udp.len() + unix(network).len(),
         tcp.len() - waits
     )
 }
 
 fn sockstat6(network: &Namespace) -> String {
-    let tcp = tcp(network).iter().filter(|row| row.v6 && row.ino != 0).count();
-    let udp = udp(network).iter().filter(|row| row.v6).count();
+    let tcp = tcp(network, None).iter().filter(|row| row.v6 && row.ino != 0).count();
+    let udp = udp(network, None).iter().filter(|row| row.v6).count();
     format!(
         "TCP6: inuse {tcp}\nUDP6: inuse {udp}\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n"
     )
@@ -280,7 +328,7 @@ fn sockstat6(network: &Namespace) -> String {
 
 /// Counters of packets, of which there are none: what is local never becomes one, and the host counts the others.
 fn snmp(network: &Namespace) -> String {
-    let established = tcp(network).iter().filter(|row| matches!(row.state, 1 | 8)).count();
+    let established = tcp(network, None).iter().filter(|row| matches!(row.state, 1 | 8)).count();
     let tcp_names = "RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs OutSegs RetransSegs InErrs OutRsts InCsumErrors";
     let udp_names = "InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti MemErrors";
     let ip_names = "Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors ForwDatagrams InUnknownProtos InDiscards InDelivers OutRequests OutDiscards OutNoRoutes ReasmTimeout ReasmReqds ReasmOKs ReasmFails FragOKs FragFails FragCreates";

@@ -8,6 +8,7 @@ use super::Subject;
 use super::access::View;
 use super::memory::Sizes;
 use crate::abi::Result;
+use crate::cred::userns::UserNs;
 use crate::cred::{Cred, Ids};
 use crate::fs::numbers::{mask, ranges};
 use crate::kernel::personality::ADDR_NO_RANDOMIZE;
@@ -43,8 +44,9 @@ struct Relations {
 fn relations(subject: &Subject) -> Relations {
     let tree = subject.kernel.tree.lock();
     let Some(node) = tree.node(subject.group.tgid) else { return Relations::default() };
+    let number = |id: i32| subject.pids.number_of(id);
     Relations {
-        parent: node.parent,
+        parent: number(node.parent),
         pgid: node.pgid,
         sid: node.sid,
         exit_signal: node.exit_signal,
@@ -52,7 +54,7 @@ fn relations(subject: &Subject) -> Relations {
         exit_code: node.zombie.map_or(0, |zombie| zombie.status.0),
         children: node.children_usage,
         tty: node.tty.unwrap_or(0),
-        foreground: node.tty.and_then(|tty| tree.tie(tty)).map_or(-1, |tie| tie.foreground),
+        foreground: node.tty.and_then(|tty| tree.tie(tty)).map_or(-1, |tie| number(tie.foreground)),
     }
 }
 
@@ -60,6 +62,12 @@ fn relations(subject: &Subject) -> Relations {
 fn priority(task: &Task) -> (i64, i64, u32) {
     let policy = *task.policy.lock();
     (20 + i64::from(policy.nice), policy.nice.into(), policy.policy)
+}
+
+/// When a task began, in ticks since boot, as who looks counts them.
+fn began(task: &Task, view: &View) -> u64 {
+    let since = task.started_ns.saturating_sub(view.subject.kernel.boot_ns);
+    ticks(since.saturating_add_signed(view.shift))
 }
 
 pub(super) fn stat(view: &View) -> Result<String> {
@@ -83,7 +91,7 @@ pub(super) fn stat(view: &View) -> Result<String> {
         (None, None) => (0, 0),
     };
     let (priority, nice, policy) = task.map_or((20, 0, 0), priority);
-    let start = task.map_or(0, |task| ticks(task.started_ns.saturating_sub(subject.kernel.boot_ns)));
+    let start = task.map_or(0, |task| began(task, view));
     let signals = SignalSets::of(&subject.group, task);
     // Real-time signals do not fit these fields.
     let low = |set: SigSet| (set.0 & 0x7fff_ffff) as i64;
@@ -95,8 +103,8 @@ pub(super) fn stat(view: &View) -> Result<String> {
     let resident_limit = subject.group.limits.lock().soft(crate::kernel::limits::RSS);
     let fields: [i64; 49] = [
         relations.parent.into(),
-        relations.pgid.into(),
-        relations.sid.into(),
+        subject.pids.number_of(relations.pgid).into(),
+        subject.pids.number_of(relations.sid).into(),
         relations.tty as i64,
         relations.foreground.into(),
         flags as i64,
@@ -145,7 +153,7 @@ pub(super) fn stat(view: &View) -> Result<String> {
         at(|l| l.env.1) as i64,
         if may_look { relations.exit_code.into() } else { 0 },
     ];
-    let mut out = format!("{} ({comm}) {}", subject.id, subject.letter());
+    let mut out = format!("{} ({comm}) {}", subject.pids.number_of(subject.id), subject.letter());
     for (number, field) in fields.iter().enumerate() {
         // rsslim is unsigned.
         let _ = if number == 21 { write!(out, " {}", *field as u64) } else { write!(out, " {field}") };
@@ -178,7 +186,7 @@ fn state(letter: char) -> &'static str {
     }
 }
 
-pub(super) fn status(subject: &Subject) -> Result<String> {
+pub(super) fn status(subject: &Subject, user_ns: &UserNs) -> Result<String> {
     let relations = relations(subject);
     let letter = subject.letter();
     let state = state(letter);
@@ -189,23 +197,24 @@ pub(super) fn status(subject: &Subject) -> Result<String> {
         out.add("Umask", format_args!("{:04o}", fs.umask()));
     }
     out.add("State", format_args!("{letter} ({state})"));
-    let tgid = subject.group.tgid;
-    for (name, id) in [("Tgid", tgid), ("Ngid", 0), ("Pid", subject.id), ("PPid", relations.parent)] {
+    let (tgid, pids) = (subject.group.tgid, &subject.pids);
+    let (process, thread) = (pids.number_of(tgid), pids.number_of(subject.id));
+    for (name, id) in [("Tgid", process), ("Ngid", 0), ("Pid", thread), ("PPid", relations.parent)] {
         out.add(name, id);
     }
-    out.add("TracerPid", task.map_or(0, Task::tracer_pid));
-    let (uid, gid) = subject.ids();
-    let four = |ids: Ids| format!("{}\t{}\t{}\t{}", ids.real, ids.effective, ids.saved, ids.fs);
-    out.add("Uid", four(uid));
-    out.add("Gid", four(gid));
+    out.add("TracerPid", pids.number_of(task.map_or(0, Task::tracer_pid)));
+    ids(&mut out, subject.ids(), user_ns);
     out.add("FDSize", task.and_then(Task::fds).map_or(0, |fds| fds.size()));
     if let Some(task) = task {
-        let groups: String = task.cred().groups.iter().map(|group| format!("{group} ")).collect();
+        let groups: String =
+            task.cred().groups.iter().map(|group| format!("{} ", user_ns.show_gid(*group))).collect();
         out.add("Groups", groups);
     }
     let (pgid, sid) = (relations.pgid, relations.sid);
     for (name, id) in [("NStgid", tgid), ("NSpid", subject.id), ("NSpgid", pgid), ("NSsid", sid)] {
-        out.add(name, id);
+        let numbers = pids.numbers_below(&subject.group.pids, id);
+        let numbers: Vec<String> = numbers.iter().map(i32::to_string).collect();
+        out.add(name, numbers.join("\t"));
     }
     if let Some(mm) = subject.mm() {
         memory(&mut out, &mm);
@@ -239,6 +248,16 @@ pub(super) fn status(subject: &Subject) -> Result<String> {
         out.add("nonvoluntary_ctxt_switches", usage.switches[1]);
     }
     Ok(out.0)
+}
+
+/// Whose it is, as that is called in a user namespace.
+fn ids(out: &mut Lines, (uid, gid): (Ids, Ids), user_ns: &UserNs) {
+    let four = |ids: Ids, show: &dyn Fn(u32) -> u32| {
+        let [real, effective, saved, fs] = [ids.real, ids.effective, ids.saved, ids.fs].map(show);
+        format!("{real}\t{effective}\t{saved}\t{fs}")
+    };
+    out.add("Uid", four(uid, &|id| user_ns.show_uid(id)));
+    out.add("Gid", four(gid, &|id| user_ns.show_gid(id)));
 }
 
 fn memory(out: &mut Lines, mm: &Mm) {

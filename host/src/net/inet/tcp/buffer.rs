@@ -5,8 +5,9 @@
 
 use crate::abi::Result;
 use crate::mm::{IoDst, IoSrc};
-use crate::net::namespace::Memory;
+use crate::net::namespace::{Chunk, Memory};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// The least and the largest chunk.
 const SMALLEST: usize = 512;
@@ -17,7 +18,7 @@ const KEPT: usize = 2048;
 /// A queue of bytes.
 #[derive(Default)]
 pub(super) struct Buffer {
-    chunks: VecDeque<Box<[u8]>>,
+    chunks: VecDeque<Chunk>,
     /// Bytes taken from the first chunk.
     head: usize,
     /// Bytes in the last.
@@ -36,7 +37,7 @@ impl Buffer {
     ///
     /// # Errors
     /// EFAULT if not even one could be read.
-    pub(super) fn fill(&mut self, src: &mut IoSrc<'_>, room: usize, memory: &Memory) -> Result<usize> {
+    pub(super) fn fill(&mut self, src: &mut IoSrc<'_>, room: usize, memory: &Arc<Memory>) -> Result<usize> {
         let want = src.remaining().min(room);
         let mut done = 0;
         while done < want {
@@ -54,24 +55,37 @@ impl Buffer {
             self.len += count;
             done += count;
             if count < asked {
-                self.trim(memory);
+                self.trim();
                 return if done > 0 { Ok(done) } else { result };
             }
         }
         Ok(done)
     }
 
-    /// Hands bytes to `dst`, and returns how many. They stay.
+    /// The last byte.
+    pub(super) fn last(&self) -> Option<u8> {
+        let chunk = self.chunks.back().filter(|_| self.len > 0)?;
+        chunk.get(self.tail.checked_sub(1)?).copied()
+    }
+
+    /// Hands the bytes from `from` on to `dst`, `most` at most, and returns how many. They stay.
     ///
     /// # Errors
     /// EFAULT if not even one could be written.
-    pub(super) fn copy_to(&self, dst: &mut IoDst<'_>) -> Result<usize> {
-        let mut done = 0;
+    #[inline]
+    pub(super) fn copy_part(&self, dst: &mut IoDst<'_>, from: usize, most: usize) -> Result<usize> {
+        let (mut done, mut before) = (0, from);
         let last = self.chunks.len().saturating_sub(1);
         for (index, chunk) in self.chunks.iter().enumerate() {
             let start = if index == 0 { self.head } else { 0 };
             let end = if index == last { self.tail } else { chunk.len() };
-            let want = (end - start).min(dst.remaining());
+            let passed = before.min(end - start);
+            before -= passed;
+            let start = start + passed;
+            if start == end {
+                continue;
+            }
+            let want = (end - start).min(dst.remaining()).min(most - done);
             if want == 0 {
                 break;
             }
@@ -86,7 +100,7 @@ impl Buffer {
     }
 
     /// Forgets the first `count` bytes, of which there are as many.
-    pub(super) fn skip(&mut self, count: usize, memory: &Memory) {
+    pub(super) fn skip(&mut self, count: usize) {
         self.len -= count;
         let mut left = count;
         while self.chunks.len() > 1
@@ -95,32 +109,27 @@ impl Buffer {
         {
             left -= first.len() - self.head;
             self.head = 0;
-            if let Some(chunk) = self.chunks.pop_front() {
-                memory.give_back(chunk);
-            }
+            self.chunks.pop_front();
         }
         self.head += left;
         if self.len == 0 {
-            self.trim(memory);
+            self.trim();
         }
     }
 
     /// Gives back what is not used.
-    fn trim(&mut self, memory: &Memory) {
+    fn trim(&mut self) {
         if self.len == 0 {
             (self.head, self.tail) = (0, 0);
             if self.chunks.len() > 1 || self.chunks.front().is_some_and(|chunk| chunk.len() > KEPT) {
-                self.clear(memory);
+                self.clear();
             }
         }
     }
 
     /// Forgets everything.
-    pub(super) fn clear(&mut self, memory: &Memory) {
+    pub(super) fn clear(&mut self) {
         (self.head, self.tail, self.len) = (0, 0, 0);
-        for chunk in self.chunks.drain(..) {
-            memory.give_back(chunk);
-        }
         self.chunks = VecDeque::new();
     }
 }
@@ -130,10 +139,11 @@ mod tests {
     use super::{Buffer, LARGEST};
     use crate::mm::{IoDst, IoSrc};
     use crate::net::namespace::Memory;
+    use std::sync::Arc;
 
     #[test]
     fn bytes_come_out_as_they_went_in() {
-        let (memory, mut buffer) = (Memory::default(), Buffer::default());
+        let (memory, mut buffer) = (Arc::new(Memory::default()), Buffer::default());
         let all: Vec<u8> = (0..300_000_u32).map(|i| (i % 251) as u8).collect();
         let mut src = IoSrc::kernel(&all);
         let (mut got, mut step) = (Vec::new(), 1);
@@ -141,15 +151,16 @@ mod tests {
             let room = (step * 7919) % 90_000 + 1;
             buffer.fill(&mut src, room, &memory).unwrap();
             let mut bytes = vec![0; (step * 104_729) % 70_000 + 1];
-            let count = buffer.copy_to(&mut IoDst::kernel(&mut bytes)).unwrap();
-            buffer.skip(count, &memory);
+            let count = buffer.copy_part(&mut IoDst::kernel(&mut bytes), 0, usize::MAX).unwrap();
+            buffer.skip(count);
             got.extend_from_slice(&bytes[..count]);
             step += 1;
         }
         assert!(got == all && buffer.len() == 0);
         assert!(buffer.chunks.is_empty(), "an empty buffer keeps no more than a little");
         buffer.fill(&mut IoSrc::kernel(&all[..LARGEST]), usize::MAX, &memory).unwrap();
-        buffer.clear(&memory);
+        assert_eq!(memory.used(), LARGEST);
+        buffer.clear();
         assert_eq!(memory.used(), 0);
     }
 }

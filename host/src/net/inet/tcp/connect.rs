@@ -7,8 +7,9 @@ use crate::cred::Cred;
 use crate::net::Kind;
 use crate::net::inet::endpoint::{peer, source, unspecified};
 use crate::net::inet::ports::{self, Hold};
-use crate::net::inet::{bind_address, may_bind};
+use crate::net::inet::{bind_address, may_bind, may_go_by};
 use crate::net::outside::reserve;
+use crate::net::waiters::Waiters;
 use crate::sync::event;
 use linux_raw_sys::general as c;
 use std::collections::VecDeque;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 const IN: u32 = c::POLLIN | c::POLLRDNORM;
-const OVER: u32 =
+pub(super) const OVER: u32 =
     IN | c::POLLRDHUP | c::POLLOUT | c::POLLWRNORM | c::POLLHUP | c::POLLERR | event::SPACE | event::HANGUP;
 
 /// What became of an attempt to connect.
@@ -35,7 +36,7 @@ impl TcpSocket {
     pub(super) fn bind_to(&self, cred: &Cred, raw: &[u8]) -> Result<()> {
         let address = bind_address(self.v6, raw)?;
         let mut state = self.state.lock();
-        may_bind(&self.network, cred, self.only_v6(&state), address)?;
+        may_bind(&self.network, cred, self.only_v6(&state), address, false)?;
         if !matches!(state.role, Role::Closed) || state.hold.is_some() {
             return Err(Errno::EINVAL);
         }
@@ -86,8 +87,12 @@ impl TcpSocket {
             }
         };
         state.shut = (false, false);
-        state.role =
-            Role::Listening(Listener { backlog, accepted: VecDeque::new(), asking: Vec::new(), gate });
+        state.role = Role::Listening(Listener {
+            backlog,
+            accepted: VecDeque::new(),
+            asking: Waiters::default(),
+            gate,
+        });
         drop(state);
         self.core.wait.notify(c::POLLOUT);
         Ok(())
@@ -98,19 +103,26 @@ impl TcpSocket {
         let mut state = self.state.lock();
         let Role::Listening(listener) = &mut state.role else { return Err(Errno::EINVAL) };
         let taken = listener.accepted.pop_front().ok_or(Errno::EAGAIN)?;
-        let asking = if listener.asking.is_empty() { Vec::new() } else { take(&mut listener.asking) };
+        // Who asks from now on finds the room itself.
+        let asked = !listener.asking.is_empty();
         let (gate, port) = (listener.gate.clone(), state.local.map_or(0, |local| local.port()));
         drop(state);
         if let Some(gate) = gate {
             gate.has_room();
         }
         self.network.has_room(port);
-        for client in asking {
-            if let Some(client) = client.upgrade() {
-                client.ask_again();
-            }
+        while asked && let Some(client) = self.next_asking() {
+            client.ask_again();
         }
         Ok(taken)
+    }
+
+    /// Takes out one who found no room, where there is room.
+    fn next_asking(&self) -> Option<Arc<TcpSocket>> {
+        match &mut self.state.lock().role {
+            Role::Listening(listener) if !listener.is_full() => listener.asking.pop(),
+            _ => None,
+        }
     }
 
     /// Makes another attempt, for one who found no room.
@@ -136,7 +148,7 @@ impl TcpSocket {
     }
 
     /// Begins to connect; `None`: it goes on.
-    pub(super) fn begin(&self, raw: &[u8], nowait: bool) -> Result<Option<()>> {
+    pub(super) fn begin(&self, process: i32, raw: &[u8], nowait: bool) -> Result<Option<()>> {
         let mut state = self.state.lock();
         match state.role {
             _ if state.connecting => {
@@ -151,8 +163,14 @@ impl TcpSocket {
             _ => return Err(Errno::EISCONN),
         }
         let remote = peer(self.v6, self.only_v6(&state), raw)?;
-        if !self.network.is_local(remote.ip()) {
-            return self.begin_outside(&mut state, remote);
+        let local = self.network.is_local(remote.ip());
+        may_go_by(self.core.options.lock().device, local)?;
+        if let Some(toward) = self.elsewhere(remote) {
+            drop(state);
+            return self.begin_toward(process, remote, toward);
+        }
+        if !local {
+            return self.begin_outside(&mut state, remote, None);
         }
         self.take_pair(&mut state, remote)?;
         state.error = None;
@@ -168,17 +186,7 @@ impl TcpSocket {
                 return Ok(Some(()));
             }
             Attempt::Full => {}
-            Attempt::Refused => {
-                let mut state = self.state.lock();
-                state.error = nowait.then_some(Errno::ECONNREFUSED);
-                state.connecting = nowait;
-                state.shut = (nowait, nowait);
-                let hold = self.forget_connection(&mut state);
-                drop(state);
-                drop(hold);
-                self.core.wait.notify(OVER);
-                return if nowait { Ok(None) } else { Err(Errno::ECONNREFUSED) };
-            }
+            Attempt::Refused => return self.refused(process, remote, nowait),
         }
         self.core.wait.notify(c::POLLOUT | c::POLLWRNORM);
         Ok(None)
@@ -242,8 +250,7 @@ impl TcpSocket {
             let mut state = self.state.lock();
             let Role::Listening(listener) = &mut state.role else { return None };
             if listener.is_full() {
-                listener.asking.retain(|asking| asking.strong_count() > 0 && !asking.ptr_eq(&client.me));
-                listener.asking.push(client.me.clone());
+                listener.asking.add(client.core.ino, &client.me);
                 return Some(None);
             }
             (self.claim(&state, to.ip()), state.ip.clone(), state.tcp.clone())
@@ -299,7 +306,7 @@ impl TcpSocket {
 
     /// Makes a socket without a connection of one that had one, or nearly; its port is kept if it was bound. Returns what is
     /// to be dropped without the lock.
-    fn forget_connection(&self, state: &mut State) -> Option<Hold<TcpSocket>> {
+    pub(super) fn forget_connection(&self, state: &mut State) -> Option<Hold<TcpSocket>> {
         if let Role::Connected(connection, end) = take(&mut state.role) {
             state.hold = connection.take_hold(end);
         }
@@ -412,7 +419,7 @@ impl Listener {
                 outside.reset();
             }
         }
-        for client in self.asking.iter().filter_map(std::sync::Weak::upgrade) {
+        while let Some(client) = self.asking.pop() {
             client.ask_again();
         }
     }
@@ -446,7 +453,7 @@ mod tests {
         let network = Namespace::new(None);
         let server = listener(&network, "0.0.0.0:7000", 5);
         let client = socket(&network);
-        assert!(matches!(client.begin(address("127.0.0.1:7000").bytes(), false), Ok(Some(()))));
+        assert!(matches!(client.begin(1, address("127.0.0.1:7000").bytes(), false), Ok(Some(()))));
         let accepted = server.next_connection().unwrap();
         client.write(&mut IoSrc::kernel(b"hello")).unwrap();
         let mut bytes = [0; 9];
@@ -468,9 +475,9 @@ mod tests {
         let server = listener(&network, "127.0.0.1:7000", 0);
         let clients: Vec<_> = (0..3).map(|_| socket(&network)).collect();
         let to = address("127.0.0.1:7000");
-        assert!(matches!(clients[0].begin(to.bytes(), false), Ok(Some(()))));
-        assert!(matches!(clients[1].begin(to.bytes(), false), Ok(None)));
-        assert!(matches!(clients[2].begin(to.bytes(), false), Ok(None)));
+        assert!(matches!(clients[0].begin(1, to.bytes(), false), Ok(Some(()))));
+        assert!(matches!(clients[1].begin(1, to.bytes(), false), Ok(None)));
+        assert!(matches!(clients[2].begin(1, to.bytes(), false), Ok(None)));
         assert!(clients[1].conclude().is_none());
         server.next_connection().unwrap();
         assert_eq!(clients[1].conclude(), Some(Ok(())));
@@ -485,7 +492,7 @@ mod tests {
         let server = listener(&network, "127.0.0.1:7000", 5);
         for _ in 0..70_000 {
             let client = socket(&network);
-            client.begin(address("127.0.0.1:7000").bytes(), false).unwrap();
+            client.begin(1, address("127.0.0.1:7000").bytes(), false).unwrap();
             let accepted = server.next_connection().unwrap();
             client.end();
             accepted.end();

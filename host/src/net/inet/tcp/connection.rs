@@ -7,13 +7,15 @@
 
 use super::TcpSocket;
 use super::buffer::Buffer;
+use super::urgent::Urgent;
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc};
 use crate::net::inet::ports::Hold;
-use crate::net::message::{MSG_OOB, MSG_PEEK, MSG_TRUNC};
+use crate::net::message::{MSG_PEEK, MSG_TRUNC};
 use crate::net::{Core, Namespace};
 use crate::sync::{Lock, Rank, event};
 use linux_raw_sys::general as c;
+use linux_raw_sys::net as n;
 use std::sync::Arc;
 
 const IN: u32 = c::POLLIN | c::POLLRDNORM;
@@ -43,18 +45,22 @@ pub(super) mod state {
 #[derive(Default)]
 pub(super) struct End {
     /// What it has yet to read, and how much that may be.
-    buffer: Buffer,
+    pub(super) buffer: Buffer,
     capacity: usize,
     /// SO_RCVLOWAT.
     least: usize,
+    /// SO_OOBINLINE.
+    pub(super) inline: bool,
+    /// What is urgent of that.
+    pub(super) urgent: Option<Urgent>,
     /// It wants to read no more.
     read_shut: bool,
     /// It has said that it sends no more.
     fin_sent: bool,
     /// It has heard that from the other.
-    fin_received: bool,
+    pub(super) fin_received: bool,
     /// There is no connection any more.
-    dead: bool,
+    pub(super) dead: bool,
     /// Nobody has it open.
     closed: bool,
     error: Option<Errno>,
@@ -66,9 +72,9 @@ pub(super) struct End {
 
 /// A connection.
 pub(super) struct Connection {
-    ends: Lock<[End; 2]>,
+    pub(super) ends: Lock<[End; 2]>,
     cores: [Arc<Core>; 2],
-    network: Arc<Namespace>,
+    pub(super) network: Arc<Namespace>,
 }
 
 impl Connection {
@@ -92,6 +98,7 @@ impl Connection {
             let window = if to.fixed.0 { to.receive_buffer / 2 } else { WINDOW };
             ends[receiver].capacity = (sent + window) as usize;
             ends[receiver].least = to.receive_low as usize;
+            ends[receiver].inline = to.is_on(n::SO_OOBINLINE);
         }
     }
 
@@ -116,15 +123,15 @@ impl Connection {
         self.ends.lock()[end].hold.take()
     }
 
-    /// Sends what there is room for.
+    /// Sends what there is room for. If it is `urgent` the last byte of that is.
     ///
     /// # Errors
     /// EAGAIN, EPIPE, an error that waited to be told, EFAULT.
-    pub(super) fn send(&self, end: usize, src: &mut IoSrc<'_>) -> Result<usize> {
-        src.streamed(|src| self.send_some(end, src))
+    pub(super) fn send(&self, end: usize, src: &mut IoSrc<'_>, urgent: bool) -> Result<usize> {
+        src.streamed(|src| self.send_some(end, src, urgent))
     }
 
-    fn send_some(&self, end: usize, src: &mut IoSrc<'_>) -> Result<usize> {
+    fn send_some(&self, end: usize, src: &mut IoSrc<'_>, urgent: bool) -> Result<usize> {
         let mut ends = self.ends.lock();
         let (own, peer) = both(&mut ends, end);
         if own.error.is_some() || own.fin_sent || own.dead {
@@ -135,7 +142,9 @@ impl Connection {
             return Ok(0);
         }
         if peer.closed || (peer.read_shut && peer.fin_sent) {
-            // Nobody is there to read, which the sender hears too late to tell (tcp_reset).
+            // Nobody is there to read, which the sender hears too late to tell (tcp_reset): when as much is on its way as
+            // goes at a time.
+            let want = want.min(self.room(peer).max(1));
             src.advance(want);
             let holds = reset(own, peer);
             drop(ends);
@@ -150,8 +159,9 @@ impl Connection {
             return Err(Errno::EAGAIN);
         }
         let count = peer.buffer.fill(src, room, &self.network.memory)?;
+        let events = if urgent { IN | peer.mark(count) } else { IN };
         drop(ends);
-        self.notify(1 - end, IN);
+        self.notify(1 - end, events);
         Ok(count)
     }
 
@@ -160,24 +170,32 @@ impl Connection {
         end.capacity_in(&self.network).saturating_sub(end.buffer.len())
     }
 
-    /// Receives.
+    /// Receives; sets `stop` where urgent data comes next.
     ///
     /// # Errors
     /// EAGAIN, an error that waited to be told, EFAULT.
-    pub(super) fn receive(&self, end: usize, dst: &mut IoDst<'_>, flags: u32) -> Result<usize> {
-        if flags & MSG_OOB != 0 {
-            return Err(Errno::EINVAL);
-        }
+    pub(super) fn receive(
+        &self,
+        end: usize,
+        dst: &mut IoDst<'_>,
+        flags: u32,
+        stop: &mut bool,
+    ) -> Result<usize> {
         match flags & MSG_PEEK {
-            0 => dst.streamed(|dst| self.receive_some(end, dst, flags)),
-            _ => dst.held(|dst| self.receive_some(end, dst, flags)),
+            0 => dst.streamed(|dst| self.receive_some(end, dst, flags, stop)),
+            _ => dst.held(|dst| self.receive_some(end, dst, flags, stop)),
         }
     }
 
-    fn receive_some(&self, end: usize, dst: &mut IoDst<'_>, flags: u32) -> Result<usize> {
+    fn receive_some(&self, end: usize, dst: &mut IoDst<'_>, flags: u32, stop: &mut bool) -> Result<usize> {
         let mut ends = self.ends.lock();
         let (own, peer) = both(&mut ends, end);
-        if own.buffer.len() == 0 {
+        // Where in the buffer it begins, and how much goes at a time: urgent data is passed over, and not passed by.
+        let (from, most) = match own.urgent {
+            None => (0, usize::MAX),
+            Some(_) => own.up_to_urgent(flags & MSG_PEEK != 0),
+        };
+        if own.buffer.len() <= from {
             return match own.error {
                 _ if own.fin_received => Ok(0),
                 Some(errno) => {
@@ -189,17 +207,20 @@ impl Connection {
             };
         }
         let count = if flags & MSG_TRUNC == 0 {
-            own.buffer.copy_to(dst)?
+            own.buffer.copy_part(dst, from, most)?
         } else {
             // Taken, but not wanted (tcp(7)).
-            let count = own.buffer.len().min(dst.remaining());
+            let count = (own.buffer.len() - from).min(dst.remaining()).min(most);
             dst.advance(count);
             count
         };
         if flags & MSG_PEEK != 0 {
             return Ok(count);
         }
-        own.buffer.skip(count, &self.network.memory);
+        own.buffer.skip(count);
+        if own.urgent.is_some() {
+            *stop = own.passed(count);
+        }
         let wake = peer.wants_room && own.has_room(&self.network);
         peer.wants_room &= !wake;
         drop(ends);
@@ -237,7 +258,7 @@ impl Connection {
         let (own, peer) = both(&mut ends, end);
         own.closed = true;
         let unread = own.buffer.len() > 0;
-        own.buffer.clear(&self.network.memory);
+        own.buffer.clear();
         own.read_shut = true;
         let (holds, events) = if own.dead {
             ([own.hold.take(), None], 0)
@@ -271,7 +292,7 @@ impl Connection {
         }
         let holds = reset(own, peer);
         own.error = Some(Errno::ECONNRESET);
-        own.buffer.clear(&self.network.memory);
+        own.buffer.clear();
         drop(ends);
         drop(holds);
         self.notify(end, OVER);
@@ -290,7 +311,9 @@ impl Connection {
         if no_more {
             events |= IN | c::POLLRDHUP;
         }
-        if own.buffer.len() >= own.least.min(own.capacity).max(1) {
+        let (beside, urgent) = own.urgent.map_or((0, 0), |urgent| urgent.poll(own.inline));
+        events |= urgent;
+        if own.buffer.len() >= own.least.min(own.capacity).max(1) + beside {
             events |= IN;
         }
         if own.fin_sent || own.dead || peer.has_room(&self.network) {
@@ -306,7 +329,9 @@ impl Connection {
 
     /// Bytes that an end can read at once.
     pub(super) fn readable(&self, end: usize) -> usize {
-        self.ends.lock()[end].buffer.len()
+        let ends = self.ends.lock();
+        let own = &ends[end];
+        own.urgent.filter(|_| !own.inline).map_or(own.buffer.len(), |urgent| urgent.ahead())
     }
 
     /// The pending error, taken.
@@ -323,14 +348,6 @@ impl Connection {
             (_, true, _) => state::FIN_WAIT2,
             (_, _, true) => state::CLOSE_WAIT,
             _ => state::ESTABLISHED,
-        }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        for end in self.ends.get_mut() {
-            end.buffer.clear(&self.network.memory);
         }
     }
 }

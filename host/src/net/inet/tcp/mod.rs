@@ -20,6 +20,7 @@ mod gate;
 mod ops;
 mod options;
 mod outward;
+mod urgent;
 
 use super::endpoint::{shown, unspecified};
 use super::ip::{self, IpOptions};
@@ -28,6 +29,7 @@ use super::tables::Row;
 use crate::abi::Errno;
 use crate::net::options::Options;
 use crate::net::outside::{Door, Outside};
+use crate::net::waiters::Waiters;
 use crate::net::{Address, Core, Kind, Making, Namespace};
 use crate::sync::{Lock, Rank};
 use connection::{Connection, state};
@@ -64,7 +66,7 @@ struct Listener {
     /// Where those outside come in.
     gate: Option<Arc<Gate>>,
     /// Who asks, and finds no room.
-    asking: Vec<Weak<TcpSocket>>,
+    asking: Waiters<TcpSocket>,
 }
 
 #[derive(Default)]

@@ -5,7 +5,7 @@ use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc};
 use crate::net::address::family_of;
 use crate::net::inet::{TCP, ip};
-use crate::net::message::MSG_ERRQUEUE;
+use crate::net::message::{MSG_ERRQUEUE, MSG_OOB};
 use crate::net::options;
 use crate::net::{Address, Answer, Connect, Core, How, Outgoing, Peer, Received, Socket, Value};
 use crate::vfs::{Ioctl, Lookup};
@@ -34,7 +34,7 @@ impl Socket for TcpSocket {
         Ok(self.next_connection()?)
     }
 
-    fn connect(&self, _: &Lookup<'_>, address: &[u8], _: &Peer, nowait: bool) -> Result<Connect> {
+    fn connect(&self, by: &Lookup<'_>, address: &[u8], _: &Peer, nowait: bool) -> Result<Connect> {
         match family_of(address) {
             None => return Err(Errno::EINVAL),
             Some(0) => {
@@ -43,7 +43,7 @@ impl Socket for TcpSocket {
             }
             Some(_) => {}
         }
-        Ok(match self.begin(address, nowait)? {
+        Ok(match self.begin(by.caller.pid, address, nowait)? {
             Some(()) => Connect::Done,
             None => Connect::Underway,
         })
@@ -54,36 +54,31 @@ impl Socket for TcpSocket {
     }
 
     fn send(&self, src: &mut IoSrc<'_>, message: &mut Outgoing<'_>) -> Result<usize> {
-        if message.flags & crate::net::message::MSG_OOB != 0 {
-            return Err(Errno::EOPNOTSUPP);
-        }
-        self.write(src)
+        self.send_flagged(src, message.flags & MSG_OOB)
     }
 
     fn write(&self, src: &mut IoSrc<'_>) -> Result<usize> {
-        match self.connection() {
-            Some((connection, end)) => connection.send(end, src),
-            None => match self.outside() {
-                Some(outside) => outside.send(src, None, 0),
-                None => Err(self.cannot_send()),
-            },
-        }
+        self.send_flagged(src, 0)
     }
 
     fn receive(&self, dst: &mut IoDst<'_>, how: How) -> Result<Received> {
         if how.flags & MSG_ERRQUEUE != 0 {
             return Err(Errno::EAGAIN);
         }
+        if how.flags & MSG_OOB != 0 {
+            return self.receive_urgent(dst, how.flags);
+        }
+        let mut stop = false;
         let count = match self.connection() {
-            Some((connection, end)) => connection.receive(end, dst, how.flags)?,
+            Some((connection, end)) => connection.receive(end, dst, how.flags, &mut stop)?,
             None => self.receive_outside(dst, how.flags)?,
         };
-        Ok(Received { count, full: count, ..Received::default() })
+        Ok(Received { count, full: count, stop, ..Received::default() })
     }
 
     fn read(&self, dst: &mut IoDst<'_>) -> Result<usize> {
         match self.connection() {
-            Some((connection, end)) => connection.receive(end, dst, 0),
+            Some((connection, end)) => connection.receive(end, dst, 0, &mut false),
             None => self.receive_outside(dst, 0),
         }
     }
@@ -170,6 +165,10 @@ impl Socket for TcpSocket {
             i::FIONREAD | i::TIOCOUTQ if self.outside().is_some() => {
                 self.outside().map_or(Ok(0), |outside| outside.count(call.request))? as usize
             }
+            i::SIOCATMARK => match self.outside() {
+                Some(outside) => outside.count(call.request)? as usize,
+                None => self.connection().is_some_and(|(connection, end)| connection.at_mark(end)).into(),
+            },
             i::FIONREAD => self.connection().map_or(0, |(connection, end)| connection.readable(end)),
             // What was sent is where the other end reads it.
             i::TIOCOUTQ => 0,
@@ -189,10 +188,32 @@ impl Socket for TcpSocket {
 }
 
 impl TcpSocket {
+    fn send_flagged(&self, src: &mut IoSrc<'_>, flags: u32) -> Result<usize> {
+        match self.connection() {
+            Some((connection, end)) => connection.send(end, src, flags & MSG_OOB != 0),
+            None => match self.outside() {
+                Some(outside) => outside.send(src, None, flags),
+                None => Err(self.cannot_send()),
+            },
+        }
+    }
+
+    #[cold]
+    fn receive_urgent(&self, dst: &mut IoDst<'_>, flags: u32) -> Result<Received> {
+        match self.connection() {
+            Some((connection, end)) => connection.receive_urgent(end, dst, flags),
+            None => match self.outside() {
+                Some(outside) => outside.receive_urgent(dst, flags),
+                None if self.is_listening() => Err(Errno::ENOTCONN),
+                None => Err(Errno::EINVAL),
+            },
+        }
+    }
+
     fn set_own_option(&self, by: &Lookup<'_>, level: u32, name: u32, value: &Value<'_>) -> Result<()> {
         match level {
             n::SOL_SOCKET => {
-                options::set(&self.core, by.cred, name, value)?;
+                options::set(&self.core, &self.network, by.cred, name, value)?;
                 self.options_changed();
                 Ok(())
             }
@@ -212,7 +233,7 @@ impl TcpSocket {
 
     fn own_option(&self, level: u32, name: u32, room: usize) -> Result<Answer> {
         match level {
-            n::SOL_SOCKET => options::get(self, name),
+            n::SOL_SOCKET => options::get(self, &self.network, name, room),
             TCP_LEVEL => self.tcp_option(name, room),
             ip::IPV6 | ip::IP if level == ip::IP || self.v6 => {
                 let connected = self.connection().is_some();
@@ -251,15 +272,14 @@ impl TcpSocket {
     /// Hands on what options of the socket mean to its port and to its buffers.
     fn options_changed(&self) {
         let options = *self.core.options.lock();
-        let (address, port) = (options.is_on(n::SO_REUSEADDR), options.is_on(n::SO_REUSEPORT));
         let state = self.state.lock();
         if let Some(hold) = &state.hold {
-            hold.set_reuse(address, port);
+            hold.set_options(&options);
         }
         let Role::Connected(connection, end) = &state.role else { return };
         let (connection, end) = (connection.clone(), *end);
         drop(state);
-        connection.with_hold(end, |hold| hold.set_reuse(address, port));
+        connection.with_hold(end, |hold| hold.set_options(&options));
         connection.buffers_changed();
     }
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | here | the socket: names, connecting |
 //! | `send` | where a datagram goes |
+//! | `many` | what is for many |
 //! | `receive` | queues, and what comes with a datagram |
 //! | `outward` | what is not local, by sockets of the host |
 //! | `window` | ports of the host that lead inside |
@@ -15,6 +16,7 @@
 //!
 //! Lock order: a socket's state, then ports; never the states of two sockets.
 
+mod many;
 mod ops;
 mod outward;
 mod receive;
@@ -24,19 +26,22 @@ mod window;
 pub(super) use send::is_broadcast;
 pub(in crate::net) use window::Window;
 
+use super::datagram::Waiting;
 use super::endpoint::{peer, shown, source, unspecified};
 use super::ip::{self, IpOptions};
+use super::multicast::Groups;
 use super::ports::{self, Claim, Hold};
 use super::tables::Row;
-use super::{bind_address, may_bind, reaches};
+use super::{bind_address, may_bind};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
+use crate::net::interfaces::LO;
 use crate::net::options::Options;
 use crate::net::outside::{Outside, reserve};
 use crate::net::{Address, Core, Kind, Making, Namespace};
 use crate::sync::{Lock, Rank};
 use linux_raw_sys::net as n;
-use receive::{Datagram, Failure};
+use receive::Failure;
 use send::Corked;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -57,9 +62,11 @@ struct State {
     /// What reaches what is not local, and whom it has been found to be allowed to reach last.
     outside: Option<Arc<Outside>>,
     permitted: Option<SocketAddr>,
-    queue: VecDeque<Datagram>,
-    /// What the queue counts against SO_RCVBUF.
-    used: usize,
+    /// Sockets of the host that reach one each, where that is how it goes.
+    peers: Vec<(SocketAddr, Arc<Outside>)>,
+    /// Which of these was heard first the last time.
+    turn: usize,
+    queue: Waiting,
     error: Option<Errno>,
     failures: VecDeque<Failure>,
     corked: Option<Corked>,
@@ -69,6 +76,14 @@ struct State {
     gro: bool,
     shut: (bool, bool),
     ip: IpOptions,
+    groups: Groups,
+}
+
+impl State {
+    /// All sockets of the host that it has.
+    fn ways(&self) -> Vec<Arc<Outside>> {
+        self.outside.iter().chain(self.peers.iter().map(|(_, peer)| peer)).cloned().collect()
+    }
 }
 
 /// A UDP socket.
@@ -77,6 +92,8 @@ pub struct UdpSocket {
     core: Arc<Core>,
     network: Arc<Namespace>,
     v6: bool,
+    /// The process that made it.
+    process: i32,
     state: Lock<State>,
 }
 
@@ -89,6 +106,7 @@ impl UdpSocket {
             core: Arc::new(Core::new(Kind::Datagram, domain, super::UDP as u16, uid, Options::default())),
             network: making.network.clone(),
             v6,
+            process: making.by.caller.pid,
             state: Lock::new(Rank::UdpSocket, State::default()),
         })
     }
@@ -104,12 +122,12 @@ impl UdpSocket {
     fn bind_to(&self, cred: &Cred, raw: &[u8]) -> Result<()> {
         let mut state = self.state.lock();
         let address = bind_address(self.v6, raw)?;
-        may_bind(&self.network, cred, self.only_v6(&state), address)?;
+        may_bind(&self.network, cred, self.only_v6(&state), address, true)?;
         if state.hold.is_some() {
             return Err(Errno::EINVAL);
         }
         let claim = self.claim(&state, address.ip());
-        let told = self.told();
+        let told = self.told_first(&state);
         let reserve = |at| reserve(Kind::Datagram, at, claim.only_v6, &told);
         let (hold, door) = ports::take(&self.network.udp, &self.network, address, claim, &self.me, reserve)?;
         if let (Some(door), Some(way)) = (door, &self.network.outside) {
@@ -142,14 +160,18 @@ impl UdpSocket {
         self.autobind(&mut state)?;
         let remote = peer(self.v6, self.only_v6(&state), raw)?;
         let ip = remote.ip();
-        if !reaches(&self.network, &self.core, ip)? {
+        let out = self.out_for_many(&state, remote)?;
+        if let Some(toward) = self.toward(&state, remote).filter(|_| out != Some(LO)) {
+            drop(state);
+            return self.associate_toward(remote, toward);
+        }
+        if !(out == Some(LO) || out.is_none() && self.stays(ip)?) {
             return self.associate_outside(&mut state, remote);
         }
-        let own = state.local.map(|local| local.ip()).filter(|ip| !ip.is_unspecified());
-        let local = match own {
+        let local = match self.own_address(&state) {
             Some(own) if own.is_ipv4() == ip.is_ipv4() => own,
             Some(_) => return Err(Errno::EINVAL),
-            None => source(ip),
+            None => state.groups.sends_from(ip).unwrap_or_else(|| source(ip)),
         };
         if let Some(hold) = &state.hold {
             hold.associate(local, remote);
@@ -165,7 +187,7 @@ impl UdpSocket {
         if state.remote.take().is_none() {
             return;
         }
-        let outside = state.outside.take();
+        let outside = (state.outside.take(), std::mem::take(&mut state.peers));
         let ip = state.bound.unwrap_or(unspecified(self.v6));
         let keeps = state.hold.as_ref().is_some_and(Hold::is_bound);
         let dropped = if keeps {
@@ -193,7 +215,7 @@ impl UdpSocket {
             state: if state.remote.is_some() { 1 } else { 7 },
             local: state.local.unwrap_or(none),
             remote: state.remote,
-            received: state.used as u32,
+            received: state.queue.used() as u32,
             sent: 0,
             uid: self.core.uid,
             ino: self.core.ino,

@@ -4,6 +4,8 @@ use super::{UDP_CORK, UDP_GRO, UDP_SEGMENT, UdpSocket};
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc};
 use crate::net::address::family_of;
+use crate::net::inet::datagram::events;
+use crate::net::inet::multicast::{self, Whose};
 use crate::net::inet::{UDP_LEVEL, ip};
 use crate::net::options;
 use crate::net::{Address, Answer, Connect, Core, How, Outgoing, Peer, Received, Socket, Value};
@@ -66,30 +68,34 @@ impl Socket for UdpSocket {
     fn set_option(&self, by: &Lookup<'_>, level: u32, name: u32, value: &Value<'_>) -> Result<()> {
         match level {
             n::SOL_SOCKET => {
-                options::set(&self.core, by.cred, name, value)?;
+                options::set(&self.core, &self.network, by.cred, name, value)?;
                 let options = *self.core.options.lock();
                 if let Some(hold) = &self.state.lock().hold {
-                    hold.set_reuse(options.is_on(n::SO_REUSEADDR), options.is_on(n::SO_REUSEPORT));
+                    hold.set_options(&options);
                 }
                 self.tell_outside(name);
                 Ok(())
             }
             UDP_LEVEL => self.set_udp_option(name, value),
-            ip::IPV6 if self.v6 => {
-                let mut state = self.state.lock();
-                if name == ip::name::IPV6_V6ONLY && state.hold.is_some() && value.len >= 4 {
+            ip::IP | ip::IPV6 if multicast::knows(level, name) && (level == ip::IP || self.v6) => {
+                let device = self.core.options.lock().device;
+                let whose = Whose { network: &self.network, ino: self.core.ino, device };
+                self.set_told(|state| state.groups.set(&whose, level, name, value))
+            }
+            ip::IPV6 | ip::IP if level == ip::IP || self.v6 => self.set_told(|state| {
+                let bound = (level, name) == (ip::IPV6, ip::name::IPV6_V6ONLY) && state.hold.is_some();
+                if bound && value.len >= 4 {
                     return Err(Errno::EINVAL);
                 }
                 state.ip.set(by.cred, false, level, name, value)
-            }
-            ip::IP => self.state.lock().ip.set(by.cred, false, level, name, value),
+            }),
             _ => Err(Errno::ENOPROTOOPT),
         }
     }
 
     fn option(&self, level: u32, name: u32, room: usize) -> Result<Answer> {
         match level {
-            n::SOL_SOCKET => options::get(self, name),
+            n::SOL_SOCKET => options::get(self, &self.network, name, room),
             UDP_LEVEL => {
                 let state = self.state.lock();
                 Ok(Answer::int(match name {
@@ -98,6 +104,9 @@ impl Socket for UdpSocket {
                     UDP_GRO => state.gro.into(),
                     _ => return Err(Errno::ENOPROTOOPT),
                 }))
+            }
+            ip::IPV6 | ip::IP if multicast::knows(level, name) && (level == ip::IP || self.v6) => {
+                self.group_option(level, name)
             }
             ip::IPV6 | ip::IP if level == ip::IP || self.v6 => {
                 let state = self.state.lock();
@@ -109,37 +118,28 @@ impl Socket for UdpSocket {
 
     fn take_error(&self) -> Option<Errno> {
         let mut state = self.state.lock();
-        let (own, outside) = (state.error.take(), state.outside.clone());
+        let (own, ways) = (state.error.take(), state.ways());
         drop(state);
-        own.or_else(|| outside.and_then(|outside| outside.take_error()))
+        own.or_else(|| ways.iter().find_map(|way| way.take_error()))
     }
 
     fn poll(&self) -> u32 {
         let state = self.state.lock();
-        let mut events = c::POLLOUT | c::POLLWRNORM | c::POLLWRBAND;
-        if !state.queue.is_empty() || state.shut.0 {
-            events |= c::POLLIN | c::POLLRDNORM;
-        }
-        if state.shut.0 {
-            events |= c::POLLRDHUP;
-        }
-        if state.shut == (true, true) {
-            events |= c::POLLHUP;
-        }
+        let mut events = events(&state.queue, state.shut);
         if state.error.is_some() || !state.failures.is_empty() {
             events |= c::POLLERR;
         }
-        let outside = state.outside.clone();
+        let ways = state.ways();
         drop(state);
-        if let Some(outside) = outside {
-            events |= outside.poll() & (c::POLLIN | c::POLLRDNORM | c::POLLERR);
+        for way in ways {
+            events |= way.poll() & (c::POLLIN | c::POLLRDNORM | c::POLLERR);
         }
         events
     }
 
     fn ioctl(&self, call: &Ioctl<'_>) -> Result<u64> {
         let value = match call.request {
-            i::FIONREAD => self.state.lock().queue.front().map_or(0, |first| first.bytes.len()),
+            i::FIONREAD => self.first_len(),
             // What was sent is with whoever reads it.
             i::TIOCOUTQ => 0,
             _ => return crate::net::ifreq::ioctl(&self.network, call),
@@ -150,7 +150,8 @@ impl Socket for UdpSocket {
 
     fn release(&self) {
         let mut state = self.state.lock();
-        let gone = (state.hold.take(), state.outside.take());
+        state.groups.leave_all(&self.network, self.core.ino);
+        let gone = (state.hold.take(), state.outside.take(), std::mem::take(&mut state.peers));
         drop(state);
         drop(gone);
     }
@@ -161,6 +162,18 @@ impl Socket for UdpSocket {
 }
 
 impl UdpSocket {
+    /// How long the datagram is that is read next.
+    fn first_len(&self) -> usize {
+        let state = self.state.lock();
+        if let Some(first) = state.queue.first() {
+            return first.bytes.len();
+        }
+        let ways = state.ways();
+        drop(state);
+        ways.iter().filter_map(|way| way.count(i::FIONREAD).ok()).find(|count| *count > 0).unwrap_or(0)
+            as usize
+    }
+
     fn set_udp_option(&self, name: u32, value: &Value<'_>) -> Result<()> {
         let value = value.int()?;
         let mut state = self.state.lock();

@@ -6,6 +6,7 @@ use crate::mm::{IoDst, IoSrc};
 use crate::net::inet::endpoint::{shown, unspecified};
 use crate::net::message::{MSG_PEEK, MSG_TRUNC};
 use crate::net::outside::Outside;
+use crate::net::toward::{self, Toward};
 use crate::net::{Address, Received};
 use crate::sync::LockGuard;
 use linux_raw_sys::net as n;
@@ -13,7 +14,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Switches that mean something to a socket of the host.
-const TOLD: [u32; 3] = [n::SO_REUSEADDR, n::SO_REUSEPORT, n::SO_BROADCAST];
+const TOLD: [u32; 2] = [n::SO_REUSEADDR, n::SO_REUSEPORT];
+
+/// Most sockets of the host that one of ours has beside its own: the oldest goes.
+const PEERS: usize = 64;
 
 impl UdpSocket {
     /// What a socket of the host is to be told: level, number, value.
@@ -33,14 +37,27 @@ impl UdpSocket {
         told
     }
 
-    /// Tells the socket of the host what was set.
+    /// Tells the sockets of the host what was set.
     pub(super) fn tell_outside(&self, name: u32) {
-        let Some(outside) = self.state.lock().outside.clone() else { return };
+        let ways = self.state.lock().ways();
+        if ways.is_empty() {
+            return;
+        }
+        if matches!(name, n::SO_BINDTODEVICE | n::SO_BINDTOIFINDEX) {
+            let device = self.core.options.lock().device.to_ne_bytes();
+            for way in ways {
+                // Where a warden connects it is not for programs to say.
+                let _ = way.set_option(n::SOL_SOCKET, n::SO_BINDTOIFINDEX, &device);
+            }
+            return;
+        }
         let off = TOLD.contains(&name).then(|| (n::SOL_SOCKET, name, vec![0; 4]));
         let told = self.told().into_iter().find(|told| told.1 == name).or(off);
         if let Some((level, name, value)) = told {
-            // What the host does not do is done without.
-            let _ = outside.set_option(level, name, &value);
+            for way in ways {
+                // What the host does not do is done without.
+                let _ = way.set_option(level, name, &value);
+            }
         }
     }
 
@@ -67,7 +84,7 @@ impl UdpSocket {
             return Err(Errno::EINVAL);
         }
         let outside = Outside::new(&way.watch, &self.core, to)?;
-        for (level, name, value) in self.told() {
+        for (level, name, value) in self.told_first(state) {
             // What the host does not do is done without.
             let _ = outside.set_option(level, name, &value);
         }
@@ -111,6 +128,97 @@ impl UdpSocket {
             Ok(count) if count < want => Err(Errno::EMSGSIZE),
             result => result,
         }
+    }
+
+    /// Where a datagram goes if not by a socket of the host that others go by, too.
+    pub(super) fn toward(&self, state: &State, to: SocketAddr) -> Option<Toward> {
+        let local = || self.network.is_local(to.ip());
+        match self.network.resolver(to) {
+            Some(resolver) => Some(resolver),
+            // A port of its own on the host is not to be had by way of a warden that makes sockets.
+            None if self.network.is_guarded() && !local() => {
+                let own_way = state.outside.is_some() && !self.network.is_walled();
+                (!own_way).then_some(Toward::World)
+            }
+            None => {
+                let host = self.network.host_loopback(to).filter(|_| local())?;
+                let from = state.local.unwrap_or(SocketAddr::new(unspecified(to.is_ipv6()), 0));
+                self.network.udp.receiver(from, to).is_none().then_some(host)
+            }
+        }
+    }
+
+    /// The socket of the host that reaches `to` alone, made if there is none so far.
+    fn peer(&self, to: SocketAddr, toward: Toward) -> Result<Arc<Outside>> {
+        if let Some((_, peer)) = self.state.lock().peers.iter().find(|(known, _)| *known == to) {
+            return Ok(peer.clone());
+        }
+        // Everybody is nobody that a socket could be connected to, unless it is asked for.
+        crate::net::inet::reaches(&self.network, &self.core, to.ip())?;
+        let Some(way) = &self.network.outside else { return Err(Errno::ENETUNREACH) };
+        let (peer, _) = toward::connect(way, &self.core, to, toward, self.process)?;
+        for (level, name, value) in self.told() {
+            // What the host does not do is done without.
+            let _ = peer.set_option(level, name, &value);
+        }
+        let peer = Arc::new(peer);
+        let mut state = self.state.lock();
+        let gone = (state.peers.len() >= PEERS).then(|| state.peers.remove(0));
+        state.peers.push((to, peer.clone()));
+        drop(state);
+        drop(gone);
+        Ok(peer)
+    }
+
+    /// connect(2) by a socket of the host that reaches one alone.
+    pub(super) fn associate_toward(&self, remote: SocketAddr, toward: Toward) -> Result<()> {
+        let peer = self.peer(remote, toward)?;
+        let mut state = self.state.lock();
+        state.peers.retain(|(known, _)| *known == remote);
+        state.remote = Some(remote);
+        let ip = peer.name(false).map_or(unspecified(remote.is_ipv6()), |name| name.ip());
+        // Nobody within is heard.
+        if let Some(hold) = &state.hold {
+            hold.associate(ip, remote);
+            state.local = Some(SocketAddr::new(ip, hold.port()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn send_toward(
+        &self,
+        src: &mut IoSrc<'_>,
+        to: SocketAddr,
+        toward: Toward,
+        more: u32,
+    ) -> Result<usize> {
+        self.ready(&mut self.state.lock())?;
+        let peer = self.peer(to, toward)?;
+        let want = src.remaining();
+        if want == 0 && self.network.resolver(to).is_some() {
+            // No question; whoever serves it would take it for the end.
+            return Ok(0);
+        }
+        match peer.send(src, None, more) {
+            Ok(count) if count < want => Err(Errno::EMSGSIZE),
+            result => result,
+        }
+    }
+
+    /// What the first has that has something.
+    pub(super) fn take_first(
+        &self,
+        peers: &[Arc<Outside>],
+        dst: &mut IoDst<'_>,
+        flags: u32,
+    ) -> Result<Received> {
+        for peer in peers {
+            match self.take_outside(peer, dst, flags) {
+                Err(Errno::EAGAIN) => {}
+                other => return other,
+            }
+        }
+        Err(Errno::EAGAIN)
     }
 
     fn hear(&self, outside: &Outside, peek: bool) -> Result<(Vec<u8>, SocketAddr)> {

@@ -1,14 +1,18 @@
 //! Where a datagram goes.
 
-use super::receive::{Datagram, Failure};
+use super::receive::Failure;
 use super::{State, UDP_SEGMENT, UdpSocket};
 use crate::abi::{Errno, Result};
 use crate::mm::IoSrc;
 use crate::net::address::family_of;
+use crate::net::inet::datagram::Datagram;
 use crate::net::inet::endpoint::{parse, source, target};
-use crate::net::inet::{UDP_LEVEL, ip, reaches};
+use crate::net::inet::{UDP_LEVEL, ip, is_many};
+use crate::net::interfaces::LO;
 use crate::net::message::{MSG_MORE, MSG_OOB};
+use crate::net::namespace::Chunk;
 use crate::net::{Control, Outgoing};
+use crate::sync::LockGuard;
 use linux_raw_sys::general as c;
 use linux_raw_sys::net as n;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -131,13 +135,16 @@ impl UdpSocket {
         let wishes = wishes(self.v6, &message.control)?;
         let mut state = self.state.lock();
         let to = self.destination(&state, named)?;
-        let local = reaches(&self.network, &self.core, to.ip())?;
-        self.autobind(&mut state)?;
-        if let Some(errno) = state.error.take() {
-            return Err(errno);
+        let out = self.out_for_many(&state, to)?;
+        let near = out == Some(LO);
+        if let Some(toward) = self.toward(&state, to).filter(|_| !near) {
+            drop(state);
+            return self.send_toward(src, to, toward, message.flags & MSG_MORE);
         }
-        if state.shut.1 {
-            return Err(Errno::EPIPE);
+        let local = near || out.is_none() && self.stays(to.ip())?;
+        self.ready(&mut state)?;
+        if let Some(out) = out.filter(|_| !near) {
+            return self.send_far(state, src, to, (out, message.flags & MSG_MORE));
         }
         if let Some(window) = self.window(&state, to, local) {
             drop(state);
@@ -146,6 +153,19 @@ impl UdpSocket {
         if !local {
             return self.send_outside(state, src, to, message.flags & MSG_MORE);
         }
+        self.send_inside(state, src, to, &wishes, message.flags & MSG_MORE != 0)
+    }
+
+    /// Sends to one or many inside, or holds it back for there is `more` to come.
+    fn send_inside(
+        &self,
+        mut state: LockGuard<'_, State>,
+        src: &mut IoSrc<'_>,
+        to: SocketAddr,
+        wishes: &Wishes,
+        more: bool,
+    ) -> Result<usize> {
+        let len = src.remaining();
         let before = state.corked.as_ref().map_or(0, |corked| corked.bytes.len());
         let longest = if to.is_ipv4() { LONGEST_V4 } else { LONGEST_V6 };
         let segment = usize::from(wishes.segment.unwrap_or(state.segment));
@@ -155,26 +175,51 @@ impl UdpSocket {
         }
         let mut bytes = self.network.memory.take(len);
         if len > 0 && src.read_bytes(&mut bytes)? < len {
-            self.network.memory.give_back(bytes);
             return Err(Errno::EFAULT);
         }
-        if state.corked.is_some() || state.cork || message.flags & MSG_MORE != 0 {
+        if state.corked.is_some() || state.cork || more {
             let corked = state.corked.get_or_insert_with(|| Corked { bytes: Vec::new(), to });
             corked.bytes.extend_from_slice(&bytes);
-            self.network.memory.give_back(bytes);
-            if state.cork || message.flags & MSG_MORE != 0 {
+            drop(bytes);
+            if state.cork || more {
                 return Ok(len);
             }
-            return self.uncork(state, &wishes).map(|()| len);
+            return self.uncork(src, state, wishes).map(|()| len);
         }
-        let datagram = self.datagram(&state, to, &wishes, bytes)?;
+        let datagram = self.datagram(&state, to, wishes, bytes)?;
         drop(state);
         if segment == 0 || len <= segment {
-            self.deliver(datagram, to);
+            self.deliver(src, datagram, to);
         } else {
-            self.deliver_parts(&datagram, to, segment);
+            self.deliver_parts(src, &datagram, to, segment);
         }
         Ok(len)
+    }
+
+    /// Sends to many outside, and to those inside who are among them.
+    fn send_far(
+        &self,
+        state: LockGuard<'_, State>,
+        src: &mut IoSrc<'_>,
+        to: SocketAddr,
+        (out, more): (u32, u32),
+    ) -> Result<usize> {
+        let inside = self.copy_inside(&state, src, to, out)?;
+        let result = self.send_outside(state, src, to, more);
+        if let Some(datagram) = inside {
+            self.deliver_to_all(src, datagram, to, out);
+        }
+        result
+    }
+
+    /// Gives it a port, and says what is in the way of sending.
+    pub(super) fn ready(&self, state: &mut State) -> Result<()> {
+        self.autobind(state)?;
+        match state.error.take() {
+            Some(errno) => Err(errno),
+            None if state.shut.1 => Err(Errno::EPIPE),
+            None => Ok(()),
+        }
     }
 
     /// Where a message goes, named or not.
@@ -190,27 +235,29 @@ impl UdpSocket {
         if state.corked.is_none() {
             return Ok(());
         }
-        self.uncork(state, &Wishes::default())
+        self.uncork(&IoSrc::kernel(&[]), state, &Wishes::default())
     }
 
-    fn uncork(&self, mut state: crate::sync::LockGuard<'_, State>, wishes: &Wishes) -> Result<()> {
+    fn uncork(&self, src: &IoSrc<'_>, mut state: LockGuard<'_, State>, wishes: &Wishes) -> Result<()> {
         let Some(corked) = state.corked.take() else { return Ok(()) };
-        let mut bytes = self.network.memory.take(corked.bytes.len());
-        bytes.copy_from_slice(&corked.bytes);
+        let bytes = self.network.memory.copy_of(&corked.bytes);
         let datagram = self.datagram(&state, corked.to, wishes, bytes)?;
         drop(state);
-        self.deliver(datagram, corked.to);
+        self.deliver(src, datagram, corked.to);
         Ok(())
     }
 
-    fn datagram(&self, state: &State, to: SocketAddr, wishes: &Wishes, bytes: Box<[u8]>) -> Result<Datagram> {
-        let own = state.local.map(|local| local.ip()).filter(|ip| !ip.is_unspecified());
-        let from = wishes.from.or(own).unwrap_or(source(to.ip()));
+    fn datagram(&self, state: &State, to: SocketAddr, wishes: &Wishes, bytes: Chunk) -> Result<Datagram> {
+        let chosen = || state.groups.sends_from(to.ip());
+        let own = wishes.from.or_else(|| self.own_address(state)).or_else(chosen);
+        let from = own.unwrap_or(source(to.ip()));
         if !self.network.is_local(from) || from.is_ipv4() != to.is_ipv4() {
-            self.network.memory.give_back(bytes);
             return Err(Errno::EINVAL);
         }
         let (level, tos, ttl) = match to {
+            SocketAddr::V4(v4) if v4.ip().is_multicast() => {
+                (ip::IP, ip::name::IP_TOS, ip::name::IP_MULTICAST_TTL)
+            }
             SocketAddr::V4(_) => (ip::IP, ip::name::IP_TOS, ip::name::IP_TTL),
             SocketAddr::V6(_) => (ip::IPV6, ip::name::IPV6_TCLASS, ip::name::IPV6_UNICAST_HOPS),
         };
@@ -225,7 +272,10 @@ impl UdpSocket {
     }
 
     /// Puts a datagram into the queue of whoever it is for.
-    fn deliver(&self, datagram: Datagram, to: SocketAddr) {
+    fn deliver(&self, src: &IoSrc<'_>, datagram: Datagram, to: SocketAddr) {
+        if is_many(to.ip()) {
+            return self.deliver_to_all(src, datagram, to, LO);
+        }
         match self.network.udp.receiver(datagram.from, to) {
             Some(receiver) => receiver.queue(datagram),
             None => self.unreachable(datagram, to),
@@ -233,11 +283,10 @@ impl UdpSocket {
     }
 
     /// UDP_SEGMENT: one send, several datagrams.
-    fn deliver_parts(&self, whole: &Datagram, to: SocketAddr, segment: usize) {
+    fn deliver_parts(&self, src: &IoSrc<'_>, whole: &Datagram, to: SocketAddr, segment: usize) {
         for part in whole.bytes.chunks(segment) {
-            let mut bytes = self.network.memory.take(part.len());
-            bytes.copy_from_slice(part);
-            self.deliver(Datagram { bytes, ..*whole }, to);
+            let bytes = self.network.memory.copy_of(part);
+            self.deliver(src, Datagram { bytes, ..*whole }, to);
         }
     }
 
@@ -250,15 +299,11 @@ impl UdpSocket {
         };
         let wants = state.ip.is_on(level, name);
         if !wants && state.remote.is_none() {
-            drop(state);
-            self.network.memory.give_back(datagram.bytes);
             return;
         }
         state.error = Some(Errno::ECONNREFUSED);
         if wants {
-            state.keep_failure(Failure { datagram, to }, &self.network.memory);
-        } else {
-            self.network.memory.give_back(datagram.bytes);
+            state.keep_failure(Failure { datagram, to });
         }
         drop(state);
         self.core.wait.notify(c::POLLERR | c::POLLIN | c::POLLOUT);
@@ -268,4 +313,44 @@ impl UdpSocket {
 /// Whether an address is one that everybody hears.
 pub(in super::super) fn is_broadcast(ip: IpAddr) -> bool {
     ip == IpAddr::V4(Ipv4Addr::BROADCAST) || ip == IpAddr::V4(Ipv4Addr::new(127, 255, 255, 255))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::options::Options;
+    use crate::net::{Core, Kind, Namespace};
+    use crate::sync::{Lock, Rank};
+    use std::sync::Arc;
+
+    fn socket(network: &Arc<Namespace>, state: State) -> Arc<UdpSocket> {
+        let (family, protocol) = (n::AF_INET as u16, crate::net::inet::UDP as u16);
+        Arc::new_cyclic(|me| UdpSocket {
+            me: me.clone(),
+            core: Arc::new(Core::new(Kind::Datagram, family, protocol, 0, Options::default())),
+            network: network.clone(),
+            v6: false,
+            process: 1,
+            state: Lock::new(Rank::UdpSocket, state),
+        })
+    }
+
+    /// What is in the way of sending, or of being received, takes nothing of the sockets' memory along.
+    #[test]
+    fn memory_goes_back_whatever_becomes_of_a_datagram() {
+        let network = Namespace::new(None);
+        let receiver = socket(&network, State::default());
+        let ready = receiver.ready(&mut receiver.state.lock());
+        assert_eq!(ready, Ok(()));
+        let port = receiver.state.lock().local.map_or(0, |local| local.port());
+        let nobody = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+        for (to, segment) in [(SocketAddr::new(nobody.ip(), port), 100), (nobody, 100), (nobody, 0)] {
+            let sender = socket(&network, State { remote: Some(to), segment, ..State::default() });
+            let sent = sender.send_datagram(&mut IoSrc::kernel(&[7; 1000]), &Outgoing::default());
+            assert_eq!(sent, Ok(1000));
+        }
+        assert_eq!((receiver.state.lock().queue.used() > 1000, network.memory.used()), (true, 1000));
+        drop(receiver);
+        assert_eq!(network.memory.used(), 0);
+    }
 }

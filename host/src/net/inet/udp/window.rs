@@ -1,11 +1,11 @@
 //! Ports of the host that lead to a UDP port inside: what comes there is queued at whoever has the port, and what he sends
 //! goes out there.
 
-use super::receive::Datagram;
 use crate::abi::Result;
 use crate::hostfd::HostFd;
 use crate::mm::IoSrc;
 use crate::net::Namespace;
+use crate::net::inet::datagram::Datagram;
 use crate::net::outside::{Outside, Watch};
 use crate::sync::{Lock, Rank, Wake};
 use std::collections::VecDeque;
@@ -96,8 +96,7 @@ impl Window {
             let Ok((bytes, from)) = self.outside.receive_any() else { return };
             let Some(receiver) = network.udp.receiver(from, SocketAddr::new(ip, self.port)) else { continue };
             self.note(from);
-            let mut kept = network.memory.take(bytes.len());
-            kept.copy_from_slice(&bytes);
+            let kept = network.memory.copy_of(&bytes);
             let time = crate::time::realtime_ns();
             receiver.queue(Datagram { bytes: kept, from, to: ip, tos: 0, ttl: HOPS, time });
         }

@@ -1,29 +1,31 @@
-//! `cargo xtest`: every test there is, and one line at the end that counts them.
+//! `cargo xtest`: every test there is but the soak and the Intel PC, and one line at the end that counts them.
 //!
 //! With arguments only the layers named run. Each check prints one line as it ends; what cannot run says
 //! so as loudly as what fails.
 
+mod guests;
+
 use std::collections::BTreeMap;
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, ValueEnum};
+use guests::{in_guest, in_guests, nested, small_guest};
 use tests::arch::{Arch, Board};
 use tests::bare::{self, Image, Machine};
 use tests::cases::{self, Case, Fuzz, Place, Verdict};
-use tests::guest::{self, Guest, Options};
+use tests::guest;
 use tests::packages::{Cache, workspace_root};
 use tests::setup;
 
-/// Runs every test: on this machine, and in nested guests of both architectures.
+/// Runs every test but the soak and the Intel PC: on this machine, and in nested guests of both architectures.
 #[derive(Parser)]
 #[command(name = "cargo xtest")]
 struct Cli {
     /// Fuzzes for ten minutes each instead of one, from seeds that were never tried.
     #[arg(long)]
     nightly: bool,
-    /// Soaks for so many minutes, 20 if no number is given; else it does for one, and for 20 at night.
+    /// Soaks for so many minutes, 20 if no number is given; else the layer does for one, and for 20 at night.
     #[arg(long, num_args = 0..=1, default_missing_value = "20")]
     minutes: Option<u64>,
     /// Soaks in the nested x86_64 guest, too.
@@ -45,6 +47,8 @@ enum Layer {
     Here,
     /// Containers, by the command line of engines and by podman.
     Containers,
+    /// Real programs: servers, compilers, languages.
+    Programs,
     /// Programs that mean harm, here and in the nested guests.
     Hold,
     /// Random system calls, executables and signal frames, here and in the nested guests.
@@ -56,13 +60,16 @@ enum Layer {
     X86_64,
     /// Sandboxes in a nested aarch64 guest.
     Aarch64,
+    /// Sandboxes on KVM on VMX, in an emulated Intel PC.
+    Intel,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // A soak has a command of its own: `cargo soak`.
+    // A soak has a command of its own: `cargo soak`. The Intel PC is for the night, or to be asked for.
+    let asked = [Layer::Soak, Layer::Intel];
     let usual: Vec<_> =
-        Layer::value_variants().iter().copied().filter(|layer| *layer != Layer::Soak).collect();
+        Layer::value_variants().iter().copied().filter(|layer| !asked.contains(layer)).collect();
     let layers = if cli.layers.is_empty() { &usual } else { &cli.layers };
     let mut tally = Tally::new(if cli.nightly { WHOLE_NIGHT } else { WHOLE });
     let ready = Cache::open().and_then(|cache| setup::everything(&cache));
@@ -77,13 +84,19 @@ fn main() -> ExitCode {
             Layer::Bare => bare(&mut tally),
             Layer::Here => here(&mut tally),
             Layer::Containers => containers(&mut tally),
+            Layer::Programs => programs(&mut tally),
             Layer::Hold => in_all_places(&mut tally, cases::hold),
             Layer::Fuzz => fuzz(&mut tally, cli.nightly),
             Layer::Soak => soak(&mut tally, cli.minutes.unwrap_or(if cli.nightly { 20 } else { 1 }), cli.kvm),
-            Layer::X86_64 if layers.contains(&Layer::Aarch64) => nested(&mut tally, &Arch::ALL),
-            Layer::X86_64 => nested(&mut tally, &[Arch::X86_64]),
-            Layer::Aarch64 if layers.contains(&Layer::X86_64) => continue,
-            Layer::Aarch64 => nested(&mut tally, &[Arch::Aarch64]),
+            Layer::X86_64 | Layer::Aarch64 | Layer::Intel => {
+                let guests = |layer: &&Layer| matches!(layer, Layer::X86_64 | Layer::Aarch64 | Layer::Intel);
+                let all: Vec<_> = layers.iter().filter(guests).copied().collect();
+                if all.first() != Some(layer) {
+                    // The first one has done them all.
+                    continue;
+                }
+                nested(&mut tally, &all, cli.nightly);
+            }
         }
         let name = layer.to_possible_value().map(|value| value.get_name().to_owned());
         println!("     {} took {} s", name.unwrap_or_default(), start.elapsed().as_secs());
@@ -318,8 +331,8 @@ fn run_here(tally: &mut Tally, cases: impl FnOnce(&mut Tally, &Place) -> Vec<Cas
 fn containers(tally: &mut Tally) {
     run_here(tally, |tally, place| match cases::containers(place) {
         Ok((cases, missing)) => {
-            if let Some(why) = missing {
-                tally.skipped("here, systrap: podman", &why);
+            for (name, why) in missing {
+                tally.skipped(&format!("here, systrap: containers: {name}"), &why);
             }
             cases
         }
@@ -330,65 +343,22 @@ fn containers(tally: &mut Tally) {
     });
 }
 
+fn programs(tally: &mut Tally) {
+    run_here(tally, |tally, place| {
+        let (cases, missing) = cases::programs(place);
+        for (name, why) in missing {
+            tally.skipped(&format!("here, systrap: programs: {name}"), &why);
+        }
+        cases
+    });
+}
+
 /// The same cases on both platforms: here and in both guests.
 fn in_all_places(tally: &mut Tally, cases: impl Fn(&Place) -> Vec<Case> + Sync) {
     run_here(tally, |_, place| cases(place));
     in_guests(tally, &Arch::ALL, |arch, guests| {
         guests.run(&format!("nested {arch}"), small_guest(arch, Board::Usual), &cases(&in_guest(arch)));
     });
-}
-
-/// What becomes of cases in guests, as those who run them tell it.
-enum Told {
-    Case(String, Verdict),
-    Failed(String, String),
-}
-
-/// The guests of one architecture.
-struct Guests {
-    deadline: Instant,
-    tell: mpsc::Sender<Told>,
-}
-
-impl Guests {
-    /// Runs cases in a guest.
-    fn run(&self, layer: &str, guest: Result<Guest, guest::Error>, cases: &[Case]) {
-        // Whoever listens does so until all have told.
-        match guest {
-            Ok(guest) => cases::run_in_guest(guest, cases, self.deadline, |case, verdict| {
-                let _heard = self.tell.send(Told::Case(format!("{layer}: {}", case.name), verdict));
-            }),
-            Err(error) => {
-                let _heard = self.tell.send(Told::Failed(layer.to_owned(), error.to_string()));
-            }
-        }
-    }
-}
-
-/// Runs something in guests of each architecture, all at once: an emulator takes one CPU, and there are two.
-fn in_guests(tally: &mut Tally, archs: &[Arch], run: impl Fn(Arch, &Guests) + Sync) {
-    let (deadline, run) = (tally.deadline, &run);
-    let (tell, told) = mpsc::channel();
-    let ended = std::thread::scope(|scope| {
-        let threads: Vec<_> = archs
-            .iter()
-            .map(|&arch| {
-                let guests = Guests { deadline, tell: tell.clone() };
-                (arch, scope.spawn(move || run(arch, &guests)))
-            })
-            .collect();
-        drop(tell);
-        for told in told {
-            match told {
-                Told::Case(name, verdict) => tally.case(&name, verdict),
-                Told::Failed(layer, why) => tally.failed(&layer, &why),
-            }
-        }
-        threads.into_iter().map(|(arch, thread)| (arch, thread.join().is_ok())).collect::<Vec<_>>()
-    });
-    for (arch, _) in ended.iter().filter(|(_, well)| !well) {
-        tally.failed(&format!("nested {arch}"), "the harness failed");
-    }
 }
 
 /// Short runs begin at the same place each time: what they find was not there before.
@@ -413,63 +383,5 @@ fn soak(tally: &mut Tally, minutes: u64, kvm: bool) {
             let cases = cases::soak(&in_guest(arch), minutes);
             guests.run("nested x86_64", small_guest(arch, Board::Usual), &cases);
         });
-    }
-}
-
-/// How a sandbox is started in a guest.
-fn in_guest(arch: Arch) -> Place {
-    Place {
-        pillbox: guest::PILLBOX.to_owned(),
-        platform: "kvm".to_owned(),
-        arch,
-        programs: "/bin".to_owned(),
-    }
-}
-
-/// A guest with busybox and pillbox.
-fn small_guest(arch: Arch, board: Board) -> Result<Guest, guest::Error> {
-    let options = Options { board, timeout: cases::BOOT_TIMEOUT, ..Options::default() };
-    Guest::new(arch, options).and_then(Guest::with_pillbox)
-}
-
-fn nested(tally: &mut Tally, archs: &[Arch]) {
-    in_guests(tally, archs, in_guests_of);
-}
-
-/// All that is checked in guests of one architecture, one guest after the other.
-fn in_guests_of(arch: Arch, guests: &Guests) {
-    let place = in_guest(arch);
-    let small = |board| small_guest(arch, board);
-    let run = |layer: String, guest: Result<Guest, guest::Error>, cases: &[Case]| {
-        guests.run(&layer, guest, cases);
-    };
-    let (idle, killed, jail) = (cases::idle(&place), cases::killed(&place), cases::jail(&place));
-    let cases = [cases::platform(&place), cases::small(&place), idle, killed, jail];
-    let mut cases: Vec<Case> = cases.into_iter().flatten().collect();
-    let usual = small(Board::Usual).and_then(|mut guest| {
-        // What this machine compiles runs in guests of its kind. (What is missing has been said on the way here.)
-        if let (true, Ok(built)) = (arch == Arch::HOST, guest::build_programs(arch)) {
-            for sanitized in cases::compile_sanitized(&built) {
-                let Ok(program) = sanitized.program else { continue };
-                guest.program(&program, format!("/bin/{}", sanitized.name))?;
-                cases.extend(cases::sanitized(&place, &sanitized.name));
-            }
-        }
-        Ok(guest)
-    });
-    run(format!("nested {arch}"), usual, &cases);
-    let debian = small(Board::Usual).and_then(Guest::with_debian).map(|mut guest| {
-        guest.tree().bytes(cases::SCRIPT, cases::SCRIPT_TEXT);
-        guest
-    });
-    run(format!("nested {arch}, Debian"), debian, &cases::debian(&place));
-    if arch == Arch::Aarch64 {
-        // On x86_64 this machine itself shows it.
-        let systrap = Place { platform: "systrap".to_owned(), ..place.clone() };
-        run(format!("nested {arch}, systrap"), small(Board::Usual), &cases::anywhere(&systrap));
-        let mut pages_16k = cases::smoke(&place);
-        pages_16k.push(cases::exact_clocks(&place));
-        run(format!("nested {arch}, 16 KiB pages"), small(Board::Pages16k), &pages_16k);
-        run(format!("nested {arch}, Raspberry Pi 4"), small(Board::Raspi4b), &cases::smoke(&place));
     }
 }
