@@ -76,16 +76,7 @@ impl Current {
         let resources = self.child_resources(flags)?;
         let context = self.kernel.platform.new_context()?;
         self.context.save_fp(&mut self.fp);
-        let mut regs = self.regs;
-        regs.set_result(0);
-        regs.clear_syscall();
-        if args.stack != 0 {
-            regs.set_sp(args.stack);
-        }
-        if flags.contains(CloneFlags::SETTLS) {
-            regs.set_tls(args.tls);
-        }
-
+        let regs = self.child_regs(args);
         let kernel = self.kernel.clone();
         let mut tree = kernel.tree.lock();
         self.check_process_limit(&tree, args)?;
@@ -153,6 +144,20 @@ impl Current {
         }
         self.after_clone(message, event, vfork);
         Ok((tid, called))
+    }
+
+    /// The registers that a child begins with.
+    fn child_regs(&self, args: &CloneArgs) -> UserRegs {
+        let mut regs = self.regs;
+        regs.set_result(0);
+        regs.clear_syscall();
+        if args.stack != 0 {
+            regs.set_sp(args.stack);
+        }
+        if args.flags.contains(CloneFlags::SETTLS) {
+            regs.set_tls(args.tls);
+        }
+        regs
     }
 
     /// Stores what a child is called where its maker and itself want to read it, each as it calls it.

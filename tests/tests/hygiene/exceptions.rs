@@ -15,7 +15,7 @@ pub(crate) const SPRAWLING: &[(&str, &str, usize)] = &[
     ("host/src/arch/sigframe/x86_64.rs", "push", 63),
     ("host/src/fs/proc/task/status.rs", "stat", 91),
     ("host/src/fs/proc/task/status.rs", "status", 67),
-    ("host/src/kernel/clone.rs", "clone_task", 84),
+    ("host/src/kernel/clone.rs", "clone_task", 76),
     ("host/src/loader/stack.rs", "build", 69),
     ("host/src/mm/tests/model.rs", "step", 115),
     ("host/src/platform/kvm/x86_64.rs", "init_vcpu", 66),

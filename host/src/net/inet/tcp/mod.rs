@@ -3,7 +3,8 @@
 //! | module | what |
 //! |---|---|
 //! | here | the socket, its names |
-//! | `connect` | bind, listen, connect, accept, and the end |
+//! | `connect` | bind, listen, connect, accept |
+//! | `end` | shutdown, disconnect, and the end |
 //! | `connection` | two ends and what is between them |
 //! | `buffer` | bytes on their way |
 //! | `options` | options of the level IPPROTO_TCP |
@@ -16,6 +17,7 @@
 mod buffer;
 mod connect;
 mod connection;
+mod end;
 mod gate;
 mod ops;
 mod options;
