@@ -49,7 +49,7 @@ const OPTIONAL: &[(&str, &[&str])] = &[
     ("strace", &["strace"]),
     ("gdb", &["gdb"]),
     ("podman", &["podman", "crun", "conmon"]),
-    ("docker", &["docker.io", "containerd", "runc"]),
+    ("dockerd", &["docker.io", "containerd", "runc"]),
     // Real programs.
     ("pgbench", &["postgresql"]),
     ("nginx", &["nginx-light"]),

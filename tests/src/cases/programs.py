@@ -75,10 +75,14 @@ def run(*words, status=0, **more):
 
 
 def until(holds, what):
+    """Waits for something that the program started last is to do, as long as that has not failed."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
+        failed = bool(children) and (children[-1].poll() or 0) > 0
         if found := holds():
             return found
+        if failed:
+            break
         time.sleep(0.1)
     raise SystemExit(f"never: {what}; {'; '.join(map(state, children))}")
 
@@ -620,9 +624,10 @@ def tools():
     # A terminal of the program's own.
     print(run("socat", "-t5", "-", "EXEC:'sh -c \"tty | cut -c1-9; stty -a | grep -c speed\"',pty,setsid,ctty,raw,echo=0").strip())
     udp = free_port()
-    start("socat", f"UDP-RECVFROM:{udp},bind=127.0.0.1,fork", "EXEC:rev")
+    # (Socat 1.8 takes an address for an IPv6 one unless it is told.)
+    start("socat", f"UDP4-RECVFROM:{udp},bind=127.0.0.1,fork", "EXEC:rev")
     until(lambda: f"127.0.0.1:{udp}" in run("ss", "-ulnH"), "a third socat listens")
-    print(run("socat", "-t1", "-", f"UDP:127.0.0.1:{udp}", input="datagram\n").strip())
+    print(run("socat", "-t1", "-", f"UDP4:127.0.0.1:{udp}", input="datagram\n").strip())
     idle = start("nc", "-l", "127.0.0.1", str(udp))
     until(lambda: f"127.0.0.1:{udp}" in run("ss", "-tlnH"), "ss shows it")
     line = [line for line in run("ss", "-tlnpH").split("\n") if f"127.0.0.1:{udp}" in line][0].split()
