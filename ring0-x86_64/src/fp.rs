@@ -72,6 +72,26 @@ impl FpState {
         self.put(XSTATE_BV, &(present | BOTH.bits()).to_le_bytes());
     }
 
+    /// Moves the components of a compacted image, which are those in `format`, to where the standard format has them
+    /// (SDM vol. 1, 13.4.3). `aligned`: those that begin at multiples of 64. None lies further back than there: what is moved
+    /// from the last one on is not overwritten before.
+    pub fn expand(&mut self, format: u64, components: &Components, aligned: u64) {
+        let mut starts = [0; 8];
+        let mut next = HEADER + 64;
+        for (number, &(_, len)) in components.iter().enumerate().skip(2).filter(|(n, _)| format & 1 << n != 0)
+        {
+            let start = if aligned & 1 << number != 0 { next.next_multiple_of(64) } else { next };
+            starts[number] = start;
+            next = start + len;
+        }
+        for (number, &(at, len)) in components.iter().enumerate().skip(2).rev() {
+            let from = starts[number];
+            if from != 0 && from <= at && at + len <= FP_SIZE {
+                self.0.copy_within(from..from + len, at);
+            }
+        }
+    }
+
     /// Back to the initial state, whichever instruction loads it: the legacy region for FXRSTOR, an empty XSTATE_BV for
     /// XRSTOR, which does not look at the rest.
     pub fn reset(&mut self) {
@@ -127,6 +147,23 @@ mod tests {
     /// As on Intel: AVX, opmask, the upper halves of ZMM0 to 15, ZMM16 to 31.
     const PLACES: super::Components =
         [(0, 0), (0, 0), (576, 256), (0, 0), (0, 0), (1088, 64), (1152, 512), (1664, 1024)];
+
+    #[test]
+    fn compacted_images_are_taken_apart() {
+        for format in [0_u64, 4, 0x20, 0x24, 0xe0, 0xe4, 0x80] {
+            let mut fp = FpState([0xa5; super::FP_SIZE]);
+            let mut next = 576;
+            for (number, &(_, len)) in PLACES.iter().enumerate().filter(|(n, _)| format & 1 << n != 0) {
+                next = if number == 6 { (next as usize).next_multiple_of(64) } else { next };
+                fp.0[next..next + len].fill(number as u8);
+                next += len;
+            }
+            fp.expand(format, &PLACES, 1 << 6);
+            for (number, &(at, len)) in PLACES.iter().enumerate().filter(|(n, _)| format & 1 << n != 0) {
+                assert!(fp.0[at..at + len].iter().all(|&byte| byte == number as u8), "{format:#x} {number}");
+            }
+        }
+    }
 
     #[test]
     fn components_in_their_initial_state_are_written_out() {

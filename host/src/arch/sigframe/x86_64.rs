@@ -45,6 +45,8 @@ const _: () = assert!(RESTORED_FLAGS == 0x50dd5);
 const CLEARED_FLAGS: u64 = RFlags::TRAP_FLAG.union(RFlags::DIRECTION_FLAG).union(RFlags::RESUME_FLAG).bits();
 const USER_CS: u64 = selector::USER_CODE as u64;
 const USER_SS: u64 = selector::USER_DATA as u64;
+/// The bit of XCOMP_BV that says that an image is compacted (SDM vol. 1, 13.4.2).
+const COMPACTED: u64 = 1 << 63;
 /// What `FpState` has room for.
 const KNOWN_FEATURES: u64 = ring0_x86_64::features::XCR0_OFFERED;
 
@@ -55,6 +57,10 @@ struct Xstate {
     /// Bytes of the standard-format area; [`FXSAVE_SIZE`] where there is no XSAVE.
     size: usize,
     components: Components,
+    /// Components that begin at multiples of 64 in compacted images.
+    aligned: u64,
+    /// XRSTOR takes compacted images.
+    compacts: bool,
 }
 
 /// A fact about the machine, found once.
@@ -99,19 +105,22 @@ pub fn bad_frame(last: [u64; 3], _sp: u64, _above: bool) -> ([u64; 3], i32, u64)
 fn probe_xstate() -> Xstate {
     const OSXSAVE: u32 = 1 << 27;
     if __cpuid_count(1, 0).ecx & OSXSAVE == 0 {
-        return Xstate { features: 3, size: FXSAVE_SIZE, components: [(0, 0); 8] };
+        let (components, aligned, compacts) = ([(0, 0); 8], 0, false);
+        return Xstate { features: 3, size: FXSAVE_SIZE, components, aligned, compacts };
     }
     let (low, high): (u32, u32);
     // SAFETY: OSXSAVE says that the instruction exists; it reads a register.
     unsafe { asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack)) };
     let features = (u64::from(high) << 32 | u64::from(low)) & KNOWN_FEATURES;
-    let mut components = [(0, 0); 8];
+    let (mut components, mut aligned) = ([(0, 0); 8], 0);
     for (number, place) in components.iter_mut().enumerate().skip(2).filter(|(n, _)| features & 1 << n != 0) {
         let leaf = __cpuid_count(0xd, number as u32);
         *place = (leaf.ebx as usize, leaf.eax as usize);
+        aligned |= u64::from(leaf.ecx >> 1 & 1) << number;
     }
     let end = components.iter().map(|(at, len)| at + len).max().unwrap_or(0);
-    Xstate { features, size: end.max(XSTATE_HEADER + 64), components }
+    let compacts = __cpuid_count(0xd, 1).eax & 2 != 0;
+    Xstate { features, size: end.max(XSTATE_HEADER + 64), components, aligned, compacts }
 }
 
 /// Pushes a frame and points the registers at the handler.
@@ -230,7 +239,7 @@ pub fn pop(
 /// Reads an FP area, and refuses what XRSTOR would fault on, as Linux does (which tries): no instruction of ours may
 /// fault, whatever a program writes there.
 fn pop_fp(fp: &mut FpState, at: u64, read: &mut dyn FnMut(u64, &mut [u8]) -> Result<()>) -> Result<()> {
-    let &Xstate { features, size, .. } = xstate();
+    let &Xstate { features, size, ref components, aligned, compacts } = xstate();
     let half = |bytes: &[u8; FP_SIZE], offset: usize| {
         u32::from_ne_bytes(core::array::from_fn(|i| bytes[offset + i]))
     };
@@ -250,11 +259,20 @@ fn pop_fp(fp: &mut FpState, at: u64, read: &mut dyn FnMut(u64, &mut [u8]) -> Res
         && half(&fp.0, SW_RESERVED + 16) as usize == size
         && half(&fp.0, size) == FP_XSTATE_MAGIC2
     {
-        // Features that exist here, standard format (SDM vol. 1, 13.8.1: bytes 8 to 23 of the header are zero).
         present = word(&fp.0, XSTATE_HEADER);
-        loadable &= present & !features == 0
-            && word(&fp.0, XSTATE_HEADER + 8) == 0
-            && word(&fp.0, XSTATE_HEADER + 16) == 0;
+        let format = word(&fp.0, XSTATE_HEADER + 8);
+        let reserved = |words: usize| (2..words).all(|at| word(&fp.0, XSTATE_HEADER + 8 * at) == 0);
+        loadable &= if format & COMPACTED != 0 && compacts {
+            // Compacted: what is present is in the format, which has what exists here (13.8.2).
+            let format = format & !COMPACTED;
+            format & !features == 0 && present & !format == 0 && reserved(8)
+        } else {
+            // Features that exist here, standard format (13.8.1: bytes 8 to 23 of the header are zero).
+            present & !features == 0 && format == 0 && reserved(3)
+        };
+        if loadable && format != 0 {
+            fp.expand(format & !COMPACTED, components, aligned);
+        }
     }
     if !loadable {
         *fp = FpState::initial();

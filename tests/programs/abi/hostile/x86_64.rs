@@ -93,7 +93,16 @@ pub(super) fn fp() {
     with_context("reserved bits of the control word", |context| put(context, 0, 0xffff_u16), show);
     with_context("the header's unknown components", |context| put(context, 512, !0_u64), show);
     with_context("a component that is the system's", |context| put(context, 512, 1_u64 << 8 | 3), show);
-    with_context("a compacted image", |context| put(context, 520, 1_u64 << 63 | 3), show);
+    // Where XRSTOR takes such images at all it takes this one, and not those that have more than they say.
+    let compacted = |present: u64, format: u64| {
+        move |context| {
+            put(context, 512, present);
+            put(context, 520, 1_u64 << 63 | format);
+        }
+    };
+    with_context("a compacted image", compacted(3, 3), show);
+    with_context("one with more than it says", compacted(3, 1), show);
+    with_context("one with what nobody has", compacted(3, 3 | 1 << 62), show);
     with_context("the header's reserved words", |context| put(context, 560, !0_u64), show);
     with_context("no component", |context| put(context, 512, 0_u64), show);
     with_context("the wrong first magic number", |context| put(context, 464, 0_u32), show);
