@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     ("proc_mem", memory::mem),
     ("proc_personality", personality),
     ("proc_stat", stat),
+    ("proc_title", title),
     ("proc_zombie", zombie),
     ("proc_system", system),
     ("proc_listing", listing),
@@ -283,6 +284,34 @@ fn stat() {
     println!("threads {}", field(20));
     let thread = std::thread::spawn(|| (fields("/proc/thread-self/stat")[35], fields("/proc/self/stat")[17]));
     println!("a thread's exit signal, threads: {:?}", thread.join().ok());
+}
+
+/// What a program writes over its arguments, as setproctitle(3) and perl's `$0` do.
+fn title() {
+    in_child("a title", || {
+        let stat = fields("/proc/self/stat");
+        let [args, end, env, env_end] = [48, 49, 50, 51].map(|n: usize| stat[n - 3]);
+        println!("the environment follows {}", end == env && env < env_end);
+        let line =
+            || std::fs::read("/proc/self/cmdline").map(|line| String::from_utf8_lossy(&line).into_owned());
+        let fill = |from: i64, to: i64, byte: u8| (from..to).for_each(|at| sys::poke(at, byte));
+        let len = |line: std::io::Result<String>| line.map(|line| line.len() as i64 - (end - args)).ok();
+        // The last byte is no NUL: one string.
+        fill(args, end, b' ');
+        fill(args, args + 2, b'x');
+        sys::poke(args + 2, 0);
+        println!("{:?}", line());
+        // It goes on in the environment.
+        fill(args, end, b'y');
+        fill(env, env + 3, b'z');
+        sys::poke(env + 3, 0);
+        println!("{:?} {:?}", len(line()), line().map(|line| line.ends_with("yzzz\0")).ok());
+        // The last byte is one: all of it, with what is behind the first.
+        sys::poke(end - 1, 0);
+        sys::poke(args + 2, 0);
+        println!("{:?}", len(line()));
+        0
+    });
 }
 
 fn zombie() {

@@ -55,14 +55,35 @@ fn line(vma: &Vma, layout: &Layout, brk: u64) -> String {
     if path.is_empty() { line + "\n" } else { format!("{line:<73}{}\n", String::from_utf8_lossy(&path)) }
 }
 
-/// A part that holds strings: arguments, environment.
-pub(super) fn strings(mm: Option<Arc<Mm>>, range: fn(&Layout) -> (u64, u64)) -> Result<Vec<u8>> {
-    let Some(mm) = mm else { return Ok(Vec::new()) };
-    let (start, end) = range(&mm.layout());
+/// What a program's memory holds in a range, as far as it can be read; at most 2 MiB.
+fn bytes(mm: &Mm, (start, end): (u64, u64)) -> Result<Vec<u8>> {
     let mut bytes = vec![0; end.saturating_sub(start).min(1 << 21) as usize];
     let count = if bytes.is_empty() { 0 } else { mm.read_some(start, &mut bytes)? };
     bytes.truncate(count);
     Ok(bytes)
+}
+
+/// environ.
+pub(super) fn environment(mm: Option<Arc<Mm>>) -> Result<Vec<u8>> {
+    mm.map_or(Ok(Vec::new()), |mm| bytes(&mm, mm.layout().env))
+}
+
+/// cmdline: the arguments, or what the program has written over them. That it has is seen by their last byte: where it is no
+/// NUL any more, the line is one string, which ends within a page or with the environment if that follows (as
+/// setproctitle(3) and perl's `$0` have it).
+pub(super) fn command_line(mm: Option<Arc<Mm>>) -> Result<Vec<u8>> {
+    let Some(mm) = mm else { return Ok(Vec::new()) };
+    let Layout { args: (start, end), env, .. } = mm.layout();
+    let mut last = [0];
+    let known = start < end && mm.read_some(end - 1, &mut last) == Ok(1);
+    if !known || last == [0] {
+        return bytes(&mm, (start, end));
+    }
+    let room = if env.0 == end && env.1 >= end { env.1 } else { end };
+    let mut title = bytes(&mm, (start, room.min(start.saturating_add(crate::mm::PAGE_SIZE))))?;
+    let len = title.iter().position(|&byte| byte == 0).map_or(title.len(), |nul| nul + 1);
+    title.truncate(len);
+    Ok(title)
 }
 
 pub(super) fn maps(view: &View) -> String {

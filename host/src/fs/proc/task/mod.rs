@@ -91,9 +91,9 @@ const FILES: &[Row] = &[
         let path = v.subject.kernel.cgroups.path_from(v.subject.group.cgroup(), v.cgroup_root);
         Ok([b"0::", &path[..], b"\n"].concat())
     }),
-    row("cmdline", 0o444, |v| memory::strings(v.subject.mm(), |layout| layout.args)),
+    row("cmdline", 0o444, |v| memory::command_line(v.subject.mm())),
     writable("comm", settings::comm, settings::set_comm),
-    private("environ", 0o400, |v| memory::strings(v.space(), |layout| layout.env)),
+    private("environ", 0o400, |v| memory::environment(v.space())),
     whole(
         "gid_map",
         |v| Ok(namespaces::map(v, IdKind::Group)),
