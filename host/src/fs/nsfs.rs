@@ -1,7 +1,7 @@
 //! nsfs: namespaces as files (namespaces(7), "The /proc/pid/ns/ directory").
 //!
 //! An open one keeps its namespace, whoever else has left it. What can be asked of it is ioctl_ns(2)'s, what is done with it
-//! setns(2)'s (`syscalls::processes::ns`).
+//! setns(2)'s (`syscalls::processes::ns`). One that is mounted (ip-netns(8)) is kept as long as it is; those of mounts are not.
 
 use crate::abi::Result;
 use crate::kernel::namespaces::Ns;
@@ -45,6 +45,11 @@ impl FileOps for NsFile {
 
     fn magic(&self) -> u64 {
         NSFS_MAGIC
+    }
+
+    fn mounts_as(&self) -> Option<&'static str> {
+        // (A mount that keeps the mounts that keep it would never end.)
+        if matches!(self.0, Ns::Mounts(_)) { None } else { Some("nsfs") }
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -68,14 +68,11 @@ pub fn ioctl(network: &Namespace, call: &Ioctl<'_>) -> Result<u64> {
     // Of an interface with several addresses each has a name.
     let plain = wanted.split(':').next().unwrap_or_default().to_owned();
     let known = network.interfaces().links().find(|link| link.name == plain).ok_or(Errno::ENODEV)?;
-    if call.request == i::SIOCSIFFLAGS {
-        return set_flags(network, call, &known, u16::from_ne_bytes([request[NAME], request[NAME + 1]]));
+    if let Some(done) = change(network, call, &known, &request) {
+        return done;
     }
     if call.request == SIOCETHTOOL {
         return driver(network, call, &known, &request);
-    }
-    if call.request == i::SIOCSIFNAME && request[NAME] == 0 {
-        return Err(Errno::EINVAL);
     }
     let value = value(network, call.request, &known, &wanted)?;
     request[NAME..NAME + value.len()].copy_from_slice(&value);
@@ -123,13 +120,29 @@ fn driver(network: &Namespace, call: &Ioctl<'_>, known: &Interface, request: &[u
     Err(if may { Errno::EOPNOTSUPP } else { Errno::EPERM })
 }
 
-/// Nothing can be changed; to switch on what is on changes nothing.
-fn set_flags(network: &Namespace, call: &Ioctl<'_>, known: &Interface, flags: u16) -> Result<u64> {
-    match call.cred.has_in(&network.owner, Caps::NET_ADMIN) {
-        false => Err(Errno::EPERM),
-        true if u32::from(flags) & UP == known.flags & UP => Ok(0),
-        true => Err(Errno::EOPNOTSUPP),
-    }
+/// Requests that change an interface; `None` for others. Who may not change it was refused before, but for its flags.
+fn change(
+    network: &Namespace,
+    call: &Ioctl<'_>,
+    known: &Interface,
+    request: &[u8; REQUEST],
+) -> Option<Result<u64>> {
+    let word = u32::from_ne_bytes(std::array::from_fn(|i| request[NAME + i]));
+    let name = &known.name;
+    let done = match call.request {
+        i::SIOCSIFFLAGS if !call.cred.has_in(&network.owner, Caps::NET_ADMIN) => Err(Errno::EPERM),
+        i::SIOCSIFFLAGS if word & UP == known.flags & UP => Ok(()),
+        i::SIOCSIFFLAGS => network.switch_link(name, word & UP != 0),
+        i::SIOCSIFMTU => network.set_mtu(name, word),
+        i::SIOCSIFTXQLEN if word > i32::MAX as u32 => Err(Errno::EINVAL),
+        i::SIOCSIFTXQLEN => network.set_queue(name, word),
+        i::SIOCSIFNAME => {
+            let new = request[NAME..2 * NAME - 1].split(|&byte| byte == 0).next().unwrap_or_default();
+            std::str::from_utf8(new).map_err(|_| Errno::EINVAL).and_then(|new| network.rename_link(name, new))
+        }
+        _ => return None,
+    };
+    Some(done.map(|()| 0))
 }
 
 fn sockaddr(ip: Ipv4Addr) -> Vec<u8> {
@@ -138,7 +151,8 @@ fn sockaddr(ip: Ipv4Addr) -> Vec<u8> {
 
 /// The IPv4 address that a name is of: the first, where it is just the interface's.
 fn own_address(network: &Namespace, known: &Interface, wanted: &str) -> Result<(Own, Ipv4Addr)> {
-    let all = network.interfaces().addresses().filter(|own| own.index == known.index);
+    let interfaces = network.interfaces();
+    let all = interfaces.addresses().filter(|own| own.index == known.index);
     let mut all = all.filter_map(|own| match own.ip {
         IpAddr::V4(ip) => Some((own, ip)),
         IpAddr::V6(_) => None,
@@ -158,7 +172,7 @@ fn value(network: &Namespace, request: u32, known: &Interface, wanted: &str) -> 
         i::SIOCGIFSLAVE => return Err(Errno::EINVAL),
         SIOCGHWTSTAMP | SIOCBONDINFOQUERY | SIOCBONDSLAVEINFOQUERY => return Err(Errno::EOPNOTSUPP),
         i::SIOCDEVPRIVATE..=SIOCDEVPRIVATE_LAST => return Err(Errno::EOPNOTSUPP),
-        // Nothing can be changed.
+        // Addresses are changed by netlink(7) alone.
         _ if is_for_admins(request) => return Err(Errno::EOPNOTSUPP),
         i::SIOCGIFTXQLEN => int(known.queue),
         i::SIOCGIFHWADDR => {

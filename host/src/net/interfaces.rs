@@ -1,18 +1,18 @@
 //! Interfaces of a network, their addresses, and the ways that lead from them: as rtnetlink(7) has them.
 //!
-//! They are the loopback interface, and those of the host's network where there is a way out, as they were at the start. They
-//! are kept as the messages that say what they are; whoever wants to know one thing of one looks there.
+//! They are those of the host's network where there is a way out, as they were at the start, or else the loopback interface,
+//! and what programs have made (`links`). They are kept as the messages that say what they are; whoever wants to know one thing
+//! of one looks there.
 
+use super::links::Links;
 use netlink_packet_core::Emitable;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::RouteNetlinkMessage as Message;
-use netlink_packet_route::address::{
-    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo,
-};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage, State};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::route::{RouteMessage, RouteProtocol};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH, RTM_NEWRULE.
@@ -27,13 +27,11 @@ pub const NEIGHBOUR: u16 = 28;
 pub const RULE: u16 = 32;
 
 /// Tables of routes (ip-route(8)).
-const LOCAL: u8 = 255;
-const MAIN: u8 = 254;
+pub(super) const LOCAL: u8 = 255;
+pub(super) const MAIN: u8 = 254;
 const DEFAULT: u8 = 253;
-/// The loopback interface's number, and its mtu.
+/// The loopback interface's number.
 pub(super) const LO: u32 = 1;
-const MTU: u32 = 65_536;
-const FOR_EVER: u32 = u32::MAX;
 
 /// One message.
 #[derive(Clone, Debug)]
@@ -96,20 +94,34 @@ pub struct Own {
     pub broadcast: Option<Ipv4Addr>,
 }
 
-fn record(kind: u16, message: Message) -> Record {
-    let mut payload = vec![0; message.buffer_len()];
-    message.emit(&mut payload);
-    Record { kind, payload, message }
+/// The family of an address.
+pub(super) fn family(ip: IpAddr) -> AddressFamily {
+    if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+impl Record {
+    /// One of a type.
+    pub(super) fn new(kind: u16, message: Message) -> Record {
+        let mut payload = vec![0; message.buffer_len()];
+        message.emit(&mut payload);
+        Record { kind, payload, message }
+    }
 }
 
 impl Interfaces {
     /// The loopback interface and nothing else.
     pub fn loopback() -> Interfaces {
-        let mut records = vec![record(LINK, Message::NewLink(lo()))];
-        records.extend(addresses().map(|message| record(ADDRESS, Message::NewAddress(message))));
-        records.extend(routes().map(|message| record(ROUTE, Message::NewRoute(message))));
-        records.extend(rules().map(|message| record(RULE, Message::NewRule(message))));
-        Interfaces { records: records.into() }
+        Links::loopback()
+    }
+
+    /// Nothing.
+    pub(super) fn none() -> Interfaces {
+        Interfaces { records: Arc::from([]) }
+    }
+
+    /// The rules that every network has.
+    pub(super) fn rules() -> impl Iterator<Item = Record> {
+        rules().map(|message| Record::new(RULE, Message::NewRule(message)))
     }
 
     /// What these messages say.
@@ -201,92 +213,6 @@ fn own(message: &AddressMessage) -> Option<Own> {
         flags,
         label,
         broadcast,
-    })
-}
-
-fn lo() -> LinkMessage {
-    let mut message = LinkMessage::default();
-    message.header.index = LO;
-    message.header.link_layer_type = LinkLayerType::Loopback;
-    message.header.flags = LinkFlags::Up | LinkFlags::Loopback | LinkFlags::Running | LinkFlags::LowerUp;
-    message.attributes = vec![
-        LinkAttribute::IfName("lo".to_owned()),
-        LinkAttribute::TxQueueLen(1000),
-        LinkAttribute::OperState(State::Unknown),
-        LinkAttribute::Mtu(MTU),
-        LinkAttribute::MinMtu(0),
-        LinkAttribute::MaxMtu(0),
-        LinkAttribute::Group(0),
-        LinkAttribute::Promiscuity(0),
-        LinkAttribute::NumTxQueues(1),
-        LinkAttribute::NumRxQueues(1),
-        LinkAttribute::Carrier(1),
-        LinkAttribute::Qdisc("noqueue".to_owned()),
-        LinkAttribute::CarrierChanges(0),
-        LinkAttribute::CarrierUpCount(0),
-        LinkAttribute::CarrierDownCount(0),
-        LinkAttribute::ProtoDown(0),
-        LinkAttribute::Address(vec![0; 6]),
-        LinkAttribute::Broadcast(vec![0; 6]),
-    ];
-    message
-}
-
-fn addresses() -> impl Iterator<Item = AddressMessage> {
-    let v4 = (IpAddr::V4(Ipv4Addr::LOCALHOST), 8, AddressFamily::Inet);
-    let v6 = (IpAddr::V6(Ipv6Addr::LOCALHOST), 128, AddressFamily::Inet6);
-    [v4, v6].into_iter().map(|(ip, prefix, family)| {
-        let mut message = AddressMessage::default();
-        message.header.family = family;
-        message.header.prefix_len = prefix;
-        message.header.flags = AddressHeaderFlags::Permanent;
-        message.header.scope = AddressScope::Host;
-        message.header.index = LO;
-        let mut cache = CacheInfo::default();
-        (cache.ifa_preferred, cache.ifa_valid) = (FOR_EVER, FOR_EVER);
-        message.attributes = vec![AddressAttribute::Address(ip)];
-        if ip.is_ipv4() {
-            message.attributes.push(AddressAttribute::Local(ip));
-            message.attributes.push(AddressAttribute::Label("lo".to_owned()));
-        }
-        message.attributes.push(AddressAttribute::Flags(AddressFlags::Permanent));
-        message.attributes.push(AddressAttribute::CacheInfo(cache));
-        message
-    })
-}
-
-fn routes() -> impl Iterator<Item = RouteMessage> {
-    let v4 = |octets: [u8; 4]| IpAddr::from(octets);
-    let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
-    [
-        (v4([127, 0, 0, 0]), 8, LOCAL, RouteType::Local),
-        (v4([127, 0, 0, 1]), 32, LOCAL, RouteType::Local),
-        (v4([127, 255, 255, 255]), 32, LOCAL, RouteType::Broadcast),
-        (v6, 128, MAIN, RouteType::Unicast),
-        (v6, 128, LOCAL, RouteType::Local),
-    ]
-    .into_iter()
-    .map(move |(to, prefix, table, kind)| {
-        let mut message = RouteMessage::default();
-        message.header.address_family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        message.header.destination_prefix_length = prefix;
-        message.header.table = table;
-        message.header.protocol = RouteProtocol::Kernel;
-        message.header.scope = match kind {
-            RouteType::Broadcast => RouteScope::Link,
-            _ if to.is_ipv4() => RouteScope::Host,
-            _ => RouteScope::Universe,
-        };
-        message.header.kind = kind;
-        message.attributes =
-            vec![RouteAttribute::Table(table.into()), RouteAttribute::Destination(to.into())];
-        if to.is_ipv4() {
-            message.attributes.push(RouteAttribute::PrefSource(v4([127, 0, 0, 1]).into()));
-        } else {
-            message.attributes.push(RouteAttribute::Priority(if table == MAIN { 256 } else { 0 }));
-        }
-        message.attributes.push(RouteAttribute::Oif(LO));
-        message
     })
 }
 

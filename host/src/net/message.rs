@@ -1,5 +1,6 @@
 //! What goes along with messages, and what comes with them.
 
+use super::links::change::Networks;
 use super::{Address, Raw, Socket};
 use crate::vfs::{File, Lookup, Parcel};
 use std::sync::Arc;
@@ -82,6 +83,8 @@ pub struct Outgoing<'a> {
     pub files: Option<Parcel>,
     /// Other control messages.
     pub control: Vec<Control>,
+    /// What finds the networks that a message to the kernel names.
+    pub networks: Option<&'a dyn Networks>,
 }
 
 /// How to receive.

@@ -20,6 +20,7 @@
 //! | [`namespace`] | a network: ports, names, settings |
 //! | [`ifreq`] | what ioctl(2) says of them |
 //! | [`interfaces`] | interfaces, addresses, routes |
+//! | [`links`] | those that programs make and change |
 //! | `waiters` | sockets that wait for another one |
 //! | [`unix`] | AF_UNIX |
 //! | [`inet`] | AF_INET, AF_INET6 |
@@ -34,6 +35,7 @@ pub mod guard;
 pub mod ifreq;
 pub mod inet;
 pub mod interfaces;
+pub mod links;
 pub mod message;
 pub mod namespace;
 mod netlink;

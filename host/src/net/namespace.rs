@@ -8,6 +8,7 @@ use super::inet::tcp::TcpSocket;
 use super::inet::tcp::{Gate, Leads};
 use super::inet::udp::{UdpSocket, Window};
 use super::interfaces::Interfaces;
+use super::links::{Book, Home, Links};
 use super::outside::Way;
 use super::unix::tables::Sockets;
 use crate::abi::{Errno, Result};
@@ -17,8 +18,8 @@ use crate::sync::{Lock, Rank};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 /// A network. Sockets stay in the one that they were made in.
 pub struct Namespace {
@@ -38,10 +39,8 @@ pub struct Namespace {
     pub joined: Joined,
     /// Who has which netlink port: protocol, port.
     pub netlink: Lock<BTreeSet<(u16, u32)>>,
-    /// Its interfaces, where they are not the outside's.
-    own: OnceLock<Interfaces>,
-    /// The address of its loopback interface has been given to that.
-    claimed: AtomicBool,
+    /// Its interfaces, addresses and ways.
+    pub(super) links: Links,
     /// What programs may change.
     pub settings: Settings,
     /// Bytes of memory that sockets' buffers take, in all networks that were made of the first.
@@ -190,17 +189,24 @@ impl Drop for Chunk {
 impl Namespace {
     /// A network with a loopback interface, and a way out if there is one.
     pub fn new(outside: Option<Way>) -> Arc<Namespace> {
-        Self::make(outside, UserNs::FIRST, Arc::default())
+        Self::make(outside, UserNs::FIRST, Arc::default(), (&Arc::default(), true))
     }
 
-    /// One that reaches nothing but itself, and belongs to the user namespace `owner`. What its sockets take counts here.
+    /// One that reaches nothing but itself, and belongs to the user namespace `owner`: its loopback interface is down. What its
+    /// sockets take counts here.
     pub fn beside(&self, owner: UserNs) -> Arc<Namespace> {
-        Self::make(None, owner, self.memory.clone())
+        Self::make(None, owner, self.memory.clone(), (self.links.book(), false))
     }
 
-    fn make(outside: Option<Way>, owner: UserNs, memory: Arc<Memory>) -> Arc<Namespace> {
+    fn make(
+        outside: Option<Way>,
+        owner: UserNs,
+        memory: Arc<Memory>,
+        (book, up): (&Arc<Book>, bool),
+    ) -> Arc<Namespace> {
         let groups = outside.as_ref().and_then(|way| way.outer.ping_groups);
-        let network = Arc::new(Namespace {
+        let outer = outside.as_ref().map(|way| way.outer.clone());
+        let network = Arc::new_cyclic(|me: &Weak<Namespace>| Namespace {
             owner,
             names: AbstractNames::default(),
             unix: Sockets::default(),
@@ -209,8 +215,7 @@ impl Namespace {
             icmp: icmp::Sockets::default(),
             joined: Joined::default(),
             netlink: Lock::new(Rank::NetlinkPorts, BTreeSet::new()),
-            own: OnceLock::new(),
-            claimed: AtomicBool::new(false),
+            links: Links::new(book, me.clone(), outer, up),
             settings: Settings::with_ping_groups(groups),
             memory,
             outside,
@@ -222,21 +227,11 @@ impl Namespace {
         network
     }
 
-    /// Gives the loopback interface of a network without a way out its address. It has had that from the start, which Linux
-    /// gives nobody: whoever brings such a network up expects to be the first to do so.
-    ///
-    /// # Errors
-    /// EEXIST from the second time on, and where there is a way out.
-    pub fn claim_loopback(&self) -> Result<()> {
-        let first = self.outside.is_none() && !self.claimed.swap(true, Ordering::Relaxed);
-        if first { Ok(()) } else { Err(Errno::EEXIST) }
-    }
-
-    /// Its interfaces.
-    pub fn interfaces(&self) -> &Interfaces {
+    /// Its interfaces, as they are now.
+    pub fn interfaces(&self) -> Interfaces {
         match &self.outside {
-            Some(way) => way.outer.interfaces(),
-            None => self.own.get_or_init(Interfaces::loopback),
+            Some(way) if !self.links.has_made() => way.outer.interfaces().clone(),
+            _ => self.links.interfaces(),
         }
     }
 
@@ -281,7 +276,12 @@ impl Namespace {
 
     /// Whether an address is one of its own: a loopback address, or of an interface.
     pub fn is_local(&self, ip: IpAddr) -> bool {
-        ip.is_loopback() || self.is_interface(ip)
+        self.links.has(ip) || self.is_interface(ip)
+    }
+
+    /// Where what is sent to an address arrives.
+    pub(super) fn home(self: &Arc<Self>, ip: IpAddr) -> Home {
+        if self.is_local(ip) { Home::Here } else { self.links.beyond(ip) }
     }
 
     /// Whether an address is one of the host's interfaces, which are its own, too.

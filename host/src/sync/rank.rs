@@ -195,6 +195,10 @@ pub enum Rank {
     Gates,
     /// Ports published outside, of UDP.
     Windows,
+    /// Interfaces of all networks.
+    Links,
+    /// Those of one, as they are seen.
+    LinksShown,
     /// Who was heard from outside.
     WindowHeard,
     /// What the host's network is asked by.

@@ -1,6 +1,6 @@
 //! The inode of a file that has none: made when somebody asks for its path.
 
-use super::{Caller, File, FileOps, Inode, Kind, Link, Meta, OpenHow, Path, Stat};
+use super::{Caller, Dentry, File, FileOps, Inode, Kind, Link, Meta, OpenHow, Path, Stat};
 use crate::abi::{Errno, Result};
 use linux_raw_sys::general as c;
 use std::any::Any;
@@ -22,6 +22,12 @@ impl AnonInode {
         };
         let meta = Meta::new(kind, stat.ino, stat.mode & 0o7777).owned(stat.uid, stat.gid);
         Arc::new(AnonInode { meta, file: file.clone() })
+    }
+
+    /// Whether a name is of an open file that may be mounted where there are names.
+    pub(super) fn is_bindable(dentry: &Dentry) -> bool {
+        let inode = dentry.inode.as_any().downcast_ref::<Self>();
+        inode.is_some_and(|inode| inode.file.ops().mounts_as().is_some())
     }
 }
 

@@ -143,10 +143,14 @@ impl File {
         if let Some(path) = &self.path {
             return path.clone();
         }
-        let sb = Superblock::new(ANON_DEV, "anon_inodefs", self.ops.magic());
+        let fstype = self.ops.mounts_as().unwrap_or("anon_inodefs");
+        let sb = Superblock::new(self.stat().dev, fstype, self.ops.magic());
         let name = self.ops.describe();
         let dentry = Dentry::root(&sb, AnonInode::of(self), name.as_bytes());
-        Path { mount: Mount::new(0, dentry.clone(), "none", MountFlags::empty()), dentry }
+        Path {
+            mount: Mount::new(0, dentry.clone(), self.ops.mounts_as().unwrap_or("none"), MountFlags::empty()),
+            dentry,
+        }
     }
 
     /// The name, if it has one of its own.

@@ -17,6 +17,7 @@ mod show;
 
 pub use show::relative;
 
+use super::anon::AnonInode;
 use super::{Dentry, Kind, Mount, MountFlags, Path, Sharing, notify};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
@@ -247,7 +248,8 @@ impl Namespace {
 
     /// Copies of what `source` leads to, and of what is mounted below it, if `recursive`; they are nowhere.
     fn copy_to_bind(&self, source: &Path, recursive: bool) -> Result<Vec<Arc<Mount>>> {
-        if !self.has(&source.mount) || source.mount.sharing().unbindable {
+        let own = self.has(&source.mount) || AnonInode::is_bindable(&source.dentry);
+        if !own || source.mount.sharing().unbindable {
             return Err(Errno::EINVAL);
         }
         let left_out = |mount: &Arc<Mount>| !recursive || mount.sharing().unbindable;

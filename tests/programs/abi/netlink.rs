@@ -4,6 +4,7 @@ use crate::Case;
 use crate::sys::{self, close, report, report_ok};
 
 mod generic;
+mod made;
 mod unix;
 
 pub(crate) const CASES: &[Case] = &[
@@ -20,6 +21,10 @@ pub(crate) const CASES: &[Case] = &[
     ("netlink_sockets", sockets),
     ("netlink_unix", unix::tables),
     ("netlink_generic", generic::controller),
+    ("netlink_loopback", made::loopback),
+    ("netlink_pairs", made::pairs),
+    ("netlink_between", made::between),
+    ("netlink_named", made::named),
     ("interface_requests", requests),
     ("interface_drivers", drivers),
 ];

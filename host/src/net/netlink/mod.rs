@@ -9,8 +9,8 @@
 //! | `generic` | generic netlink's controller |
 //! | `ops` | what it does as a socket |
 //!
-//! A request is answered when it is sent; a long answer is put together as it is read. The network does not change, so nobody
-//! is told of changes.
+//! A request is answered when it is sent; a long answer is put together as it is read. Nobody is told of changes who does not
+//! ask: groups can be joined, and stay silent.
 
 mod diag;
 mod generic;

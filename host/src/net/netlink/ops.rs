@@ -136,7 +136,7 @@ impl Socket for NetlinkSocket {
             // Nobody but the kernel is there to hear.
             return Err(Errno::ECONNREFUSED);
         }
-        self.serve(&bytes, &|| src.pause())?;
+        self.serve(&bytes, message.networks, &|| src.pause())?;
         Ok(len)
     }
 

@@ -3,6 +3,7 @@
 use super::{GENERIC, NetlinkSocket, ROUTE, SOCK_DIAG, State, diag, generic, route};
 use crate::abi::{Errno, Result};
 use crate::net::interfaces::Record;
+use crate::net::links::change::Networks;
 use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NLM_F_REQUEST,
     NetlinkHeader,
@@ -124,18 +125,24 @@ fn first(bytes: &[u8]) -> Option<Request<'_>> {
 }
 
 impl NetlinkSocket {
-    /// Answers what was sent, message for message (netlink_rcv_skb). `pause` is asked between them.
+    /// Answers what was sent, message for message (netlink_rcv_skb). `pause` is asked between them; `networks` finds those that
+    /// they name.
     ///
     /// # Errors
     /// What `pause` says.
-    pub(super) fn serve(&self, mut bytes: &[u8], pause: &dyn Fn() -> Result<()>) -> Result<()> {
+    pub(super) fn serve(
+        &self,
+        mut bytes: &[u8],
+        networks: Option<&dyn Networks>,
+        pause: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
         let mut paused = Ok(());
         while let Some(request) = first(bytes) {
             let result = match request.header {
                 header if header.flags & NLM_F_REQUEST == 0 || header.message_type < FIRST_TYPE => {
                     Ok(Answer::Done)
                 }
-                _ => self.answer(&request),
+                _ => self.answer(&request, networks),
             };
             let mut state = self.state.lock();
             let result = self.put(&mut state, &request, result);
@@ -155,9 +162,9 @@ impl NetlinkSocket {
         paused
     }
 
-    fn answer(&self, request: &Request<'_>) -> Result<Answer> {
+    fn answer(&self, request: &Request<'_>, networks: Option<&dyn Networks>) -> Result<Answer> {
         match self.protocol {
-            ROUTE => route::answer(&self.network, self.admin, request),
+            ROUTE => route::answer(&self.network, self.admin, request, networks),
             SOCK_DIAG => diag::answer(&self.network, request),
             GENERIC => generic::answer(request),
             _ => Err(Errno::EOPNOTSUPP),
@@ -218,11 +225,11 @@ mod tests {
         assert_eq!(all.len(), 3 * HEADER);
         let answers = || socket.state.lock().queue.len();
         assert_eq!(
-            socket.serve(&all, &|| if answers() < 2 { Ok(()) } else { Err(Errno::EINTR) }),
+            socket.serve(&all, None, &|| if answers() < 2 { Ok(()) } else { Err(Errno::EINTR) }),
             Err(Errno::EINTR)
         );
         assert_eq!(answers(), 2);
-        assert_eq!(socket.serve(&all, &|| Ok(())), Ok(()));
+        assert_eq!(socket.serve(&all, None, &|| Ok(())), Ok(()));
         assert_eq!(answers(), 5);
     }
 

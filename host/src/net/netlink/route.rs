@@ -1,25 +1,30 @@
-//! rtnetlink(7): interfaces, addresses, routes, neighbours and rules. They can be looked at; changing them is not supported,
-//! but for switching on what is on, and for giving a new network's loopback interface the address that it has.
+//! rtnetlink(7): interfaces, addresses, routes, neighbours and rules. All can be looked at; interfaces, addresses and routes can
+//! be made and changed, but for those of the outside.
 
 use super::request::{Answer, Request, What};
 use crate::abi::{Errno, Result};
 use crate::net::Namespace;
 use crate::net::interfaces::{ADDRESS, Interfaces, LINK, LO, NEIGHBOUR, ROUTE, RULE, Record};
+use crate::net::links::change::{Manner, Networks};
+use crate::net::links::source;
 use linux_raw_sys::net as n;
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    Emitable, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_route::RouteNetlinkMessage as Message;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
-use std::net::{IpAddr, Ipv4Addr};
+use std::cmp::Reverse;
+use std::net::IpAddr;
 
 /// RTM_MAX.
 const LAST_TYPE: u16 = 123;
 /// What is asked with, as opposed to told, set or deleted: the type's low two bits.
 const GET: u16 = 2;
-/// RTM_SETLINK.
-const SET_LINK: u16 = 19;
 const LOCAL: u32 = 255;
+/// RTM_NEWNSID.
+const NAMESPACE: u16 = 88;
 
 /// Which records a long answer consists of.
 pub(super) struct Wanted {
@@ -35,14 +40,19 @@ impl Wanted {
 }
 
 /// Answers a request (rtnetlink_rcv_msg).
-pub(super) fn answer(network: &Namespace, admin: bool, request: &Request<'_>) -> Result<Answer> {
+pub(super) fn answer(
+    network: &Namespace,
+    admin: bool,
+    request: &Request<'_>,
+    networks: Option<&dyn Networks>,
+) -> Result<Answer> {
     let kind = request.header.message_type;
     if kind > LAST_TYPE {
         return Err(Errno::EOPNOTSUPP);
     }
     let Some(family) = request.payload().first().copied() else { return Ok(Answer::Done) };
     if kind % 4 != GET {
-        return if admin { change(network, request) } else { Err(Errno::EPERM) };
+        return if admin { change(network, request, networks) } else { Err(Errno::EPERM) };
     }
     let told = kind - GET;
     if request.is_dump() {
@@ -57,6 +67,7 @@ pub(super) fn answer(network: &Namespace, admin: bool, request: &Request<'_>) ->
     match (told, parsed(request)?) {
         (LINK, Message::GetLink(wanted)) => link(network, &wanted),
         (ROUTE, Message::GetRoute(wanted)) => route(network, &wanted),
+        (NAMESPACE, Message::GetNsId(wanted)) => number(&wanted, networks),
         _ => Err(Errno::EOPNOTSUPP),
     }
 }
@@ -74,7 +85,8 @@ fn link(network: &Namespace, wanted: &LinkMessage) -> Result<Answer> {
         LinkAttribute::IfName(name) => Some(name),
         _ => None,
     });
-    let found = network.interfaces().records().iter().find(|record| match (&record.message, name) {
+    let interfaces = network.interfaces();
+    let found = interfaces.records().iter().find(|record| match (&record.message, name) {
         (Message::NewLink(link), _) if wanted.header.index > 0 => link.header.index == wanted.header.index,
         (Message::NewLink(link), Some(name)) => {
             link.attributes.iter().any(|own| matches!(own, LinkAttribute::IfName(own) if own == name))
@@ -88,43 +100,21 @@ fn link(network: &Namespace, wanted: &LinkMessage) -> Result<Answer> {
     }
 }
 
-/// Switching on an interface that is on changes nothing, and is what programs do first. Nothing else can be done.
-fn change(network: &Namespace, request: &Request<'_>) -> Result<Answer> {
-    let wanted = match parsed(request)? {
-        Message::NewLink(wanted) | Message::SetLink(wanted) => wanted,
-        Message::NewAddress(wanted) if is_loopbacks(&wanted) => {
-            return network.claim_loopback().map(|()| Answer::Done);
-        }
-        _ => return Err(Errno::EOPNOTSUPP),
-    };
-    let up = LinkFlags::Up;
-    let only_up = wanted.header.change_mask == up && wanted.header.flags == up;
-    let named = |name: &str| {
-        wanted.attributes.iter().any(|own| matches!(own, LinkAttribute::IfName(own) if own == name))
-    };
-    let known = network.interfaces().links().find(|link| match wanted.header.index {
-        0 => named(&link.name),
-        index => link.index == index,
-    });
-    let known = known.ok_or(Errno::ENODEV)?;
-    let more = wanted.attributes.iter().any(|own| !matches!(own, LinkAttribute::IfName(_)));
-    let there = request.header.message_type == SET_LINK || wanted.header.index > 0 || named(&known.name);
-    if there && only_up && !more && known.flags & n_up() != 0 {
-        Ok(Answer::Done)
-    } else {
-        Err(Errno::EOPNOTSUPP)
+/// Does what a request says.
+fn change(network: &Namespace, request: &Request<'_>, networks: Option<&dyn Networks>) -> Result<Answer> {
+    let has = |flag: u16| request.header.flags & flag != 0;
+    let manner = Manner { create: has(NLM_F_CREATE), new: has(NLM_F_EXCL), replace: has(NLM_F_REPLACE) };
+    match parsed(request)? {
+        Message::NewLink(wanted) => network.set_link(&wanted, manner, networks),
+        Message::SetLink(wanted) => network.set_link(&wanted, Manner::default(), networks),
+        Message::DelLink(gone) => network.delete_link(&gone),
+        Message::NewAddress(wanted) => network.add_address(&wanted, manner),
+        Message::DelAddress(gone) => network.delete_address(&gone),
+        Message::NewRoute(wanted) => network.add_way(&wanted, manner),
+        Message::DelRoute(gone) => network.delete_way(&gone),
+        _ => Err(Errno::EOPNOTSUPP),
     }
-}
-
-/// Whether an address is what the loopback interface has: 127.0.0.1/8.
-fn is_loopbacks(wanted: &AddressMessage) -> bool {
-    let own = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let local = wanted.attributes.iter().any(|it| matches!(it, AddressAttribute::Local(ip) if *ip == own));
-    wanted.header.index == LO && wanted.header.prefix_len == 8 && local
-}
-
-fn n_up() -> u32 {
-    LinkFlags::Up.bits()
+    .map(|()| Answer::Done)
 }
 
 fn address(of: &RouteAddress) -> Option<IpAddr> {
@@ -163,22 +153,70 @@ pub(in crate::net) fn way_to(interfaces: &Interfaces, to: IpAddr) -> Option<&Rou
     let table = |route: &RouteMessage| u32::from(route.header.table);
     let candidates = interfaces.routes().filter(|route| {
         leads_to(route, to)
-            && matches!(route.header.kind, RouteType::Unicast | RouteType::Local | RouteType::Broadcast)
+            && !matches!(route.header.kind, RouteType::Multicast | RouteType::Anycast | RouteType::Throw)
     });
-    candidates.max_by_key(|route| (table(route) == LOCAL, route.header.destination_prefix_length))
+    let metric = |route: &RouteMessage| {
+        let said = |attribute: &RouteAttribute| match attribute {
+            RouteAttribute::Priority(metric) => Some(*metric),
+            _ => None,
+        };
+        route.attributes.iter().find_map(said).unwrap_or(0)
+    };
+    candidates.max_by_key(|route| {
+        (table(route) == LOCAL, route.header.destination_prefix_length, Reverse(metric(route)))
+    })
 }
 
+fn has_source(way: &RouteMessage) -> bool {
+    way.attributes.iter().any(|attribute| matches!(attribute, RouteAttribute::PrefSource(_)))
+}
+
+/// The number that a network calls another by: none, as nobody gives any (RTM_NEWNSID).
+fn number(wanted: &NsidMessage, networks: Option<&dyn Networks>) -> Result<Answer> {
+    let networks = networks.ok_or(Errno::EINVAL)?;
+    let found = wanted.attributes.iter().find_map(|attribute| match attribute {
+        NsidAttribute::Pid(pid) => Some(networks.of_process(*pid)),
+        NsidAttribute::Fd(fd) => Some(networks.of_file(*fd as i32)),
+        _ => None,
+    });
+    found.ok_or(Errno::EINVAL)??;
+    let mut answer = NsidMessage::default();
+    answer.attributes = vec![NsidAttribute::Id(-1)];
+    Ok(Answer::One(NAMESPACE, emitted(&Message::NewNsId(answer))))
+}
+
+/// A message without its header.
+fn emitted(message: &Message) -> Vec<u8> {
+    let mut payload = vec![0; message.buffer_len()];
+    message.emit(&mut payload);
+    payload
+}
+
+/// The answer to RTM_GETROUTE: the way to an address.
 fn route(network: &Namespace, wanted: &RouteMessage) -> Result<Answer> {
     let to = destination(wanted).ok_or(Errno::EINVAL)?;
-    let best = way_to(network.interfaces(), to).ok_or(Errno::ENETUNREACH)?;
+    let interfaces = network.interfaces();
+    let best = way_to(&interfaces, to).ok_or(Errno::ENETUNREACH)?;
+    match best.header.kind {
+        RouteType::BlackHole => return Err(Errno::EINVAL),
+        RouteType::Unreachable => return Err(Errno::EHOSTUNREACH),
+        RouteType::Prohibit => return Err(Errno::EACCES),
+        _ => {}
+    }
     let mut found = best.clone();
     found.header.destination_prefix_length = if to.is_ipv4() { 32 } else { 128 };
     found.attributes.retain(|attribute| {
         !matches!(attribute, RouteAttribute::Destination(_) | RouteAttribute::Priority(_))
     });
     found.attributes.insert(0, RouteAttribute::Destination(to.into()));
-    let message = Message::NewRoute(found);
-    let mut payload = vec![0; netlink_packet_core::Emitable::buffer_len(&message)];
-    netlink_packet_core::Emitable::emit(&message, &mut payload);
-    Ok(Answer::One(ROUTE, payload))
+    let own = source(&interfaces, best, to).filter(|_| !has_source(best));
+    found.attributes.extend(own.map(|own| RouteAttribute::PrefSource(own.into())));
+    if best.header.kind == RouteType::Local {
+        for attribute in &mut found.attributes {
+            if let RouteAttribute::Oif(index) = attribute {
+                *index = LO;
+            }
+        }
+    }
+    Ok(Answer::One(ROUTE, emitted(&Message::NewRoute(found))))
 }

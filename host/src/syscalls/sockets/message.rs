@@ -1,11 +1,13 @@
 //! Messages on sockets: send and receive, with what goes along.
 
+use super::networks::Finder;
 use super::socket::{address, creds, of, put_address, socket_file};
 use crate::abi::{Errno, Result};
 use crate::cred::Caps;
 use crate::kernel::Current;
 use crate::kernel::signal::SIGPIPE;
 use crate::mm::{IoDst, IoSrc, Iovec, Mm};
+use crate::net::links::change::Networks;
 use crate::net::message::{
     MSG_CMSG_CLOEXEC, MSG_CTRUNC, MSG_DONTWAIT, MSG_ERRQUEUE, MSG_NOSIGNAL, MSG_OOB, MSG_PEEK, MSG_TRUNC,
     MSG_WAITALL,
@@ -19,6 +21,7 @@ use crate::syscalls::files::rw::{READABLE, WRITABLE};
 use crate::time::{Given, monotonic_ns};
 use crate::vfs::{File, Parcel};
 use linux_raw_sys::general as c;
+use linux_raw_sys::net::AF_NETLINK;
 use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -62,9 +65,12 @@ pub(crate) fn write(cur: &mut Current, file: &Arc<File>, src: &mut IoSrc<'_>, no
     send(cur, file, src, Outgoing { creds: creds(cur), flags, ..Outgoing::default() })
 }
 
-fn send(cur: &mut Current, file: &Arc<File>, src: &mut IoSrc<'_>, mut message: Outgoing<'_>) -> Result<u64> {
+fn send(cur: &mut Current, file: &Arc<File>, src: &mut IoSrc<'_>, message: Outgoing<'_>) -> Result<u64> {
     let socket = of(file)?;
     let (core, flags) = (socket.core(), message.flags);
+    let finder = (u32::from(core.domain) == AF_NETLINK).then(|| Finder::of(cur));
+    let networks = finder.as_ref().map(|finder| finder as &dyn Networks);
+    let mut message = Outgoing { networks, ..message };
     let nowait = flags & MSG_DONTWAIT != 0 || file.nonblocking();
     let mut until = None;
     let mut done = 0;

@@ -198,6 +198,11 @@ pub trait FileOps: Send + Sync {
         0x0904_1934
     }
 
+    /// The file system that its name is on, if that can be mounted elsewhere (MS_BIND) though nothing else of it is mounted.
+    fn mounts_as(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Further lines of /proc/PID/fdinfo.
     fn fdinfo(&self) -> String {
         String::new()

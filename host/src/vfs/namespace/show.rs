@@ -1,6 +1,7 @@
 //! /proc/PID/mounts and mountinfo.
 
 use super::{Mount, MountFlags, Namespace, Path};
+use crate::vfs::anon::AnonInode;
 use crate::vfs::mount::absolute;
 use crate::vfs::stat;
 
@@ -104,6 +105,10 @@ impl Mount {
             at = parent;
         }
         let mut text = absolute(&parts);
+        if AnonInode::is_bindable(&self.root) {
+            // Such a file system has no directories: its files say what they are.
+            text = self.root.name().to_vec();
+        }
         if self.root.is_dead() {
             text.extend_from_slice(b"//deleted");
         }

@@ -78,6 +78,12 @@ fn pointer(context: *mut libc::ucontext_t, change: impl Fn(u64) -> u64) {
     unsafe { (*context).uc_mcontext.fpregs = change(image(context) as u64) as *mut _ };
 }
 
+/// Says that x87 and SSE are present, and that the image is a compacted one of this format.
+fn compacted(context: *mut libc::ucontext_t, format: u64) {
+    put(context, 512, 3_u64);
+    put(context, 520, 1_u64 << 63 | format);
+}
+
 fn show() {
     let (mut control, mut word) = (0_u32, 0_u16);
     // SAFETY: stores two control words.
@@ -94,15 +100,9 @@ pub(super) fn fp() {
     with_context("the header's unknown components", |context| put(context, 512, !0_u64), show);
     with_context("a component that is the system's", |context| put(context, 512, 1_u64 << 8 | 3), show);
     // Where XRSTOR takes such images at all it takes this one, and not those that have more than they say.
-    let compacted = |present: u64, format: u64| {
-        move |context| {
-            put(context, 512, present);
-            put(context, 520, 1_u64 << 63 | format);
-        }
-    };
-    with_context("a compacted image", compacted(3, 3), show);
-    with_context("one with more than it says", compacted(3, 1), show);
-    with_context("one with what nobody has", compacted(3, 3 | 1 << 62), show);
+    with_context("a compacted image", |context| compacted(context, 3), show);
+    with_context("one with more than it says", |context| compacted(context, 1), show);
+    with_context("one with what nobody has", |context| compacted(context, 3 | 1 << 62), show);
     with_context("the header's reserved words", |context| put(context, 560, !0_u64), show);
     with_context("no component", |context| put(context, 512, 0_u64), show);
     with_context("the wrong first magic number", |context| put(context, 464, 0_u32), show);

@@ -19,14 +19,14 @@ type Make = fn(&Namespace) -> String;
 
 /// Which there are.
 const FILES: &[(&str, Make)] = &[
-    ("dev", |network| dev(network.interfaces())),
-    ("if_inet6", |network| if_inet6(network.interfaces())),
+    ("dev", |network| dev(&network.interfaces())),
+    ("if_inet6", |network| if_inet6(&network.interfaces())),
     ("icmp", |network| sockets(&pings(network), false, &PING)),
     ("icmp6", |network| sockets(&pings(network), true, &PING)),
-    ("ipv6_route", |network| ipv6_route(network.interfaces())),
+    ("ipv6_route", |network| ipv6_route(&network.interfaces())),
     ("raw", |network| sockets(&raw(network), false, &RAW)),
     ("raw6", |network| sockets(&raw(network), true, &RAW)),
-    ("route", |network| route(network.interfaces())),
+    ("route", |network| route(&network.interfaces())),
     ("snmp", snmp),
     ("sockstat", sockstat),
     ("sockstat6", sockstat6),

@@ -27,6 +27,7 @@ use crate::abi::{Errno, Result};
 use crate::cred::Cred;
 use crate::mm::{IoDst, IoSrc};
 use crate::net::address::family_of;
+use crate::net::links::Home;
 use crate::net::message::{MSG_ERRQUEUE, MSG_OOB};
 use crate::net::namespace::Chunk;
 use crate::net::options::Options;
@@ -251,22 +252,23 @@ impl IcmpSocket {
             return Err(Errno::EOPNOTSUPP);
         }
         let mut bytes = self.network.memory.take(len);
-        let (from, to, local) = self.filled(src, message, &mut bytes)?;
-        if local {
-            self.arrive(from, to, bytes);
-        } else {
-            self.send_outside(&bytes, to)?;
+        let (from, to, home) = self.filled(src, message, &mut bytes)?;
+        match home {
+            Home::Here => self.arrive(&self.network, from, to, bytes),
+            Home::There(there, _) => self.arrive(&there, from, to, bytes),
+            Home::Lost(_) => {}
+            Home::Outside => self.send_outside(&bytes, to)?,
         }
         Ok(len)
     }
 
-    /// Reads a message, and makes it what goes on the way: from where, to where, and whether that is here.
+    /// Reads a message, and makes it what goes on the way: from where, to where, and where that is.
     fn filled(
         &self,
         src: &mut IoSrc<'_>,
         message: &Outgoing<'_>,
         bytes: &mut [u8],
-    ) -> Result<(IpAddr, SocketAddr, bool)> {
+    ) -> Result<(IpAddr, SocketAddr, Home)> {
         if !bytes.is_empty() && src.read_bytes(bytes)? < bytes.len() {
             return Err(Errno::EFAULT);
         }
@@ -274,13 +276,18 @@ impl IcmpSocket {
             return Err(Errno::EINVAL);
         }
         let to = self.destination(message)?;
-        let local = reaches(&self.network, &self.core, to.ip())?;
+        reaches(&self.network, &self.core, to.ip())?;
+        let home = self.network.home(to.ip());
+        let usual = match home {
+            Home::There(_, from) | Home::Lost(Some(from)) => from,
+            Home::Here | Home::Lost(None) | Home::Outside => source(to.ip()),
+        };
         let mut state = self.state.lock();
         if state.shut.1 {
             return Err(Errno::EPIPE);
         }
         self.autobind(&mut state)?;
-        let from = state.bound.filter(|ip| !ip.is_unspecified()).unwrap_or(source(to.ip()));
+        let from = state.bound.filter(|ip| !ip.is_unspecified()).unwrap_or(usual);
         if let Some(hold) = &state.hold {
             message::set_ident(bytes, hold.port());
         }
@@ -293,11 +300,11 @@ impl IcmpSocket {
         if !self.is_raw() && bytes.len() + if self.v6 { 0 } else { IP_HEADER } > LONGEST {
             return Err(Errno::EMSGSIZE);
         }
-        Ok((from, to, local))
+        Ok((from, to, home))
     }
 
-    /// A message arrives where it was sent to, and is answered.
-    fn arrive(&self, from: IpAddr, to: SocketAddr, bytes: Chunk) {
+    /// A message arrives where it was sent to, which is in the network `there`, and is answered.
+    fn arrive(&self, there: &Namespace, from: IpAddr, to: SocketAddr, bytes: Chunk) {
         let state = self.state.lock();
         let (level, tos, ttl) = match self.v6 {
             true => (ip::IPV6, ip::name::IPV6_TCLASS, ip::name::IPV6_UNICAST_HOPS),
@@ -308,7 +315,7 @@ impl IcmpSocket {
         let time = crate::time::realtime_ns();
         let packet = Datagram { bytes, from: SocketAddr::new(from, 0), to: to.ip(), tos, ttl, time };
         let network = &self.network;
-        hear(network, &packet);
+        hear(there, &packet);
         let whole = message::is_whole(&packet.bytes, from, packet.to);
         if whole && message::meaning(self.v6, &packet.bytes) == Meaning::Request {
             let reply = message::answer(&packet, network.memory.copy_of(&packet.bytes));

@@ -159,7 +159,8 @@ fn exists(network: &Namespace, index: i32) -> Option<u32> {
 
 /// The interface by which what is said to a group goes out if nobody says which: that of the way there.
 pub(super) fn routed(network: &Namespace, group: IpAddr) -> Option<u32> {
-    let way = crate::net::netlink::way_to(network.interfaces(), group)?;
+    let interfaces = network.interfaces();
+    let way = crate::net::netlink::way_to(&interfaces, group)?;
     way.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,

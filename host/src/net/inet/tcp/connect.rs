@@ -8,13 +8,14 @@ use crate::net::Kind;
 use crate::net::inet::endpoint::{peer, source, unspecified};
 use crate::net::inet::ports::{self, Hold};
 use crate::net::inet::{bind_address, may_bind, may_go_by};
+use crate::net::links::Home;
 use crate::net::outside::reserve;
 use crate::net::waiters::Waiters;
 use crate::sync::event;
 use linux_raw_sys::general as c;
 use std::collections::VecDeque;
 use std::mem::take;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -163,16 +164,22 @@ impl TcpSocket {
             _ => return Err(Errno::EISCONN),
         }
         let remote = peer(self.v6, self.only_v6(&state), raw)?;
-        let local = self.network.is_local(remote.ip());
-        may_go_by(self.core.options.lock().device, local)?;
-        if let Some(toward) = self.elsewhere(remote) {
+        let home = self.network.home(remote.ip());
+        may_go_by(self.core.options.lock().device, matches!(home, Home::Here))?;
+        if matches!(home, Home::Here | Home::Outside)
+            && let Some(toward) = self.elsewhere(remote)
+        {
             drop(state);
             return self.begin_toward(process, remote, toward);
         }
-        if !local {
-            return self.begin_outside(&mut state, remote, None);
-        }
-        self.take_pair(&mut state, remote)?;
+        let from = match home {
+            Home::Here => source(remote.ip()),
+            Home::There(_, from) => from,
+            // Nobody answers who has the address.
+            Home::Lost(_) => return Err(Errno::EHOSTUNREACH),
+            Home::Outside => return self.begin_outside(&mut state, remote, None),
+        };
+        self.take_pair(&mut state, remote, from)?;
         state.error = None;
         state.shut = (false, false);
         state.connecting = true;
@@ -192,13 +199,13 @@ impl TcpSocket {
         Ok(None)
     }
 
-    /// Takes an address and a port for a connection with `remote`.
-    fn take_pair(&self, state: &mut State, remote: SocketAddr) -> Result<()> {
+    /// Takes an address, which is `from` if none was said, and a port for a connection with `remote`.
+    fn take_pair(&self, state: &mut State, remote: SocketAddr, from: IpAddr) -> Result<()> {
         let bound = state.bound.map(|bound| bound.ip()).filter(|ip| !ip.is_unspecified());
         let local = match bound {
             Some(ip) if ip.is_ipv4() == remote.is_ipv4() => ip,
             Some(_) => return Err(Errno::EINVAL),
-            None => source(remote.ip()),
+            None => from,
         };
         match &state.hold {
             Some(hold) => hold.connect(local, remote)?,
@@ -216,9 +223,12 @@ impl TcpSocket {
 
     /// Asks whoever listens at `remote` for a connection.
     fn ask(&self, remote: SocketAddr) -> Attempt {
-        let Some(listener) = self.network.tcp.listener(&self.network, remote) else {
-            return Attempt::Refused;
+        let listener = match self.network.home(remote.ip()) {
+            Home::Here => self.network.tcp.listener(&self.network, remote),
+            Home::There(there, _) => there.tcp.listener(&there, remote),
+            Home::Lost(_) | Home::Outside => None,
         };
+        let Some(listener) = listener else { return Attempt::Refused };
         let Some(local) = self.state.lock().local else { return Attempt::Refused };
         let Some(server) = listener.admit(self, local, remote) else { return Attempt::Refused };
         let Some((connection, server)) = server else { return Attempt::Full };

@@ -8,9 +8,11 @@ use crate::abi::{Errno, Result};
 use crate::mm::IoSrc;
 use crate::net::Answer;
 use crate::net::inet::datagram::Datagram;
+use crate::net::inet::endpoint::source;
 use crate::net::inet::multicast::{self, routed};
 use crate::net::inet::{ip, is_many, may_go_by, reaches};
 use crate::net::interfaces::LO;
+use crate::net::links::Home;
 use linux_raw_sys::net as n;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -55,14 +57,28 @@ impl UdpSocket {
         state.local.map(|local| local.ip()).filter(|ip| !ip.is_unspecified() && !is_many(*ip))
     }
 
-    /// Whether what is for one stays inside.
+    /// Where what is for one arrives, or what goes `out` by an interface for many.
     ///
     /// # Errors
     /// ENETUNREACH where it does not get there by the device that it is bound to.
-    pub(super) fn stays(&self, to: IpAddr) -> Result<bool> {
-        let local = reaches(&self.network, &self.core, to)?;
-        may_go_by(self.core.options.lock().device, local)?;
-        Ok(local)
+    pub(super) fn home(&self, to: IpAddr, out: Option<u32>) -> Result<Home> {
+        match out {
+            Some(LO) => return Ok(Home::Here),
+            Some(_) => return Ok(Home::Outside),
+            None => {}
+        }
+        reaches(&self.network, &self.core, to)?;
+        let home = self.network.home(to);
+        may_go_by(self.core.options.lock().device, matches!(home, Home::Here))?;
+        Ok(home)
+    }
+
+    /// The address from which one without an own one sends.
+    pub(super) fn source(&self, to: IpAddr) -> IpAddr {
+        match self.network.home(to) {
+            Home::There(_, from) | Home::Lost(Some(from)) => from,
+            Home::Here | Home::Lost(None) | Home::Outside => source(to),
+        }
     }
 
     /// Puts a datagram into the queues of all whom it is for.

@@ -27,7 +27,7 @@ pub(super) use send::is_broadcast;
 pub(in crate::net) use window::Window;
 
 use super::datagram::Waiting;
-use super::endpoint::{peer, shown, source, unspecified};
+use super::endpoint::{peer, shown, unspecified};
 use super::ip::{self, IpOptions};
 use super::multicast::Groups;
 use super::ports::{self, Claim, Hold};
@@ -36,6 +36,7 @@ use super::{bind_address, may_bind};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
 use crate::net::interfaces::LO;
+use crate::net::links::Home;
 use crate::net::options::Options;
 use crate::net::outside::{Outside, reserve};
 use crate::net::{Address, Core, Kind, Making, Namespace};
@@ -165,13 +166,13 @@ impl UdpSocket {
             drop(state);
             return self.associate_toward(remote, toward);
         }
-        if !(out == Some(LO) || out.is_none() && self.stays(ip)?) {
+        if matches!(self.home(ip, out)?, Home::Outside) {
             return self.associate_outside(&mut state, remote);
         }
         let local = match self.own_address(&state) {
             Some(own) if own.is_ipv4() == ip.is_ipv4() => own,
             Some(_) => return Err(Errno::EINVAL),
-            None => state.groups.sends_from(ip).unwrap_or_else(|| source(ip)),
+            None => state.groups.sends_from(ip).unwrap_or_else(|| self.source(ip)),
         };
         if let Some(hold) = &state.hold {
             hold.associate(local, remote);

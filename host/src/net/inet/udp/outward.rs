@@ -4,6 +4,7 @@ use super::{State, UdpSocket, Window};
 use crate::abi::{Errno, Result};
 use crate::mm::{IoDst, IoSrc};
 use crate::net::inet::endpoint::{shown, unspecified};
+use crate::net::links::Home;
 use crate::net::message::{MSG_PEEK, MSG_TRUNC};
 use crate::net::outside::Outside;
 use crate::net::toward::{self, Toward};
@@ -132,7 +133,7 @@ impl UdpSocket {
 
     /// Where a datagram goes if not by a socket of the host that others go by, too.
     pub(super) fn toward(&self, state: &State, to: SocketAddr) -> Option<Toward> {
-        let local = || self.network.is_local(to.ip());
+        let local = || !matches!(self.network.home(to.ip()), Home::Outside);
         match self.network.resolver(to) {
             Some(resolver) => Some(resolver),
             // A port of its own on the host is not to be had by way of a warden that makes sockets.

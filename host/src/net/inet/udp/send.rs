@@ -6,9 +6,10 @@ use crate::abi::{Errno, Result};
 use crate::mm::IoSrc;
 use crate::net::address::family_of;
 use crate::net::inet::datagram::Datagram;
-use crate::net::inet::endpoint::{parse, source, target};
+use crate::net::inet::endpoint::{parse, target};
 use crate::net::inet::{UDP_LEVEL, ip, is_many};
 use crate::net::interfaces::LO;
+use crate::net::links::Home;
 use crate::net::message::{MSG_MORE, MSG_OOB};
 use crate::net::namespace::Chunk;
 use crate::net::{Control, Outgoing};
@@ -141,16 +142,16 @@ impl UdpSocket {
             drop(state);
             return self.send_toward(src, to, toward, message.flags & MSG_MORE);
         }
-        let local = near || out.is_none() && self.stays(to.ip())?;
+        let home = self.home(to.ip(), out)?;
         self.ready(&mut state)?;
         if let Some(out) = out.filter(|_| !near) {
             return self.send_far(state, src, to, (out, message.flags & MSG_MORE));
         }
-        if let Some(window) = self.window(&state, to, local) {
+        if let Some(window) = self.window(&state, to, matches!(home, Home::Here)) {
             drop(state);
             return window.send(src, to, message.flags & MSG_MORE);
         }
-        if !local {
+        if matches!(home, Home::Outside) {
             return self.send_outside(state, src, to, message.flags & MSG_MORE);
         }
         self.send_inside(state, src, to, &wishes, message.flags & MSG_MORE != 0)
@@ -205,7 +206,15 @@ impl UdpSocket {
         (out, more): (u32, u32),
     ) -> Result<usize> {
         let inside = self.copy_inside(&state, src, to, out)?;
-        let result = self.send_outside(state, src, to, more);
+        let result = if self.network.links.is_made(out) {
+            // Nobody else is there.
+            drop(state);
+            let len = src.remaining();
+            src.advance(len);
+            Ok(len)
+        } else {
+            self.send_outside(state, src, to, more)
+        };
         if let Some(datagram) = inside {
             self.deliver_to_all(src, datagram, to, out);
         }
@@ -250,7 +259,7 @@ impl UdpSocket {
     fn datagram(&self, state: &State, to: SocketAddr, wishes: &Wishes, bytes: Chunk) -> Result<Datagram> {
         let chosen = || state.groups.sends_from(to.ip());
         let own = wishes.from.or_else(|| self.own_address(state)).or_else(chosen);
-        let from = own.unwrap_or(source(to.ip()));
+        let from = own.unwrap_or_else(|| self.source(to.ip()));
         if !self.network.is_local(from) || from.is_ipv4() != to.is_ipv4() {
             return Err(Errno::EINVAL);
         }
@@ -276,7 +285,13 @@ impl UdpSocket {
         if is_many(to.ip()) {
             return self.deliver_to_all(src, datagram, to, LO);
         }
-        match self.network.udp.receiver(datagram.from, to) {
+        let receiver = match self.network.home(to.ip()) {
+            Home::Here => self.network.udp.receiver(datagram.from, to),
+            Home::There(there, _) => there.udp.receiver(datagram.from, to),
+            // Nobody says that it did not arrive.
+            Home::Lost(_) | Home::Outside => return,
+        };
+        match receiver {
             Some(receiver) => receiver.queue(datagram),
             None => self.unreachable(datagram, to),
         }
