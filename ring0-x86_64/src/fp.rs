@@ -152,9 +152,9 @@ mod tests {
     fn compacted_images_are_taken_apart() {
         for format in [0_u64, 4, 0x20, 0x24, 0xe0, 0xe4, 0x80] {
             let mut fp = FpState([0xa5; super::FP_SIZE]);
-            let mut next = 576;
+            let mut next = 576_usize;
             for (number, &(_, len)) in PLACES.iter().enumerate().filter(|(n, _)| format & 1 << n != 0) {
-                next = if number == 6 { (next as usize).next_multiple_of(64) } else { next };
+                next = if number == 6 { next.next_multiple_of(64) } else { next };
                 fp.0[next..next + len].fill(number as u8);
                 next += len;
             }
