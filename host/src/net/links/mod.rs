@@ -9,10 +9,12 @@
 //! |---|---|
 //! | here | the book, and what sockets ask |
 //! | [`change`] | what programs may do |
+//! | `edit` | what becomes of the book by that |
 //! | `link` | an interface, and the messages that tell of it |
 //! | `ways` | what leads where |
 
 pub mod change;
+mod edit;
 mod link;
 mod ways;
 pub(super) use ways::source;
