@@ -20,6 +20,7 @@ mod sys;
 mod calls;
 #[expect(unsafe_code, reason = "frames of handlers are written to, and so is memory that may not be there")]
 mod frames;
+mod links;
 mod objects;
 mod programs;
 mod table;

@@ -1,8 +1,9 @@
 //! What has a state of its own, by calls in an order that makes sense now and then: namespaces and who is what in them, mounts,
-//! control groups, tracers and tracees, names in directories of the sandbox's and the host's.
+//! control groups, tracers and tracees, interfaces, names in directories of the sandbox's and the host's.
 //!
 //! `calls` hardly ever gets there: of a hundred mounts made of chance none is one. Here each step is nearly right.
 
+use crate::links::Links;
 use crate::sys;
 use crate::table::Kind;
 use crate::values::Values;
@@ -31,7 +32,7 @@ struct Chance {
 type Step = fn(&mut Chance);
 
 /// Each as often as it is here.
-const ALL: [Step; 20] = [
+const ALL: [Step; 23] = [
     Chance::name,
     Chance::name,
     Chance::name,
@@ -52,6 +53,9 @@ const ALL: [Step; 20] = [
     Chance::trace,
     Chance::trace,
     Chance::trace,
+    Chance::link,
+    Chance::link,
+    Chance::talk,
 ];
 
 /// Makes steps until it is over or dead.
@@ -268,6 +272,18 @@ impl Chance {
             sys!(libc::SYS_setns, fd, self.some(&kinds.map(|(flag, _)| flag as u64)));
             sys!(libc::SYS_close, fd);
         }
+    }
+
+    /// Makes and changes interfaces, and what leads by them.
+    fn link(&mut self) {
+        let (children, opened) = (&self.children, &self.opened);
+        Links { values: &mut self.values, children, opened }.ask();
+    }
+
+    /// Sends something by them.
+    fn talk(&mut self) {
+        let (children, opened) = (&self.children, &self.opened);
+        Links { values: &mut self.values, children, opened }.talk();
     }
 
     /// Says what ids are called, where it can.
