@@ -33,7 +33,7 @@ pub(crate) const BOUNDS: &[Bound] = &[
     (&["cred::userns::"], "how deep user namespaces nest: 33 levels, as on Linux"),
     (&["fs::epoll::nesting::"], "five levels of epolls, as on Linux"),
     (
-        &["platform::systrap::patches::", "platform::systrap::space::Tables::withdraw"],
+        &["platform::systrap::space::Tables>::"],
         "two: the alias has been given up before the pages that were reached by it are brought back",
     ),
     (&["platform::selftest::recurse"], "none: it overflows its stack on purpose"),
