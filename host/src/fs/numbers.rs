@@ -7,6 +7,38 @@ use crate::abi::{Errno, Result};
 /// # Errors
 /// EINVAL for what is none; ERANGE for one that does not fit.
 pub(super) fn integer(text: &[u8]) -> Result<i32> {
+    i32::try_from(wide(text)?).map_err(|_| Errno::ERANGE)
+}
+
+/// One that is not negative, as strict readers take it (`kstrtouint`): no minus sign, and nothing around it but the end of a
+/// line behind it.
+///
+/// # Errors
+/// As [`integer`].
+pub(super) fn unsigned(text: &[u8]) -> Result<u32> {
+    u32::try_from(wide(bare(text)?)?).map_err(|_| Errno::ERANGE)
+}
+
+/// The same of 64 bits that are decimal always (`kstrtoull`).
+///
+/// # Errors
+/// As [`integer`].
+pub(super) fn decimal(text: &[u8]) -> Result<u64> {
+    let text = bare(text)?;
+    let digits = text.strip_prefix(b"+").unwrap_or(text);
+    let value =
+        std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let value = value.filter(|digits| !digits.is_empty()).ok_or(Errno::EINVAL)?;
+    value.parse().map_err(|_| Errno::ERANGE)
+}
+
+/// A number without anything around it, and without a minus sign.
+fn bare(text: &[u8]) -> Result<&[u8]> {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    if text.first() == Some(&b'-') || text.trim_ascii() != text { Err(Errno::EINVAL) } else { Ok(text) }
+}
+
+fn wide(text: &[u8]) -> Result<i128> {
     let text = text.trim_ascii();
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
@@ -21,16 +53,14 @@ pub(super) fn integer(text: &[u8]) -> Result<i32> {
     if digits.is_empty() {
         return Err(Errno::EINVAL);
     }
-    let mut value = 0_i64;
-    let mut fits = true;
+    let mut value = 0_i128;
     for digit in digits {
         let digit = char::from(*digit).to_digit(base).ok_or(Errno::EINVAL)?;
-        value = value * i64::from(base) + i64::from(digit);
-        fits &= value <= 1 << 32;
-        value = value.min(1 << 40);
+        value = value * i128::from(base) + i128::from(digit);
+        // Further up it makes no difference.
+        value = value.min(1 << 70);
     }
-    let value = if negative { -value } else { value };
-    i32::try_from(value).ok().filter(|_| fits).ok_or(Errno::ERANGE)
+    Ok(if negative { -value } else { value })
 }
 
 /// A set of up to 64 bits in hexadecimal, as wide as `count` of them: words of 32, the highest first.
@@ -61,7 +91,7 @@ pub(super) fn ranges(bits: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Errno, integer, mask, ranges};
+    use super::{Errno, decimal, integer, mask, ranges, unsigned};
 
     #[test]
     fn integers() {
@@ -76,6 +106,31 @@ mod tests {
         }
         for text in ["2147483648", "-2147483649", "99999999999999999999999999999999"] {
             assert_eq!(integer(text.as_bytes()), Err(Errno::ERANGE), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_without_a_sign() {
+        assert_eq!(
+            (unsigned(b"0x33\n"), unsigned(b"4294967295"), unsigned(b"+7")),
+            (Ok(0x33), Ok(u32::MAX), Ok(7))
+        );
+        assert_eq!(
+            (unsigned(b"-1"), unsigned(b" 3"), unsigned(b"3 \n")),
+            (Err(Errno::EINVAL), Err(Errno::EINVAL), Err(Errno::EINVAL))
+        );
+        assert_eq!(unsigned(b"4294967296"), Err(Errno::ERANGE));
+        assert_eq!(
+            (decimal(b"18446744073709551615"), decimal(b"18446744073709551616")),
+            (Ok(u64::MAX), Err(Errno::ERANGE))
+        );
+    }
+
+    #[test]
+    fn decimals() {
+        assert_eq!((decimal(b"010\n"), decimal(b"+7"), decimal(b"0")), (Ok(10), Ok(7), Ok(0)));
+        for text in ["", "0x10", "-1", " 5", "5 ", "+", "x"] {
+            assert_eq!(decimal(text.as_bytes()), Err(Errno::EINVAL), "{text:?}");
         }
     }
 

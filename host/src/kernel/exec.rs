@@ -93,6 +93,7 @@ impl Current {
             mm.began_in(&cred.user_ns);
         }
         mm.set_dumpable(program.readable && !self.cred().is_raised() && !becomes_another);
+        mm.set_dump_filter(self.mm().dump_filter());
         if becomes_another || cred.is_raised() {
             self.task.set_parent_death_signal(0);
         }

@@ -4,7 +4,7 @@ use super::group::{GroupState, Stop, ThreadGroup, WaitStatus};
 use super::signal::{Fields, SIG_IGN, SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SigInfo, begin_exit, code, sa};
 use super::task::work;
 use super::tree::{INIT, Node, Zombie};
-use super::{Current, Kernel, Task, Tree};
+use super::{Current, Kernel, Task, Tree, coredump};
 use crate::sync::Wake;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -76,6 +76,7 @@ impl Kernel {
         let ended = {
             let mut state = group.state.lock();
             state.threads.retain(|other| !Arc::ptr_eq(other, task));
+            coredump::leave(&mut state, task);
             state.finishing = state.finishing.saturating_sub(1);
             let mut dead = group.dead_usage.lock();
             let usage = task.usage();

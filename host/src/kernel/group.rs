@@ -1,5 +1,6 @@
 //! A process: the threads that share signals, limits and an exit status.
 
+use super::coredump::Gathering;
 use super::limits::Limits;
 use super::namespaces::time::Shifts;
 use super::pids::PidNamespace;
@@ -23,7 +24,7 @@ impl WaitStatus {
         WaitStatus((code & 0xff) << 8)
     }
 
-    /// Killed by a signal; `core` says that it would have dumped core.
+    /// Killed by a signal; `core` says that it has dumped core.
     pub const fn killed(signo: i32, core: bool) -> Self {
         WaitStatus(signo | if core { 0x80 } else { 0 })
     }
@@ -71,6 +72,8 @@ pub(super) struct GroupState {
     pub(super) exit: Option<WaitStatus>,
     /// The thread that calls execve and waits to be the only one.
     pub(super) execing: Option<Arc<Task>>,
+    /// A core dump that is under way.
+    pub(super) dump: Option<Gathering>,
     /// How many of its threads are on their way out.
     pub(super) finishing: usize,
     pub(super) stop: Stop,
@@ -204,6 +207,7 @@ impl ThreadGroup {
                     pending: Pending::new(),
                     exit: None,
                     execing: None,
+                    dump: None,
                     finishing: 0,
                     stop: Stop::None,
                     stop_signal: 0,

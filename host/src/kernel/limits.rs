@@ -6,6 +6,8 @@ use crate::abi::{Errno, Result};
 pub const INFINITY: u64 = u64::MAX;
 /// `RLIMIT_CPU`.
 pub const CPU: u32 = 0;
+/// `RLIMIT_FSIZE`.
+pub const FSIZE: u32 = 1;
 /// `RLIMIT_STACK`.
 pub const STACK: u32 = 3;
 /// `RLIMIT_DATA`.

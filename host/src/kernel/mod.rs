@@ -13,7 +13,7 @@
 //! | [`futex`] | waiting on user words |
 //! | [`ipc`] | System V IPC |
 //! | [`seccomp`] | filters over programs' own calls |
-//! | `clone`, `exec`, `exit`, `wait`, `lost` | a process's life |
+//! | `clone`, `exec`, `exit`, `wait`, `lost`, [`coredump`] | a process's life, and what it leaves behind |
 //! | `jobs`, `terminal` | process groups, sessions, and the terminals that control them |
 //! | [`namespaces`], [`pids`] | what each task sees of all this: its namespaces |
 //! | [`limits`], `timers` | resource limits; interval and POSIX timers |
@@ -27,13 +27,13 @@
 //! `Task::pending` > `Task::resources` > futex buckets > `mm`'s > wait queues > scheduler queues. None is held across a park.
 //!
 //! # Panics
-//! A panic in a handler unwinds to the task's loop, which says so in one line and kills that program; locks are
-//! released by unwinding and are not poisoned.
+//! A panic in a handler unwinds to the task's loop, which says so and kills that program; unwinding releases locks.
 
 pub mod cgroups;
 mod clone;
 #[expect(missing_docs, reason = "the names of the flags")]
 mod clone_flags;
+pub mod coredump;
 mod current;
 mod exec;
 mod exit;
@@ -226,6 +226,8 @@ pub struct Kernel {
     pub ruins: Arc<Ruins>,
     /// What syslog(2) reads.
     pub log: log::Log,
+    /// Settings of core dumps.
+    pub core: coredump::Settings,
     /// Held while an epoll starts to watch another.
     pub epolls: Arc<Lock<()>>,
     undo_lists: ipc::undo::UndoLists,
@@ -272,6 +274,7 @@ impl Kernel {
             file_locks: FileLocks::default(),
             flight: Arc::default(),
             log: log::Log::new(),
+            core: coredump::Settings::default(),
             epolls: Arc::new(Lock::new(Rank::EpollNesting, ())),
             undo_lists: ipc::undo::UndoLists::default(),
             vdso: Vdso::new(),

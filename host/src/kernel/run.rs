@@ -25,6 +25,7 @@ impl Current {
         };
         // A panic here has released its locks like any other; of the rest only what others wait for is made up for.
         let end = || {
+            let status = self.wait_for_dump(status);
             self.trace_end(status);
             self.finish(status);
         };

@@ -41,6 +41,8 @@ pub(super) mod work {
     pub(crate) const FROZEN: u32 = 512;
     /// It is to take file systems apart before its program goes on.
     pub(crate) const RUINS: u32 = 1024;
+    /// It is on its way out: no core dump waits for it.
+    pub(crate) const LEAVING: u32 = 2048;
     /// What ends an interruptible wait.
     pub(crate) const INTERRUPT: u32 = SIGNAL | KILL | STOP | TRAP | FREEZE;
 }
@@ -261,6 +263,12 @@ impl Task {
         if bits & work::KILL != 0 {
             self.sched.outlive(self);
         }
+    }
+
+    /// Says how late its timers may be, ns; 0 is what it began with (prctl(PR_SET_TIMERSLACK)).
+    pub fn set_timer_slack(&self, ns: u64) {
+        let slack = if ns == 0 { self.default_slack.load(Ordering::Relaxed) } else { ns };
+        self.timer_slack.store(slack, Ordering::Relaxed);
     }
 
     /// prctl(PR_SET_PDEATHSIG).

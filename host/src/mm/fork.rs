@@ -11,7 +11,7 @@ use super::{Backing, Deferred, Mm, PAGE_SIZE, State, frames, hardware};
 use crate::abi::Result;
 use crate::platform::{Frame, Prot};
 use crate::sync::{Lock, Rank};
-use core::sync::atomic::{AtomicBool, AtomicUsize};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 use std::sync::Arc;
 
 /// Pages mapped into the child per call.
@@ -34,6 +34,7 @@ impl Mm {
             pause: self.pause.clone(),
             claim: Lock::new(Rank::MmClaim, self.claim.lock().clone()),
             dumpable: AtomicBool::new(self.is_dumpable()),
+            dump_filter: AtomicU32::new(self.dump_filter()),
             user_ns: self.user_ns.clone(),
             users: AtomicUsize::new(0),
         });

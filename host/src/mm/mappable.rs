@@ -111,13 +111,15 @@ pub trait Mappable: Send + Sync {
     }
 }
 
-/// The last columns of a line of `/proc/PID/maps`.
+/// The last columns of a line of `/proc/PID/maps`, and what core dumps ask besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MapInfo {
     /// Device number (major << 8 | minor, as in `st_dev` of small numbers).
     pub dev: u64,
     /// Inode number.
     pub ino: u64,
+    /// Permissions of the file.
+    pub mode: u32,
     /// Path or other name; empty for none.
     pub path: Vec<u8>,
 }
@@ -212,7 +214,7 @@ impl Mappable for SharedMemory {
     }
 
     fn describe(&self) -> MapInfo {
-        MapInfo { dev: 1, ino: self.ino, path: self.name.to_vec() }
+        MapInfo { dev: 1, ino: self.ino, mode: 0o666, path: self.name.to_vec() }
     }
 
     fn punch_hole(&self, offset: u64, len: u64) -> Result<()> {

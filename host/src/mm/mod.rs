@@ -10,7 +10,7 @@
 //! | `fault` | demand paging, copy-on-write, stack growth |
 //! | `sequences` | how many pages a fault takes along |
 //! | `map`, `protect`, `remap`, `brk`, `advise` | the system calls' work |
-//! | `fork` | copying an address space |
+//! | `fork`, `dump` | copying an address space; what a core dump takes of it |
 //! | `steps` | edits of much, a step at a time |
 //! | `tables` | the platform's tables, and what was found there last |
 //! | [`usage`] | what is in memory, and whose |
@@ -38,6 +38,7 @@
 
 mod advise;
 mod brk;
+mod dump;
 mod fault;
 pub mod filecache;
 mod fork;
@@ -66,6 +67,7 @@ mod usermem;
 pub mod vma;
 
 pub use advise::{Advice, Locking};
+pub use dump::DumpArea;
 pub use fault::FaultSignal;
 pub use frames::put_ref;
 pub use futexkey::FutexKey;
@@ -83,13 +85,16 @@ use crate::abi::Result;
 use crate::cred::userns::UserNs;
 use crate::platform::{AddressSpace, Areas, Capabilities, Frame, Platform, Prot};
 use crate::sync::{Lock, Pause, Rank};
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 use tables::Tables;
 use vma::VmaMap;
 
+/// What core dumps take unless they are told otherwise: private and shared memory that is no file's, and the first pages of
+/// programs' files (`MMF_DUMP_FILTER_DEFAULT`).
+const DUMP_FILTER: u32 = 0x33;
 /// Bytes per page.
 pub const PAGE_SIZE: u64 = 4096;
 
@@ -105,6 +110,8 @@ pub struct Mm {
     claim: Lock<Option<Claim>>,
     /// Whether the program's own user may look at it (prctl(2), PR_SET_DUMPABLE).
     dumpable: AtomicBool,
+    /// See [`dump_filter`](Self::dump_filter).
+    dump_filter: AtomicU32,
     /// The user namespace that its program began in, if not the first.
     user_ns: OnceLock<UserNs>,
     /// Tasks that run here.
@@ -175,6 +182,7 @@ impl Mm {
             state: Lock::new(Rank::MmState, State::default()),
             claim: Lock::new(Rank::MmClaim, None),
             dumpable: AtomicBool::new(true),
+            dump_filter: AtomicU32::new(DUMP_FILTER),
             user_ns: OnceLock::new(),
             users: AtomicUsize::new(0),
             pause: OnceLock::new(),

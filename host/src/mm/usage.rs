@@ -22,7 +22,7 @@ const SHARE_SHIFT: u32 = 12;
 
 /// What a page holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Anon,
     File,
     Shmem,
@@ -153,7 +153,8 @@ impl Mm {
         self.each_step(&mut |state, vma, start, end| self.each_resident_of(state, vma, (start, end), each));
     }
 
-    fn each_resident_of(
+    /// The same for what lies in a range of one area.
+    pub(super) fn each_resident_of(
         &self,
         state: &State,
         vma: &Vma,
@@ -218,7 +219,7 @@ impl Mm {
 }
 
 /// What the page at `va` holds, and whether its object holds a reference to it, too.
-fn kind_of(vma: &Vma, va: u64, frame: Frame) -> (Kind, bool) {
+pub(super) fn kind_of(vma: &Vma, va: u64, frame: Frame) -> (Kind, bool) {
     let Backing::Object { object, .. } = &vma.backing else { return (Kind::Anon, false) };
     let kind = if object.is_memory() { Kind::Shmem } else { Kind::File };
     if frames::is_host_file(frame) {

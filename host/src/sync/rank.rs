@@ -65,6 +65,8 @@ pub enum Rank {
     FsPlaces,
     /// Host and domain name.
     Uts,
+    /// What core dumps are called.
+    CorePattern,
     /// Changes of a user namespace's maps.
     IdMaps,
     /// Semaphore sets.

@@ -44,6 +44,9 @@ pub(crate) fn run(words: &[&str]) {
         ["places"] => {
             println!("{:#x} {:#x} {:#x}", &raw const words as i64, sys!(libc::SYS_brk, 0), sys::memory(4096));
         }
+        ["coredump-filter"] => {
+            print!("{}", std::fs::read_to_string("/proc/self/coredump_filter").unwrap_or_default())
+        }
         ["membarrier"] => sys::report("not registered", sys!(libc::SYS_membarrier, 8, 0, 0)),
         ["not-before", earliest] => sys::exit(crate::vdso::not_before(earliest)),
         ["shm-attached", id] => crate::sysvipc::shm::attached_elsewhere(id),

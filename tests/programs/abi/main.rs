@@ -17,6 +17,7 @@ mod cgroups;
 mod child;
 mod code;
 mod controls;
+mod coredump;
 mod credentials;
 mod details;
 mod drive;
@@ -121,6 +122,7 @@ const FAMILIES: &[(&str, &[Case])] = &[
     ("setid", setid::CASES),
     ("peek", peek::CASES),
     ("ptrace", ptrace::CASES),
+    ("coredump", coredump::CASES),
     ("seccomp", seccomp::CASES),
     ("proc", proc::CASES),
     ("misc", misc::CASES),

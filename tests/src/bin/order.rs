@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use tests::packages::workspace_root;
+use ::tests::packages::workspace_root;
 
 /// Where an image may be (`.cargo/config.toml`).
 const IMAGE: &str = "0x70000000..0x72000000";

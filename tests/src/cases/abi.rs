@@ -44,6 +44,7 @@ pub const FAMILIES: &[&str] = &[
     "setid",
     "peek",
     "ptrace",
+    "coredump",
     "seccomp",
     "proc",
     "misc",

@@ -5,12 +5,23 @@ use crate::guest::Step;
 
 const PIPELINE: &str = "for i in 1 2 3; do echo $i; done | sort -r | head -1; exit 7";
 
+/// Patterns of core files, which are this sandbox's own: settings of the machine are nobody's to test with.
+const CORES: &str = "s=/proc/sys/kernel; ulimit -c unlimited; mkdir /tmp/cores && cd /tmp/cores || exit 1
+    cat $s/core_pattern $s/core_uses_pid
+    (echo '|/bin/cat' > $s/core_pattern) 2>/dev/null; echo refused $?
+    dies() { /bin/busybox sh -c 'echo $$ > pid; kill -SEGV $$' 2>/dev/null; echo $?; mv core.$(cat pid) core.PID 2>/dev/null; ls; rm -f *; }
+    dies; echo 1 > $s/core_uses_pid; dies; echo /tmp/cores/%e.%s.%u%% > $s/core_pattern; echo 0 > $s/core_uses_pid; dies
+    echo none/core > $s/core_pattern; dies; echo core.%p > $s/core_pattern; dies; cat $s/core_pattern";
+const CORES_SAID: &str = "core\n0\nrefused 1\n139\ncore\npid\n139\ncore.PID\npid\n139\nbusybox.11.0%\npid\n\
+    139\npid\n139\ncore.PID\npid\ncore.%p\n";
+
 /// Cases that need nothing but busybox and our own programs.
 pub fn small(place: &Place) -> Vec<Case> {
     let sh = |script| ["/bin/busybox", "sh", "-c", script];
     let mut cases = vec![
         place.gives("a pipeline of a shell", &sh(PIPELINE), "3\n", 7),
         place.gives("the status of a signal", &sh("kill -TERM $$"), "", 143),
+        place.gives("core dumps are called as root says", &sh(CORES), CORES_SAID, 0),
         place.gives("the status of a program", &["/bin/busybox", "false"], "", 1),
         place.same("subshells and redirections", &sh(REDIRECTIONS)),
         place

@@ -1,6 +1,6 @@
 //! Debuggers inside: strace and gdb, where this machine has them, over a small program with its symbols.
 
-use super::{Case, Place};
+use super::{Case, Place, case};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -27,6 +27,24 @@ const WATCH: &str =
     "-ex 'set can-use-hw-watchpoints 0' -ex 'break main' -ex run -ex 'watch total' -ex c -ex c -ex kill";
 
 const ATTACH: &str = "-ex 'bt -3' -ex 'print total' -ex 'set var total = 77' -ex detach";
+
+/// A program is killed where it waits, and looked at afterwards.
+const DUMPED: &str = r#"d=$(mktemp -d) && cd "$d" && mkfifo pipe && ulimit -c unlimited || exit 1
+    $PROGRAM wait < pipe & pid=$!; exec 3> pipe
+    until grep -q '^State:.S' /proc/$pid/status; do :; done
+    kill -SEGV $pid; wait $pid; echo ended $?
+    gdb -q -nx -batch -ex 'set debuginfod enabled off' -ex bt -ex 'print total' -ex 'info proc' $PROGRAM core 2>&1
+    cd /; rm -r "$d""#;
+
+/// What is said of it.
+const EXPECTED: [&str; 6] = [
+    "ended 139",
+    "terminated with signal SIGSEGV",
+    "wait_for_input ()",
+    "main (argc=2",
+    "$1 = 8",
+    "debuggee",
+];
 
 fn there(program: &str) -> Result<(), String> {
     let found = Command::new(program).arg("--version").stdin(Stdio::null()).output();
@@ -73,6 +91,13 @@ pub fn debuggers(place: &Place, directory: &Path) -> (Vec<Case>, Vec<String>) {
                  exec 3>&-; wait $pid; echo ended $?; rm /tmp/debuggee.$$; }}"
             );
             cases.push(place.same("gdb attaches, looks, changes and leaves", &shell(script)));
+            // Natively core files may be called otherwise, or nobody's.
+            let dumped = place.sandboxed(&shell(DUMPED.replace("$PROGRAM", &program)));
+            cases.push(case("gdb reads a core dump", dumped, |got| {
+                let said = String::from_utf8_lossy(&got.stdout);
+                let missing = EXPECTED.iter().find(|line| !said.contains(*line));
+                missing.map_or(Ok(()), |line| Err(format!("no {line:?} in {said:?}")))
+            }));
         }
         Err(why) => missing.push(why),
     }

@@ -17,6 +17,20 @@ pub(super) const SETS: &[(u32, RegisterSet, usize)] = &[
     (NT_ARM_HW_WATCH, RegisterSet::Debug, 4),
 ];
 
+/// What core dumps have of them besides the general ones, in Linux's order.
+pub const CORE_NOTES: &[(u32, RegisterSet)] = &[
+    (NT_PRFPREG, RegisterSet::FloatingPoint),
+    (NT_ARM_TLS, RegisterSet::ThreadPointer),
+    (NT_ARM_HW_BREAK, RegisterSet::Debug),
+    (NT_ARM_HW_WATCH, RegisterSet::Debug),
+    (NT_ARM_SYSTEM_CALL, RegisterSet::SystemCall),
+];
+
+/// A note on the layout of registers: there is nothing to tell on this architecture.
+pub fn core_layout() -> Option<(u32, Vec<u8>)> {
+    None
+}
+
 /// Another exception level, AArch32, masked interrupts (Linux's `valid_user_regs`).
 const FOREIGN_PSTATE: u64 = 0x3df;
 /// `struct user_fpsimd_state`: V0 to V31, FPSR, FPCR, padding.

@@ -14,8 +14,8 @@ use aarch64 as machine;
 use x86_64 as machine;
 
 pub use machine::{
-    begin_step, end_step, entered, peek_user, poke_user, read, show_stop, step_code, unshow_stop, whole,
-    write,
+    CORE_NOTES, begin_step, core_layout, end_step, entered, peek_user, poke_user, read, show_stop, step_code,
+    unshow_stop, whole, write,
 };
 
 /// A register set.

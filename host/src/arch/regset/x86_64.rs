@@ -4,7 +4,7 @@ use super::RegisterSet;
 use crate::abi::{Errno, Result};
 use crate::arch::sigframe;
 use crate::arch::{FpState, UserRegs};
-use linux_raw_sys::elf_uapi::{NT_PRFPREG, NT_PRSTATUS, NT_X86_XSTATE};
+use linux_raw_sys::elf_uapi::{NT_PRFPREG, NT_PRSTATUS, NT_X86_XSAVE_LAYOUT, NT_X86_XSTATE};
 use linux_raw_sys::ptrace::{PTRACE_GETFPREGS, PTRACE_GETREGS, PTRACE_SETFPREGS, PTRACE_SETREGS};
 use ring0_x86_64::tables::selector;
 use x86_64::registers::rflags::RFlags;
@@ -14,6 +14,17 @@ pub(super) const SETS: &[(u32, RegisterSet, usize)] = &[
     (NT_PRFPREG, RegisterSet::FloatingPoint, 8),
     (NT_X86_XSTATE, RegisterSet::Extended, 8),
 ];
+
+/// What core dumps have of them besides the general ones, in Linux's order.
+pub const CORE_NOTES: &[(u32, RegisterSet)] =
+    &[(NT_PRFPREG, RegisterSet::FloatingPoint), (NT_X86_XSTATE, RegisterSet::Extended)];
+
+/// A note on where the XSAVE image has what: `struct x86_xfeat_component` of each component beyond x87 and SSE.
+pub fn core_layout() -> Option<(u32, Vec<u8>)> {
+    let words: Vec<u32> = sigframe::xstate_components().flatten().collect();
+    let bytes = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    (!words.is_empty()).then_some((NT_X86_XSAVE_LAYOUT, bytes))
+}
 
 /// Words of `struct user_regs_struct`.
 const WORDS: usize = size_of::<UserRegs>() / 8;

@@ -11,7 +11,7 @@ pub use aarch64::{RED_ZONE, bad_frame, fault, pop, prepare, push};
 #[cfg(target_arch = "x86_64")]
 pub use x86_64::{RED_ZONE, bad_frame, fault, pop, prepare, push};
 #[cfg(target_arch = "x86_64")]
-pub(in crate::arch) use x86_64::{RESTORED_FLAGS, complete, xstate_layout};
+pub(in crate::arch) use x86_64::{RESTORED_FLAGS, complete, xstate_components, xstate_layout};
 
 /// What a frame is made from beside registers.
 #[derive(Clone, Copy, Debug)]

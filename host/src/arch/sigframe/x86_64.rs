@@ -81,6 +81,14 @@ pub(crate) fn xstate_layout() -> (u64, usize) {
     (features, size)
 }
 
+/// The components beyond x87 and SSE: number, size, place, and what CPUID says of how they are aligned. Executes CPUID.
+pub(crate) fn xstate_components() -> impl Iterator<Item = [u32; 4]> {
+    let components = xstate().components.iter().enumerate().filter(|(_, (_, len))| *len != 0);
+    components.map(|(number, (at, len))| {
+        [number as u32, *len as u32, *at as u32, __cpuid_count(0xd, number as u32).ecx]
+    })
+}
+
 /// Makes every byte of an image mean something; see [`FpState::complete`].
 pub(crate) fn complete(fp: &mut FpState) {
     let &Xstate { size, ref components, .. } = xstate();

@@ -178,7 +178,7 @@ impl Mappable for NodeFile {
             root = place.mount;
         }
         let root = Path { dentry: root.root.clone(), mount: root };
-        MapInfo { dev: stat.dev, ino: stat.ino, path: self.path.display(&root) }
+        MapInfo { dev: stat.dev, ino: stat.ino, mode: stat.mode, path: self.path.display(&root) }
     }
 
     fn punch_hole(&self, offset: u64, len: u64) -> Result<()> {

@@ -14,6 +14,7 @@ use crate::vfs::{Dentry, File, FileOps, Ioctl, Path, Whence, Writing};
 use linux_raw_sys::general as c;
 use linux_raw_sys::ioctl::{FIBMAP, FICLONE, FICLONERANGE, FIONREAD, FS_IOC_FIEMAP as FIEMAP};
 use std::any::Any;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 /// pwritev2(2)
@@ -318,7 +319,7 @@ impl Mappable for Mapping {
     }
 
     fn size(&self) -> u64 {
-        self.node.size.load(std::sync::atomic::Ordering::Relaxed)
+        self.node.size.load(Ordering::Relaxed)
     }
 
     fn ready(&self, first: u64, to: &mut [Option<Frame>]) {
@@ -344,7 +345,8 @@ impl Mappable for Mapping {
         }
         let root = Path { dentry: root.root.clone(), mount: root };
         let (dev, ino) = (self.path.dentry.sb.dev, self.node.meta.ino);
-        MapInfo { dev, ino, path: self.path.display(&root) }
+        let mode = self.node.meta.perm.load(Ordering::Relaxed);
+        MapInfo { dev, ino, mode, path: self.path.display(&root) }
     }
 
     fn sync(&self, offset: u64, len: u64) -> Result<()> {

@@ -236,21 +236,28 @@ impl Current {
             action::ERRNO => Verdict::Denied(Err(Errno(value.min(MAX_ERRNO) as i32))),
             action::TRACE | action::USER_NOTIF => Verdict::Denied(Err(Errno::ENOSYS)),
             action::TRAP => {
-                let ip = self.regs.ip();
-                // The handler finds the registers as they were before the call, behind its instruction.
-                self.regs.rewind_syscall();
-                self.regs.set_ip(ip);
-                let fields = Fields::Syscall { addr: ip, number: number as i32, arch: AUDIT_ARCH };
-                self.force_signal(SigInfo { signo: SIGSYS, errno: value as i32, code: SYS_SECCOMP, fields });
+                let info = self.rolled_back(number, value as i32);
+                self.force_signal(info);
                 self.left()
             }
             action::KILL_THREAD if self.task.group.state.lock().threads.len() > 1 => self.end_by(SIGSYS),
             // What filters must not return ends the process, too.
             _ => {
-                self.exit_group(WaitStatus::killed(SIGSYS, false));
+                let info = self.rolled_back(number, 0);
+                self.die(&info);
                 self.left()
             }
         }
+    }
+
+    /// The registers become what they were before the call, behind its instruction: so handlers and core dumps find them.
+    /// Returns the signal about it.
+    fn rolled_back(&mut self, number: u32, errno: i32) -> SigInfo {
+        let ip = self.regs.ip();
+        self.regs.rewind_syscall();
+        self.regs.set_ip(ip);
+        let fields = Fields::Syscall { addr: ip, number: number as i32, arch: AUDIT_ARCH };
+        SigInfo { signo: SIGSYS, errno, code: SYS_SECCOMP, fields }
     }
 
     /// The thread ends as if by this signal; others of its process go on.

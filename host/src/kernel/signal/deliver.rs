@@ -22,6 +22,8 @@ enum Next {
     /// A signal that stops, unless the process group is orphaned, or continued since: as often as this it was before.
     JobStop(i32, u32),
     Handler(SigInfo, SigAction),
+    /// One that ends the process, which leaves a core dump behind if it may.
+    Core(SigInfo),
 }
 
 impl Current {
@@ -35,6 +37,7 @@ impl Current {
                         return;
                     }
                 }
+                Next::Core(info) => return self.die(&info),
                 Next::Handler(info, action) => {
                     self.kernel.metrics.signals.add();
                     self.handle(&info, &action);
@@ -94,8 +97,8 @@ impl Current {
                         return Next::Left;
                     }
                     DefaultAction::Stop => return Next::JobStop(signo, continued),
-                    DefaultAction::Terminate | DefaultAction::Core => {
-                        // No core is ever written, so the status never says that one was.
+                    DefaultAction::Core => return Next::Core(info),
+                    DefaultAction::Terminate => {
                         begin_exit(&mut state, WaitStatus::killed(signo, false));
                         return Next::Left;
                     }

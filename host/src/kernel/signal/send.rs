@@ -158,7 +158,8 @@ impl Kernel {
             None => state.threads.iter().find(wants),
         };
         let Some(task) = chosen.cloned() else { return };
-        let fatal = matches!(default_action(signo), DefaultAction::Terminate | DefaultAction::Core);
+        // What dumps core ends the process when it is delivered: somebody has to write it.
+        let fatal = default_action(signo) == DefaultAction::Terminate;
         // A stopped process ends when it is continued; SIGKILL has continued it by now.
         let stopped = state.stop == Stop::Stopped;
         // A tracer decides whether anything else than SIGKILL is.
@@ -218,8 +219,11 @@ fn prepare(state: &mut GroupState, signo: i32) -> bool {
 /// Ends all threads of a process.
 pub(in crate::kernel) fn begin_exit(state: &mut GroupState, status: WaitStatus) {
     if state.exit.is_some() {
-        // Who tells a tracer of its end ends after all.
+        // Who tells a tracer of its end ends after all, and so does who dumps core: of that.
         if status == WaitStatus::killed(SIGKILL, false) {
+            if state.dump.is_some() {
+                state.exit = Some(status);
+            }
             state.threads.iter().for_each(|task| task.interrupt(work::KILL));
         }
         return;

@@ -137,9 +137,7 @@ pub(crate) fn prctl(cur: &mut Current, args: &Args) -> Result<u64> {
             Ok(0)
         }
         p::PR_SET_TIMERSLACK => {
-            let default = cur.task.default_slack.load(Ordering::Relaxed);
-            let slack = if arg2 == 0 { default } else { arg2 };
-            cur.task.timer_slack.store(slack, Ordering::Relaxed);
+            cur.task.set_timer_slack(arg2);
             Ok(0)
         }
         p::PR_GET_TIMERSLACK => Ok(cur.task.timer_slack.load(Ordering::Relaxed)),

@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     ("proc_access", access),
     ("proc_mem", memory::mem),
     ("proc_personality", personality),
+    ("proc_timer_slack", timer_slack),
     ("proc_stat", stat),
     ("proc_title", title),
     ("proc_zombie", zombie),
@@ -82,6 +83,34 @@ fn drop_capability(number: u32) {
     sys!(libc::SYS_capset, header.as_ptr(), data.as_ptr());
 }
 
+/// How late timers may be, by prctl(2) and by its file.
+fn timer_slack() {
+    use std::os::unix::fs::MetadataExt;
+    let own = "/proc/self/timerslack_ns";
+    println!("{} {:o}", get(own), std::fs::metadata(own).map_or(0, |meta| meta.mode()));
+    report("prctl", sys!(libc::SYS_prctl, libc::PR_SET_TIMERSLACK, 123_456));
+    println!("{}", get(own));
+    for text in
+        ["777\n", "0", "0x10", "-1", "", "x", "18446744073709551615", "18446744073709551616", " 5", "9"]
+    {
+        println!("{text:?}: {}, then {}", set(own, text), get(own));
+    }
+    report("by prctl", sys!(libc::SYS_prctl, libc::PR_GET_TIMERSLACK));
+    let thread = format!("/proc/self/task/{}/timerslack_ns", sys!(libc::SYS_gettid));
+    println!("of a thread: {}", get(&thread));
+    let pid = fork(sys::forever);
+    let child = format!("/proc/{pid}/timerslack_ns");
+    println!("a child's: {}, {}, {}", get(&child), set(&child, "4000"), get(&child));
+    println!("its own again: {}, {}", set(&child, "0"), get(&child));
+    in_child("a stranger", || {
+        drop_capability(CAP_SYS_NICE);
+        println!("{}, {}", get(&child), set(&child, "4000"));
+        0
+    });
+    sys::end(pid);
+}
+
+const CAP_SYS_NICE: u32 = 23;
 const CAP_SYS_RESOURCE: u32 = 24;
 const SCORE: &str = "/proc/self/oom_score_adj";
 const OLD: &str = "/proc/self/oom_adj";

@@ -7,7 +7,7 @@
 //! | `memory` | maps, smaps, statm, mem |
 //! | `net` | net |
 //! | `namespaces` | ns, uid_map, gid_map, projid_map, setgroups |
-//! | `settings` | comm, personality, oom_score_adj and its like |
+//! | `settings` | comm, coredump_filter, personality, oom_score_adj and its like |
 //! | `status` | stat, status, limits |
 
 mod access;
@@ -59,13 +59,15 @@ struct Row {
     private: bool,
     /// What is written is written in one piece.
     whole: bool,
+    /// Only processes have it, not each thread.
+    of_process: bool,
     make: Make,
     write: Option<Write>,
 }
 
 /// A file that anybody may open whom its permissions let.
 const fn row(name: &'static str, perm: u32, make: Make) -> Row {
-    Row { name, perm, private: false, whole: false, make, write: None }
+    Row { name, perm, private: false, whole: false, of_process: false, make, write: None }
 }
 
 /// A file that tells of the process's memory.
@@ -83,6 +85,11 @@ const fn whole(name: &'static str, make: Make, write: Write) -> Row {
     Row { whole: true, ..writable(name, make, write) }
 }
 
+/// One that only processes have.
+const fn of_process(row: Row) -> Row {
+    Row { of_process: true, ..row }
+}
+
 /// All files but `mem`. Order is that of listings. What there is nothing true to say of is missing, as in a Linux without
 /// that part: task accounting (io), audit (loginuid, sessionid), scheduler statistics (schedstat), symbols (wchan).
 const FILES: &[Row] = &[
@@ -93,6 +100,7 @@ const FILES: &[Row] = &[
     }),
     row("cmdline", 0o444, |v| memory::command_line(v.subject.mm())),
     writable("comm", settings::comm, settings::set_comm),
+    of_process(writable("coredump_filter", settings::coredump_filter, settings::set_coredump_filter)),
     private("environ", 0o400, |v| memory::environment(v.space())),
     whole(
         "gid_map",
@@ -119,6 +127,10 @@ const FILES: &[Row] = &[
     row("statm", 0o444, |v| lines(memory::statm(&v.subject)?)),
     writable("timens_offsets", namespaces::time, namespaces::set_time),
     row("status", 0o444, |v| lines(status::status(&v.subject, v.user_ns())?)),
+    of_process(Row {
+        perm: 0o666,
+        ..writable("timerslack_ns", settings::timer_slack, settings::set_timer_slack)
+    }),
     whole(
         "uid_map",
         |v| Ok(namespaces::map(v, IdKind::User)),
@@ -171,7 +183,7 @@ fn list(subject: &Subject) -> Vec<ListEntry> {
         add(name, Kind::Symlink);
     }
     add("mem", Kind::File);
-    for row in FILES {
+    for row in FILES.iter().filter(|row| !(subject.thread && row.of_process)) {
         add(row.name, Kind::File);
     }
     all

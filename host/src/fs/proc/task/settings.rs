@@ -1,10 +1,10 @@
-//! What can be set, and read back: the name, the adjustment of the OOM score; and personality(2).
+//! What can be set, and read back: the name, what core dumps take, the adjustment of the OOM score; and personality(2).
 
 use super::access::View;
 use crate::abi::{Errno, Result};
 use crate::cred::Caps;
-use crate::fs::numbers::integer;
-use crate::kernel::OomScore;
+use crate::fs::numbers::{decimal, integer, unsigned};
+use crate::kernel::{OomScore, Task, coredump};
 use std::sync::atomic::Ordering;
 
 pub(super) fn comm(view: &View) -> Result<Vec<u8>> {
@@ -20,6 +20,35 @@ pub(super) fn set_comm(view: &View, text: &[u8]) -> Result<()> {
     }
     let name = text.strip_suffix(b"\n").unwrap_or(text);
     view.subject.task.as_ref().ok_or(Errno::ESRCH)?.set_comm(name);
+    Ok(())
+}
+
+/// Who has no memory any more has nothing to say.
+pub(super) fn coredump_filter(view: &View) -> Result<Vec<u8>> {
+    let mm = view.subject.mm();
+    Ok(mm.map(|mm| format!("{:08x}\n", mm.dump_filter()).into_bytes()).unwrap_or_default())
+}
+
+pub(super) fn set_coredump_filter(view: &View, text: &[u8]) -> Result<()> {
+    let kinds = unsigned(text)?;
+    view.subject.mm().ok_or(Errno::ESRCH)?.set_dump_filter(kinds & coredump::FILTERS);
+    Ok(())
+}
+
+/// The task, for who may know or change how late its timers may be: its own process, or the privileged.
+fn timed(view: &View) -> Result<&Task> {
+    let task = view.subject.task.as_ref().ok_or(Errno::ESRCH)?;
+    let may = view.is_own() || view.opener().has_in(&task.cred().user_ns, Caps::SYS_NICE);
+    if may { Ok(task) } else { Err(Errno::EPERM) }
+}
+
+pub(super) fn timer_slack(view: &View) -> Result<Vec<u8>> {
+    Ok(format!("{}\n", timed(view)?.timer_slack.load(Ordering::Relaxed)).into_bytes())
+}
+
+pub(super) fn set_timer_slack(view: &View, text: &[u8]) -> Result<()> {
+    let ns = decimal(text)?;
+    timed(view)?.set_timer_slack(ns);
     Ok(())
 }
 
