@@ -35,6 +35,51 @@ pub fn root(kernel: &Arc<Kernel>) -> Arc<Dentry> {
     Dentry::root(&Superblock::volatile(makedev(0, 26), "cgroup2", CGROUP2_MAGIC), dir, b"/")
 }
 
+/// Makes a group in that of `dir`, for who is no program. One that has the name has a number behind it then.
+///
+/// # Errors
+/// As [`Cgroups::make`](crate::kernel::cgroups::Cgroups::make).
+pub fn make(dir: &Arc<Dentry>, name: &[u8]) -> Result<CgroupId> {
+    let new = NewNode { kind: Kind::Dir, perm: 0o755, uid: 0, gid: 0, rdev: 0, target: b"" };
+    let mut tried = name.to_vec();
+    for number in 1.. {
+        match dir.add(&tried, || dir.inode.create(&tried, &new)) {
+            Err(Errno::EEXIST) => tried = [name, format!(".{number}").as_bytes()].concat(),
+            made => {
+                let made = made?;
+                let group = made.inode.as_any().downcast_ref::<Dir>().ok_or(Errno::EIO)?;
+                return Ok(group.id());
+            }
+        }
+    }
+    Err(Errno::EEXIST)
+}
+
+/// Removes the group of `dir` and those below it.
+///
+/// # Errors
+/// EBUSY as long as there are processes in any.
+pub fn remove(dir: &Arc<Dentry>) -> Result<()> {
+    // Parents first: they go from the end. (Nesting is bounded, and so is how many there are.)
+    let mut all = vec![dir.clone()];
+    let mut at = 0;
+    while let Some(next) = all.get(at).cloned() {
+        all.extend(
+            next.known().into_iter().filter_map(|(_, child)| child).filter(|child| child.kind() == Kind::Dir),
+        );
+        at += 1;
+    }
+    for dir in all.iter().rev() {
+        let (parent, name) = dir.place();
+        match parent.map_or(Ok(()), |parent| parent.remove(&name, dir)) {
+            // Somebody inside was faster.
+            Err(Errno::ESTALE | Errno::ENODEV | Errno::ENOENT) => {}
+            removed => removed?,
+        }
+    }
+    Ok(())
+}
+
 /// Whether it can be mounted with these options: they change nothing here.
 ///
 /// # Errors

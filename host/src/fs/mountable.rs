@@ -11,6 +11,7 @@ use crate::abi::{Errno, Result};
 use crate::cred::userns::UserNs;
 use crate::cred::{Caps, Cred};
 use crate::kernel::Kernel;
+use crate::kernel::cgroups::CgroupId;
 use crate::kernel::pids::PidNamespace;
 use crate::vfs::{Caller, Dentry, FileSystems};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -48,13 +49,21 @@ impl Mountable {
         })
     }
 
+    /// A minor number for a device that nothing else is on.
+    pub fn next_dev(&self) -> u32 {
+        self.next_dev.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// The root of what /proc is in a pid namespace.
-    fn proc(&self, pids: &Arc<PidNamespace>) -> Result<Arc<Dentry>> {
+    ///
+    /// # Errors
+    /// ENODEV when the kernel is no more.
+    pub fn proc(&self, pids: &Arc<PidNamespace>) -> Result<Arc<Dentry>> {
         if pids.is_first() {
             return self.root(b"proc");
         }
         let kernel = self.kernel.upgrade().ok_or(Errno::ENODEV)?;
-        let root = super::proc::root(&kernel, pids, self.next_dev.fetch_add(1, Ordering::Relaxed));
+        let root = super::proc::root(&kernel, pids, self.next_dev());
         root.sb.set_owner(&pids.owner);
         Ok(root)
     }
@@ -62,7 +71,7 @@ impl Mountable {
     /// A new file system in memory, which `cred` makes.
     fn memory(&self, (name, magic): (&'static str, u64), options: &[u8], cred: &Cred) -> Result<Arc<Dentry>> {
         let given = Given::parse(options, name == "tmpfs")?;
-        let dev = self.next_dev.fetch_add(1, Ordering::Relaxed);
+        let dev = self.next_dev();
         let perm = given.mode.unwrap_or(if name == "tmpfs" { 0o1777 } else { 0o755 });
         let uid = given.uid.map_or(Some(cred.uid.fs), |name| cred.user_ns.uid(name)).ok_or(Errno::EINVAL)?;
         let gid = given.gid.map_or(Some(cred.gid.fs), |name| cred.user_ns.gid(name)).ok_or(Errno::EINVAL)?;
@@ -72,6 +81,31 @@ impl Mountable {
         root.sb.set_owner(&cred.user_ns);
         root.sb.end_with_mounts(&self.kernel.upgrade().ok_or(Errno::ENODEV)?.ruins);
         Ok(root)
+    }
+
+    /// The directory of a control group, as the root of what is mounted.
+    ///
+    /// # Errors
+    /// ENOENT for one that there is not; ENODEV when the kernel is no more.
+    pub fn cgroup(&self, id: CgroupId) -> Result<Arc<Dentry>> {
+        let kernel = self.kernel.upgrade().ok_or(Errno::ENODEV)?;
+        below(&self.root(b"cgroup2")?, &kernel.cgroups.path(id))
+    }
+
+    /// Makes a control group that is called `name`, or nearly so, in the root of all.
+    ///
+    /// # Errors
+    /// EAGAIN where there are too many.
+    pub fn make_cgroup(&self, name: &[u8]) -> Result<CgroupId> {
+        super::cgroup::make(&self.root(b"cgroup2")?, name)
+    }
+
+    /// Removes a control group and those below it.
+    ///
+    /// # Errors
+    /// EBUSY as long as there are processes in any; ENOENT for one that there is not.
+    pub fn remove_cgroup(&self, id: CgroupId) -> Result<()> {
+        super::cgroup::remove(&self.cgroup(id)?)
     }
 
     /// The root of the one of its kind.
@@ -150,7 +184,7 @@ impl FileSystems for Mountable {
                 over(own.as_ref().map_or(&UserNs::FIRST, |own| &own.owner))?;
                 super::cgroup::options(options)?;
                 let root = self.root(fstype)?;
-                own.map_or(Ok(root.clone()), |own| below(&root, &kernel.cgroups.path(*own.of)))
+                own.map_or(Ok(root), |own| self.cgroup(*own.of))
             }
             b"devtmpfs" => over(&UserNs::FIRST).and_then(|()| self.root(fstype)),
             _ => self.root(fstype),

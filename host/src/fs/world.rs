@@ -14,6 +14,7 @@ use crate::cred::Cred;
 use crate::hostfd::{self, HostFd};
 use crate::hostsys::file;
 use crate::kernel::Kernel;
+use crate::kernel::pids::PidNamespace;
 use crate::mm::IoSrc;
 use crate::platform::Capabilities;
 use crate::sync::{HostCalls, HostLines, Lock, Rank};
@@ -22,12 +23,14 @@ use crate::vfs::{
     Path, Resolve, makedev,
 };
 use linux_raw_sys::general as c;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Minor numbers of the anonymous devices our file systems are on.
 const ROOT_DEV: u32 = 21;
 const DEV_DEV: u32 = 6;
 const SHM_DEV: u32 = 22;
+/// The root directories of other containers keep one in so many of the descriptors that the first one's does.
+const MEMBERS_PART: usize = 16;
 
 /// Mounts and devices of a sandbox.
 pub struct World {
@@ -38,9 +41,15 @@ pub struct World {
     /// The ways to make host calls that may hang.
     pub lines: Arc<HostLines>,
     /// Directories of the host that are seen as they are.
-    pub trees: Trees,
+    pub trees: Arc<Trees>,
     /// Who writes pages of theirs back, until it runs.
-    write_back: Lock<Option<WriteBack>>,
+    write_back: Arc<Lock<Option<WriteBack>>>,
+    /// What is in memory at /dev/shm.
+    shm: Arc<Dentry>,
+    /// What can be mounted, once there is a kernel.
+    mountable: Arc<OnceLock<Arc<Mountable>>>,
+    /// Descriptors that the layer above the root directory may keep.
+    kept: usize,
 }
 
 /// Opens the host directory that is to be the root.
@@ -59,17 +68,19 @@ pub fn open_root(path: &std::path::Path) -> Result<HostFd> {
 pub fn build(root: HostFd, caps: &Capabilities, written: bool) -> Result<World> {
     let lines: Arc<HostLines> = Arc::default();
     let devices = Arc::new(Devices { lines: lines.clone(), ..Devices::default() });
-    let (trees, write_back) = Trees::new();
+    let (trees, write_back) = Trees::new()?;
+    let trees = Arc::new(trees);
+    // Half of what the host allows: the rest is for what programs open.
+    let kept = (file::raise_nofile() / 2).min(20_000) as usize;
     let root = match written {
         true => trees.add(root, (ROOT_DEV, true), &devices)?,
-        false => Layer::above(root, ROOT_DEV, caps, &devices, &lines)?,
+        false => Layer::above(root, ROOT_DEV, caps, &devices, (&lines, kept))?,
     };
     let ns = Namespace::new(Mount::new(1, root, "none", MountFlags::empty()));
-    let write_back = Lock::new(Rank::ThroughTrees, Some(write_back));
-    let world = World { ns, devices, lines, trees, write_back };
-    world.mount(b"/dev", dev::tree(DEV_DEV, &world.devices)?, "devtmpfs", MountFlags::NOSUID)?;
-    let shm = Layer::tmpfs(SHM_DEV, "tmpfs", 0o1777, &world.devices);
-    world.mount(b"/dev/shm", shm, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV)?;
+    let write_back = Arc::new(Lock::new(Rank::ThroughTrees, Some(write_back)));
+    let shm = Layer::tmpfs(SHM_DEV, "tmpfs", 0o1777, &devices);
+    let world = World { ns, devices, lines, trees, write_back, shm, mountable: Arc::default(), kept };
+    world.mount_dev(dev::tree(DEV_DEV, &world.devices)?)?;
     Ok(world)
 }
 
@@ -78,17 +89,14 @@ pub fn build(root: HostFd, caps: &Capabilities, written: bool) -> Result<World> 
 /// # Errors
 /// ENOMEM.
 pub fn mount_proc(world: &World, kernel: &Arc<Kernel>) -> Result<()> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     world.devices.ptys.set_kernel(kernel);
     let calls: Arc<dyn HostCalls> = kernel.sched.clone();
     world.lines.connect(&calls);
     let dev = world.directory(b"/dev")?.dentry;
     let all = Mountable::new(&world.devices, dev, kernel);
-    world.mount(b"/dev/pts", all.root(b"devpts")?, "devpts", MountFlags::NOSUID | MountFlags::NOEXEC)?;
-    world.mount(b"/proc", all.root(b"proc")?, "proc", flags)?;
-    world.mount(b"/sys", all.root(b"sysfs")?, "sysfs", flags | MountFlags::RDONLY)?;
+    let _once = world.mountable.set(all.clone());
     kernel.set_filesystems(all);
-    Ok(())
+    world.mount_special(&kernel.pids)
 }
 
 /// The caller's standard input, output and error as descriptors 0 to 2 (those that are open). A terminal among them
@@ -189,6 +197,66 @@ pub fn received_stdio(
 }
 
 impl World {
+    /// The tree of another container of the same kernel, whose root directory is `root`, which is `written` through or below a layer
+    /// in memory. Its programs are in `pids`. /dev/shm is this one's where it is `shared`. What it has goes with it.
+    ///
+    /// # Errors
+    /// As [`build`] and [`mount_proc`]; ENOSPC where there are too many mounts.
+    pub fn beside(
+        &self,
+        (root, written): (HostFd, bool),
+        kernel: &Arc<Kernel>,
+        (pids, shared): (&Arc<PidNamespace>, bool),
+    ) -> Result<World> {
+        let all = self.mountable()?;
+        let (dev, caps) = (all.next_dev(), kernel.platform.capabilities());
+        let root = match written {
+            true => self.trees.add(root, (dev, true), &self.devices)?,
+            false => Layer::above(root, dev, &caps, &self.devices, (&self.lines, self.kept / MEMBERS_PART))?,
+        };
+        let nodes = dev::tree(all.next_dev(), &self.devices)?;
+        let shm = match shared {
+            true => self.shm.clone(),
+            false => Layer::tmpfs(all.next_dev(), "tmpfs", 0o1777, &self.devices),
+        };
+        let own = [Some(&root), Some(&nodes), (!shared).then_some(&shm)];
+        own.into_iter().flatten().for_each(|root| root.sb.end_with_mounts(&kernel.ruins));
+        let world = World {
+            ns: self.ns.beside(root)?,
+            devices: self.devices.clone(),
+            lines: self.lines.clone(),
+            trees: self.trees.clone(),
+            write_back: self.write_back.clone(),
+            shm,
+            mountable: self.mountable.clone(),
+            kept: self.kept,
+        };
+        world.mount_dev(nodes)?;
+        world.mount_special(pids)?;
+        Ok(world)
+    }
+
+    /// What can be mounted.
+    ///
+    /// # Errors
+    /// ENODEV before there is a kernel.
+    pub fn mountable(&self) -> Result<&Arc<Mountable>> {
+        self.mountable.get().ok_or(Errno::ENODEV)
+    }
+
+    fn mount_dev(&self, nodes: Arc<Dentry>) -> Result<()> {
+        self.mount(b"/dev", nodes, "devtmpfs", MountFlags::NOSUID)?;
+        self.mount(b"/dev/shm", self.shm.clone(), "tmpfs", MountFlags::NOSUID | MountFlags::NODEV)
+    }
+
+    fn mount_special(&self, pids: &Arc<PidNamespace>) -> Result<()> {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let all = self.mountable()?;
+        self.mount(b"/dev/pts", all.root(b"devpts")?, "devpts", MountFlags::NOSUID | MountFlags::NOEXEC)?;
+        self.mount(b"/proc", all.proc(pids)?, "proc", flags)?;
+        self.mount(b"/sys", all.root(b"sysfs")?, "sysfs", flags | MountFlags::RDONLY)
+    }
+
     /// Who writes pages back for its trees, if there are any: to be run by a thread.
     pub fn write_back(&self) -> Option<WriteBack> {
         let some = !self.trees.is_empty();

@@ -3,15 +3,14 @@
 use super::cgroups::CgroupId;
 use super::clone_flags::CloneFlags;
 use super::group::{GroupState, Stop};
-use super::namespaces::Namespaces;
 use super::pids::PidNamespace;
-use super::signal::{Actions, NSIG, SigSet};
-use super::task::{Resources, SchedPolicy, comm_of, work};
+use super::signal::{Actions, NSIG};
+use super::task::{Resources, SchedPolicy, work};
 use super::trace::Event;
-use super::tree::{INIT, Node, Tie, Tree};
-use super::{Current, Init, Kernel, Task, ThreadGroup, limits};
+use super::tree::Node;
+use super::{Current, Kernel, Task, ThreadGroup, limits};
 use crate::abi::{Errno, Result};
-use crate::arch::{FpState, Registers, UserRegs};
+use crate::arch::{Registers, UserRegs};
 use crate::cred::Caps;
 use crate::platform::Context;
 use crate::sync::{LockGuard, WaitQueue};
@@ -396,84 +395,5 @@ impl Kernel {
         } else {
             self.cgroups.task_gone(child.group.cgroup());
         }
-    }
-}
-
-/// Creates process 1.
-pub(super) fn spawn_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>> {
-    crate::arch::sigframe::prepare();
-    let context = kernel.platform.new_context()?;
-    let first = kernel.process(INIT).and_then(|init| init.threads().first().cloned());
-    let mut tree = kernel.tree.lock();
-    if first.is_some() && tree.is_full(kernel.options.max_tasks) {
-        return Err(Errno::EAGAIN);
-    }
-    let tid = tree.allocate()?;
-    if (tid == INIT) != first.is_none() {
-        return Err(Errno::ESRCH);
-    }
-    let namespaces = namespaces(kernel, first.as_ref());
-    let pids = namespaces.pids_for_children.clone();
-    let group = ThreadGroup::new((tid, tid), pids, Actions::ignoring(init.ignored), init.limits);
-    if tid == INIT && kernel.options.init_is_protected {
-        group.unkillable.store(true, Ordering::Relaxed);
-    }
-    if let Some(on_exit) = init.on_exit {
-        let _ = group.on_exit.set(on_exit);
-    }
-    let comm = comm_of(&init.comm);
-    init.mm.set_owner(tid);
-    let resources = Resources {
-        mm: Some(init.mm),
-        fds: Some(init.fds),
-        fs: Some(init.fs),
-        cred: Arc::new(init.cred),
-        comm,
-        exe: init.exe,
-        namespaces,
-    };
-    let cpus = kernel.sched.worker_count() as u32;
-    let affinity = if cpus >= 64 { u64::MAX } else { (1 << cpus) - 1 };
-    let policy = SchedPolicy { policy: 0, nice: 0, reset_on_fork: false, affinity, io_priority: 0 };
-    let task = Task::new(
-        (tid, tid),
-        group.clone(),
-        kernel.sched.clone(),
-        resources,
-        SigSet::EMPTY,
-        policy,
-        init.confinement,
-    );
-    let regs = UserRegs::start(init.ip, init.sp);
-    let mut current = Current::new(task.clone(), kernel.clone(), regs, Box::new(FpState::initial()), context);
-    current.find_restorer();
-    group.state.lock().threads.push(task.clone());
-    tree.add_task(task.clone());
-    tree.add_node(Node::new(group, None, 0));
-    if let Some(tty) = if tid == INIT { kernel.host_terminal() } else { init.tty } {
-        give_terminal(&mut tree, tid, tty);
-    }
-    drop(tree);
-    if let Some(told) = init.told {
-        told(tid);
-    }
-    kernel.sched.start(current)?;
-    Ok(task)
-}
-
-/// The namespaces of a process without a parent: the first process's, once there is one.
-fn namespaces(kernel: &Kernel, first: Option<&Arc<Task>>) -> Arc<Namespaces> {
-    match first {
-        // Whatever it has done since: nobody has put their clocks forward.
-        Some(first) => first.namespaces().in_first_time(&kernel.first_namespaces()),
-        None => kernel.first_namespaces(),
-    }
-}
-
-/// Makes `tty` the controlling terminal of `tid`, which leads a session without one.
-fn give_terminal(tree: &mut Tree, tid: i32, tty: u64) {
-    tree.set_tie(tty, Some(Tie { sid: tid, foreground: tid }));
-    if let Some(node) = tree.node_mut(tid) {
-        node.tty = Some(tty);
     }
 }

@@ -14,6 +14,7 @@
 //! | [`ipc`] | System V IPC |
 //! | [`seccomp`] | filters over programs' own calls |
 //! | `clone`, `exec`, `exit`, `wait`, `lost`, [`coredump`] | a process's life, and what it leaves behind |
+//! | `spawn` | processes without a parent, in containers |
 //! | `jobs`, `terminal` | process groups, sessions, and the terminals that control them |
 //! | [`namespaces`], [`pids`] | what each task sees of all this: its namespaces |
 //! | [`limits`], `timers` | resource limits; interval and POSIX timers |
@@ -62,6 +63,7 @@ pub mod seccomp;
 mod shortage;
 mod sigio;
 pub mod signal;
+mod spawn;
 pub mod task;
 mod terminal;
 pub mod timers;
@@ -79,6 +81,7 @@ pub use jobs::Target;
 pub use load::memory;
 pub use oom::OomScore;
 pub use panic::install_hook as install_panic_hook;
+pub use spawn::{Home, Sharing};
 pub use task::{RunState, Task};
 pub use tree::{Tie, Tree};
 pub use wait::{WaitFor, WaitOptions, Waited};
@@ -161,10 +164,8 @@ impl Default for Options {
 pub const OVERFLOW: u32 = 0x5042_424a;
 /// The `prctl` operation that is a bug of ours where [`Options::provoke_bugs`] says so, and unknown elsewhere.
 pub const PROVOKE_BUG: u32 = 0x5042_4247;
-
 /// The `prctl` operation that reads the host process's own memory in kernel code, under the same condition.
 pub const READ_HOST: u32 = 0x5042_4248;
-
 /// The `prctl` operation that makes a host call which no sandbox needs, under the same condition.
 pub const REFUSED_CALL: u32 = 0x5042_4249;
 
@@ -198,6 +199,8 @@ pub struct Init {
     pub told: Option<Box<dyn FnOnce(i32) + Send>>,
     /// Told how it ended.
     pub on_exit: Option<OnExit>,
+    /// The container that it is born in, if not process 1's.
+    pub home: Option<Home>,
 }
 
 /// Root of all sandbox state.
@@ -420,13 +423,13 @@ impl Kernel {
         Some(Way { watch: self.poller().clone(), outer })
     }
 
-    /// Creates process 1, ready to run; once there is one, a process without a parent that leads a session of its own, in
-    /// process 1's namespaces: who asks for it waits for it outside.
+    /// Creates process 1, ready to run; then processes without a parent that lead sessions of their own, in process 1's
+    /// namespaces or another container's: who asks for one waits for it outside.
     ///
     /// # Errors
-    /// ENOMEM; EAGAIN where there are as many tasks as there may be; ESRCH when process 1 has ended.
+    /// ENOMEM; EAGAIN with as many tasks as there may be; ESRCH, ENODEV where process 1, or the container, has ended.
     pub fn spawn_init(self: &Arc<Self>, init: Init) -> Result<Arc<Task>> {
-        clone::spawn_init(self, init)
+        spawn::spawn_init(self, init)
     }
 
     /// Runs workers until init has ended, and returns how. Called once, on a host thread of its own; the other threads go on

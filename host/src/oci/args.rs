@@ -393,9 +393,9 @@ pub struct Boot {
     /// The container's state directory
     #[arg(long)]
     pub(super) state: PathBuf,
-    /// Descriptor that requests come from
+    /// Descriptor that requests come from; without one, the process waits for a container in another's kernel
     #[arg(long)]
-    pub(super) control: i32,
+    pub(super) control: Option<i32>,
     /// Descriptor of a stream to whoever creates the container
     #[arg(long)]
     pub(super) creator: i32,

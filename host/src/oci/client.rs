@@ -3,14 +3,14 @@
 use super::error::{Doing, Error, Result};
 use super::state::CONTROL;
 use crate::hostfd::HostFd;
-use crate::sandbox::control::{Reply, Request};
+use crate::sandbox::control::{Asked, MOST, Reply, Request};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long either side waits for the other in the middle of a request.
@@ -29,29 +29,45 @@ pub(super) fn listen(dir: &Path) -> Result<UnixDatagram> {
     UnixDatagram::bind(name(&opened)).doing(|| format!("a socket in {}", dir.display()))
 }
 
-/// Sends a request with descriptors to the sandbox whose state is in `dir`. The answers come from the stream.
-pub(super) fn send(dir: &Path, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<UnixStream> {
+/// Who is asked.
+#[derive(Clone, Debug)]
+pub(super) struct Address {
+    /// The state directory of the sandbox.
+    pub(super) dir: PathBuf,
+    /// The container that it is about; the sandbox's first where none is named.
+    pub(super) of: Option<String>,
+}
+
+/// Sends a request with descriptors. The answers come from the stream.
+pub(super) fn send(to: &Address, what: Request, fds: &[BorrowedFd<'_>]) -> Result<UnixStream> {
+    let dir = &to.dir;
     let stage = || "asking the sandbox".to_owned();
     let (ours, theirs) = UnixStream::pair().doing(stage)?;
     theirs.set_read_timeout(Some(PATIENCE)).doing(stage)?;
     theirs.set_write_timeout(Some(PATIENCE)).doing(stage)?;
-    let text = serde_json::to_vec(request).doing(stage)?;
     let opened = File::open(dir).doing(|| format!("state directory {}", dir.display()))?;
     let address = SocketAddrUnix::new(name(&opened)).doing(stage)?;
     let socket = UnixDatagram::unbound().doing(stage)?;
     let all: Vec<_> = std::iter::once(theirs.as_fd()).chain(fds.iter().copied()).collect();
-    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = SendAncillaryBuffer::new(&mut room);
-    if !control.push(SendAncillaryMessage::ScmRights(&all)) {
+    if all.len() > MOST || !control.push(SendAncillaryMessage::ScmRights(&all)) {
         return Err(Error::new("asking the sandbox: too many descriptors"));
     }
     sendmsg_addr(&socket, &address, &[IoSlice::new(b"r")], &mut control, SendFlags::empty())
         .map_err(|_| Error::new("container not running: its sandbox does not answer"))?;
     drop(theirs);
+    write(&ours, &Asked { of: to.of.clone(), what })?;
+    Ok(ours)
+}
+
+/// Writes a request to a stream.
+pub(super) fn write(stream: &UnixStream, asked: &Asked) -> Result<()> {
+    let stage = || "asking the sandbox".to_owned();
+    let text = serde_json::to_vec(asked).doing(stage)?;
     let mut message = (text.len() as u32).to_le_bytes().to_vec();
     message.extend(text);
-    (&ours).write_all(&message).doing(stage)?;
-    Ok(ours)
+    (&*stream).write_all(&message).doing(stage)
 }
 
 /// A stream that another process of ours has made, and named by its number.
@@ -74,8 +90,8 @@ pub(super) fn receive(stream: &UnixStream) -> Option<Reply> {
 }
 
 /// Sends a request and returns its one answer.
-pub(super) fn ask(dir: &Path, request: &Request) -> Result<Reply> {
-    let stream = send(dir, request, &[])?;
+pub(super) fn ask(to: &Address, what: Request) -> Result<Reply> {
+    let stream = send(to, what, &[])?;
     stream.set_read_timeout(Some(PATIENCE)).doing(|| "asking the sandbox".to_owned())?;
     match receive(&stream) {
         Some(Reply::Failed(_, message)) => Err(Error::new(message)),

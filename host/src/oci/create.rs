@@ -2,6 +2,7 @@
 
 use super::args::{self, Global};
 use super::error::{Doing, Error, Result};
+use super::pod::{self, Role};
 use super::spec::translate;
 use super::state::{self, Locked, State, Status};
 use super::{boot, cgroup, client, hooks, log, spec, terminal, verbs};
@@ -97,6 +98,10 @@ fn make(global: &Global, args: &args::Create) -> Result<Child> {
     let config: Spec = serde_json::from_slice(&text)
         .doing(|| format!("reading {}", bundle.join("config.json").display()))?;
     let plan = translate(global, &config, &bundle)?;
+    let sandbox = match pod::role(&config)? {
+        Role::Member(sandbox) => Some(sandbox),
+        _ => None,
+    };
     if args.preserve_fds > 0 {
         log::warning(global, "--preserve-fds: not supported");
     }
@@ -114,6 +119,7 @@ fn make(global: &Global, args: &args::Create) -> Result<Child> {
         annotations: config.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
         created: humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string(),
         cgroup: cgroup::Group::default(),
+        sandbox,
         own: None,
         bundle,
     };
@@ -140,14 +146,25 @@ fn begin(
     let linux = config.linux().as_ref();
     make_group(global, state, linux.and_then(|linux| linux.cgroups_path().as_deref()))?;
     if let Some(resources) = linux.and_then(|linux| linux.resources().as_ref()) {
-        state.cgroup.apply(resources)?;
+        let mut resources = resources.clone();
+        if pod::role(config)? == Role::Sandbox {
+            // It gets the least there is, as one that sleeps; here it is the kernel of all. The pod's group has its own.
+            resources.cpu_mut().iter_mut().for_each(|cpu| {
+                let _set = cpu.set_shares(None);
+            });
+        }
+        state.cgroup.apply(&resources)?;
     }
     let slave = slave(args, config)?;
-    let control = client::listen(&locked.path)?;
+    // Of one in another's kernel it is that one's.
+    let control = match state.sandbox {
+        None => Some(client::listen(&locked.path)?),
+        Some(_) => None,
+    };
     // The sandbox reads it, too.
     locked.save(state)?;
     let (mut stream, theirs) = UnixStream::pair().doing(|| "a stream to the sandbox".to_owned())?;
-    let mut child = spawn(global, locked, &control, &theirs, slave)?;
+    let mut child = spawn(global, locked, control.as_ref(), &theirs, slave)?;
     drop((theirs, control));
     state.pid = child.id() as i32;
     state.started = state::start_of(state.pid).unwrap_or(0);
@@ -200,7 +217,7 @@ fn slave(args: &args::Create, config: &Spec) -> Result<Option<OwnedFd>> {
 fn spawn(
     global: &Global,
     locked: &Locked,
-    control: &UnixDatagram,
+    control: Option<&UnixDatagram>,
     creator: &UnixStream,
     slave: Option<OwnedFd>,
 ) -> Result<Child> {
@@ -218,17 +235,19 @@ fn spawn(
 pub(super) fn boot_command(
     global: &Global,
     state: &Path,
-    control: &UnixDatagram,
+    control: Option<&UnixDatagram>,
     creator: &UnixStream,
 ) -> Result<Command> {
     let stage = || "starting the sandbox's process".to_owned();
-    for fd in [control.as_fd(), creator.as_fd()] {
+    for fd in control.iter().map(|fd| fd.as_fd()).chain([creator.as_fd()]) {
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty()).doing(stage)?;
     }
     let mut command = this_program();
     forward(global, &mut command);
     command.arg("boot").arg("--state").arg(state);
-    command.args(["--control", &control.as_raw_fd().to_string()]);
+    if let Some(control) = control {
+        command.args(["--control", &control.as_raw_fd().to_string()]);
+    }
     command.args(["--creator", &creator.as_raw_fd().to_string()]);
     Ok(command)
 }

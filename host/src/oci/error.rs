@@ -25,18 +25,9 @@ impl Error {
         Error::new(format!("container {id} does not exist"))
     }
 
-    /// Why a program could not be started, in words by which engines tell 126 and 127.
+    /// Why a program could not be started.
     pub(super) fn of_program(error: &sandbox::Error) -> Self {
-        Error::new(match error {
-            sandbox::Error::NotInPath { command, path } => {
-                format!("exec: \"{command}\": executable file not found in $PATH ({path})")
-            }
-            sandbox::Error::NotFound { command } => format!("exec: \"{command}\": no such file or directory"),
-            sandbox::Error::NotExecutable { command, reason } => {
-                format!("exec: \"{command}\": permission denied: {reason}")
-            }
-            other => other.to_string(),
-        })
+        Error::new(error.as_engines_read_it())
     }
 }
 

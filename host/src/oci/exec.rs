@@ -1,10 +1,11 @@
 //! `exec`: a process in a running container, and the process outside that becomes its exit status.
 
 use super::args::{self, Global};
+use super::client::{self, Address};
 use super::create::this_program;
 use super::error::{Doing, Error, Result};
 use super::state::{self, Locked, Status};
-use super::{client, spec, terminal};
+use super::{pod, spec, terminal};
 use crate::hostsys::poll;
 use crate::sandbox::control::{self, Reply, Request};
 use oci_spec::runtime::Process;
@@ -16,7 +17,7 @@ use std::process::Stdio;
 /// SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGWINCH: what a terminal sends to the one outside is for those inside.
 const FROM_TERMINAL: [i32; 6] = [1, 2, 3, 15, 20, 28];
 /// The status of a process whose sandbox has ended before it: as if killed.
-const KILLED: u8 = 137;
+pub(super) const KILLED: u8 = 137;
 
 /// Starts the process.
 pub(super) fn main(global: &Global, args: &args::Exec) -> Result<u8> {
@@ -41,7 +42,8 @@ pub(super) fn main(global: &Global, args: &args::Exec) -> Result<u8> {
         user: spec::user(&process, &mut Vec::new()),
         terminal,
     }));
-    let (stream, pid) = start(&locked.path, &request, terminal, slave.as_ref())?;
+    let address = pod::address(&locked.path, &known);
+    let (stream, pid) = start(&address, request, terminal, slave.as_ref())?;
     let state = locked.path.clone();
     // Others need not wait for this process's end.
     drop(locked);
@@ -56,7 +58,7 @@ pub(super) fn main(global: &Global, args: &args::Exec) -> Result<u8> {
         let status = child.wait().doing(|| "waiting for the process".to_owned())?;
         return Ok(status.code().unwrap_or(255) as u8);
     }
-    Ok(until_end(&stream, &state, pid, terminal))
+    Ok(until_end(&stream, &address, pid, terminal))
 }
 
 fn failed(message: impl Into<String>) -> Error {
@@ -65,8 +67,8 @@ fn failed(message: impl Into<String>) -> Error {
 
 /// Sends the request; the stream on which the end is told, and the process's number inside.
 fn start(
-    state: &Path,
-    request: &Request,
+    address: &Address,
+    request: Request,
     terminal: bool,
     slave: Option<&OwnedFd>,
 ) -> Result<(UnixStream, i32)> {
@@ -74,10 +76,10 @@ fn start(
     let stream = if terminal {
         let of = slave.map_or(stdin.as_fd(), |slave| slave.as_fd());
         let own = terminal::description(of)?;
-        client::send(state, request, &[own.as_fd()])?
+        client::send(address, request, &[own.as_fd()])?
     } else {
         let own: [BorrowedFd<'_>; 3] = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-        client::send(state, request, &own)?
+        client::send(address, request, &own)?
     };
     match client::receive(&stream) {
         Some(Reply::Running(pid)) => Ok((stream, pid)),
@@ -191,22 +193,24 @@ fn waiter(
 /// The process that engines wait for.
 pub(super) fn wait(args: &args::ExecWait) -> Result<u8> {
     let stream = client::inherited(args.stream)?;
+    let mut address = Address { dir: args.state.clone(), of: None };
     if let Ok(known) = state::load(&args.state) {
         // Counted where the container is; it waits wherever it is.
         let _joined = known.cgroup.join();
+        address = pod::address(&args.state, &known);
     }
     if args.terminal {
         // Its keys are signals for us then, which go on to those inside.
         let _session = rustix::process::setsid();
         let _controlling = rustix::process::ioctl_tiocsctty(std::io::stdin().as_fd());
     }
-    Ok(until_end(&stream, &args.state, args.pid, args.terminal))
+    Ok(until_end(&stream, &address, args.pid, args.terminal))
 }
 
 /// Waits for the end that is told on the stream; passes a terminal's signals on meanwhile.
-fn until_end(stream: &UnixStream, state: &Path, pid: i32, terminal: bool) -> u8 {
+fn until_end(stream: &UnixStream, address: &Address, pid: i32, terminal: bool) -> u8 {
     if terminal {
-        let _waited = pass_signals(stream, state, pid);
+        let _waited = pass_signals(stream, address, pid);
     }
     match client::receive(stream) {
         Some(Reply::Ended(status)) => status as u8,
@@ -215,7 +219,7 @@ fn until_end(stream: &UnixStream, state: &Path, pid: i32, terminal: bool) -> u8 
 }
 
 /// Until there is something on the stream.
-fn pass_signals(stream: &UnixStream, state: &Path, pid: i32) -> Result<()> {
+fn pass_signals(stream: &UnixStream, address: &Address, pid: i32) -> Result<()> {
     let stage = || "waiting for the process".to_owned();
     let mask = FROM_TERMINAL.iter().fold(0_u64, |mask, signo| mask | 1 << (signo - 1));
     poll::block_signals(mask);
@@ -227,7 +231,7 @@ fn pass_signals(stream: &UnixStream, state: &Path, pid: i32) -> Result<()> {
     loop {
         epoll.wait(&mut events);
         while let Some(signo) = poll::next_signal(&signals) {
-            let _gone = client::ask(state, &Request::TerminalSignal(pid, signo));
+            let _gone = client::ask(address, Request::ProcessTerminalSignal(pid, signo));
         }
         if events.iter().any(|event| event.token == 1) {
             return Ok(());

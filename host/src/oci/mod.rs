@@ -1,9 +1,10 @@
 //! The front door of container engines: the command line of an OCI runtime, and what lies behind it.
 //!
-//! A container is a sandbox of its own: `create` starts one process, a re-execution of this program ([`boot`]), which is the
-//! sandbox's kernel and, for engines, the container's first process: it is in the container's control group, its namespace of
-//! mounts has the container's root, and it exits with the container's status. It prepares everything, says so, and waits for
-//! the request to start ([`crate::sandbox::control`]). Later commands find it by the state directory ([`state`]).
+//! A container is a sandbox of its own, or one of several in a pod's ([`pod`]). `create` starts one process, a re-execution of
+//! this program ([`boot`]), which is the sandbox's kernel and, for engines, the container's first process: it is in the
+//! container's control group, its namespace of mounts has the container's root, and it exits with the container's status. It
+//! prepares everything, says so, and waits for the request to start ([`crate::sandbox::control`]). Later commands find it by
+//! the state directory ([`state`]).
 //!
 //! | module | what |
 //! |---|---|
@@ -11,6 +12,7 @@
 //! | [`spec`] | config.json -> [`crate::sandbox::Spec`], and what of it is not done |
 //! | [`seccomp`] | the part of it that is a filter |
 //! | [`create`], [`boot`] | both ends of a start |
+//! | [`pod`], [`member`] | containers that share a sandbox |
 //! | [`exec`], [`verbs`] | the other commands |
 //! | [`state`], [`cgroup`], [`hooks`], [`terminal`] | what a container has outside |
 //! | [`named`] | containers for people without an engine |
@@ -26,7 +28,9 @@ mod error;
 mod exec;
 mod hooks;
 mod log;
+mod member;
 pub mod named;
+mod pod;
 mod seccomp;
 mod spec;
 mod state;

@@ -17,7 +17,7 @@ mod verbs;
 
 use super::error::{Doing, Error, Result};
 use super::state::{Locked, State};
-use super::{Global, cgroup, client, create};
+use super::{Global, cgroup, client, create, pod};
 use crate::hostsys::identity;
 use crate::sandbox::Spec as Sandbox;
 pub(super) use copy::main as copy;
@@ -140,6 +140,7 @@ fn new_state(name: &str, sandbox: &Sandbox) -> State {
         annotations: std::collections::BTreeMap::new(),
         created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
         cgroup: cgroup::Group::default(),
+        sandbox: None,
         own: Some(Own { command: words.join(" "), ..Own::default() }),
     }
 }
@@ -212,17 +213,17 @@ fn start(
     let control = client::listen(&locked.path)?;
     let (mut stream, theirs) = UnixStream::pair().doing(|| "a stream to the sandbox".to_owned())?;
     locked.save(state)?;
-    let mut command: Command = create::boot_command(global, &locked.path, &control, &theirs)?;
+    let mut command: Command = create::boot_command(global, &locked.path, Some(&control), &theirs)?;
     command.arg("--").args(words).stdout(output()).stderr(output());
     let mut child = command.spawn().doing(|| "starting the sandbox's process".to_owned())?;
     drop((theirs, control));
     state.pid = child.id() as i32;
     state.started = super::state::start_of(state.pid).unwrap_or(0);
     // One who has removed it meanwhile has not found the process.
-    let started = locked
-        .save(state)
-        .and_then(|()| create::converse(&mut stream, None, state))
-        .and_then(|()| client::ask(&locked.path, &crate::sandbox::control::Request::Start).map(drop));
+    let started =
+        locked.save(state).and_then(|()| create::converse(&mut stream, None, state)).and_then(|()| {
+            client::ask(&pod::address(&locked.path, state), crate::sandbox::control::Request::Start).map(drop)
+        });
     if let Err(error) = started {
         let _killed = child.kill();
         let ended = child.wait();

@@ -2,6 +2,7 @@
 
 use super::Global;
 use super::error::{Error, Result};
+use super::pod::{self, Role};
 use super::seccomp;
 use crate::cred::CAP_LAST;
 use crate::sandbox::Spec as Sandbox;
@@ -10,8 +11,8 @@ use crate::sandbox::devices::Device;
 use crate::vfs::{Kind, MountFlags, makedev};
 use crate::warden::rules::Rules;
 use oci_spec::runtime::{
-    Capabilities, Linux, LinuxDevice, LinuxDeviceType, LinuxNamespaceType, Mount as Asked, PosixRlimitType,
-    Process, Spec,
+    Capabilities, Linux, LinuxDevice, LinuxDeviceType, LinuxNamespaceType, LinuxResources, Mount as Asked,
+    PosixRlimitType, Process, Spec,
 };
 use std::path::{Path, PathBuf};
 
@@ -43,7 +44,8 @@ pub(super) fn translate(global: &Global, spec: &Spec, bundle: &Path) -> Result<P
     let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
     let mut warnings = Vec::new();
     let (mounts, network) = (mounts(spec, bundle, &mut warnings)?, network(spec)?);
-    note_linux(spec, &mut warnings);
+    let role = pod::role(spec)?;
+    note_linux(spec, &role, &mut warnings);
     // Where nobody sets a namespace of its own up, there is nothing to be reached in it.
     let none = network == Net::New && !has_hooks(spec);
     let container = Container {
@@ -63,8 +65,9 @@ pub(super) fn translate(global: &Global, spec: &Spec, bundle: &Path) -> Result<P
         kept: Vec::new(),
         control: None,
         shows_root: true,
+        pod: None,
     };
-    let pids = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()?.pids().map(|p| p.limit()));
+    let pids = resources(spec).and_then(|all| all.pids().map(|pids| pids.limit()));
     let sandbox = Sandbox {
         platform: global.platform,
         kvm_device: crate::platform::choose::DEVICE.into(),
@@ -82,7 +85,10 @@ pub(super) fn translate(global: &Global, spec: &Spec, bundle: &Path) -> Result<P
         publish: Vec::new(),
         rules: Rules::default(),
         net_log: None,
-        pids: pids.filter(|limit| *limit > 0).and_then(|limit| u32::try_from(limit).ok()),
+        // A pod's are all its containers', which have limits of their own.
+        pids: pids
+            .filter(|limit| *limit > 0 && role != Role::Sandbox)
+            .and_then(|limit| u32::try_from(limit).ok()),
         timeout: None,
         save_diff: None,
         init_is_protected: true,
@@ -92,6 +98,11 @@ pub(super) fn translate(global: &Global, spec: &Spec, bundle: &Path) -> Result<P
     };
     let network = if none { Net::Same } else { network };
     Ok(Plan { sandbox, network, warnings })
+}
+
+/// Limits.
+pub(super) fn resources(spec: &Spec) -> Option<&LinuxResources> {
+    spec.linux().as_ref()?.resources().as_ref()
 }
 
 fn missing(what: &str) -> Error {
@@ -239,7 +250,7 @@ pub(super) fn prestart(hooks: &oci_spec::runtime::Hooks) -> Option<&Vec<oci_spec
     hooks.prestart().as_ref()
 }
 
-fn note_linux(spec: &Spec, warnings: &mut Vec<String>) {
+fn note_linux(spec: &Spec, role: &Role, warnings: &mut Vec<String>) {
     let hooks = spec.hooks().as_ref();
     let named =
         |hooks: Option<&Vec<_>>| hooks.is_some_and(|hooks: &Vec<oci_spec::runtime::Hook>| !hooks.is_empty());
@@ -251,6 +262,9 @@ fn note_linux(spec: &Spec, warnings: &mut Vec<String>) {
         if there {
             warnings.push(format!("linux.{name}: not supported"));
         }
+    }
+    if *role != Role::Alone {
+        return;
     }
     let paths = linux.namespaces().iter().flatten();
     for ns in paths.filter(|ns| ns.path().is_some() && ns.typ() != LinuxNamespaceType::Network) {

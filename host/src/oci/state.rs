@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const LONGEST: usize = 1024;
 const STATE: &str = "state.json";
 /// The specification, as it was when the container was created.
-const CONFIG: &str = "config.json";
+pub(super) const CONFIG: &str = "config.json";
 /// The socket that requests go to.
 pub(super) const CONTROL: &str = "control";
 
@@ -48,6 +48,9 @@ pub(super) struct State {
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) created: String,
     pub(super) cgroup: cgroup::Group,
+    /// The container of which it is in the kernel, if that is not its own.
+    #[serde(default)]
+    pub(super) sandbox: Option<String>,
     /// Of one without a bundle.
     #[serde(default)]
     pub(super) own: Option<super::named::Own>,
@@ -207,7 +210,7 @@ pub(super) fn config(dir: &Path) -> Result<Spec> {
 
 impl State {
     /// Of a container whose creation has not got so far, and never will where nobody is at it.
-    fn unfinished(id: String) -> State {
+    pub(super) fn unfinished(id: String) -> State {
         State {
             oci_version: String::new(),
             id,
@@ -219,6 +222,7 @@ impl State {
             annotations: BTreeMap::new(),
             created: String::new(),
             cgroup: cgroup::Group::default(),
+            sandbox: None,
             own: None,
         }
     }

@@ -3,16 +3,19 @@
 use super::args::{self, Global};
 use super::error::{Doing, Error, Result};
 use super::state::{self, Locked, Status};
-use super::{client, hooks, log, named, spec};
+use super::{client, hooks, log, named, pod, spec};
 use crate::sandbox::control::{Reply, Request};
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, Spec};
 use std::io::{Read, Write};
+use std::time::{Duration, Instant};
 
 /// What a limit on memory leaves to programs: the rest is what they cannot be charged for.
 const OURS: u64 = 16 << 20;
 /// SIGKILL, SIGSTOP.
 const SIGKILL: i32 = 9;
 const SIGSTOP: i32 = 19;
+/// How long the end of what was killed is waited for before more is done.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 fn print(text: &str) -> Result<u8> {
     // Nobody is left to tell when stdout is gone.
@@ -31,7 +34,7 @@ pub(super) fn start(global: &Global, id: &str) -> Result<u8> {
         }
         _ => return Err(Error::new(format!("container {id} has been started already"))),
     }
-    client::ask(&locked.path, &Request::Start)?;
+    client::ask(&pod::address(&locked.path, &state), Request::Start)?;
     state.start_requested = true;
     locked.save(&state)?;
     if let Some(all) = state::config(&locked.path)?.hooks() {
@@ -61,14 +64,19 @@ pub(super) fn kill(global: &Global, args: &args::Kill) -> Result<u8> {
         // All of none are told.
         return if args.all { Ok(0) } else { Err(Error::new("container not running")) };
     }
+    let address = pod::address(&locked.path, &state);
     if signo == SIGKILL || status == Status::Created {
-        state.signal(SIGKILL)?;
+        // In another's kernel what is inside is told first, and ends before the process that waits for it does.
+        let inside = status == Status::Running && state.sandbox.is_some();
+        if !inside || client::ask(&address, Request::Signal(SIGKILL)).is_err() {
+            state.signal(SIGKILL)?;
+        }
         return Ok(0);
     }
     if signo == SIGSTOP {
         return Err(Error::new("signal STOP: `pause` stops a container"));
     }
-    client::ask(&locked.path, &Request::Signal(signo)).map(|_| 0)
+    client::ask(&address, Request::Signal(signo)).map(|_| 0)
 }
 
 /// A signal's number, by number or name.
@@ -116,7 +124,7 @@ pub(super) fn remove_locked(global: &Global, locked: Locked, force: bool) -> Res
         Status::Stopped => {}
         // One that was never started can go: runc's `delete` does that, too.
         Status::Created => state.kill()?,
-        _ if force => state.kill()?,
+        _ if force => end(&locked, &state)?,
         status => {
             let status = serde_json::to_value(status).unwrap_or_default();
             return Err(Error::new(format!(
@@ -136,6 +144,22 @@ pub(super) fn remove_locked(global: &Global, locked: Locked, force: bool) -> Res
     removed.map(|()| 0)
 }
 
+/// Kills one that runs, and waits for its end.
+fn end(locked: &Locked, state: &state::State) -> Result<()> {
+    let address = pod::address(&locked.path, state);
+    if address.of.is_some() {
+        state.cgroup.freeze(false).ok();
+        let _thawed = client::ask(&address, Request::Freeze(false));
+        if client::ask(&address, Request::Signal(SIGKILL)).is_ok() {
+            let until = Instant::now() + PATIENCE;
+            while state.is_alive() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
+    state.kill()
+}
+
 /// `ps`.
 pub(super) fn ps(global: &Global, args: &args::Ps) -> Result<u8> {
     let Some(id) = &args.id else { return named::list(global, args.all, args.quiet) };
@@ -147,7 +171,7 @@ pub(super) fn ps(global: &Global, args: &args::Ps) -> Result<u8> {
     if args.format == "json" {
         return print(&format!("[{}]", state.pid));
     }
-    let Reply::Processes(all) = client::ask(&locked.path, &Request::Processes)? else {
+    let Reply::Processes(all) = client::ask(&pod::address(&locked.path, &state), Request::Processes)? else {
         return Err(Error::new("the sandbox answered something else"));
     };
     let mut text = format!("{:<8} {:>7} {:>7} CMD", "UID", "PID", "PPID");
@@ -160,10 +184,11 @@ pub(super) fn ps(global: &Global, args: &args::Ps) -> Result<u8> {
 /// `descriptors`: what the sandbox's process has open on the host, and how it could be opened again.
 pub(super) fn descriptors(global: &Global, id: &str) -> Result<u8> {
     let locked = Locked::open(global, id)?;
-    if !matches!(locked.load()?.status(), Status::Running | Status::Paused) {
+    let state = locked.load()?;
+    if !matches!(state.status(), Status::Running | Status::Paused) {
         return Err(Error::new("container not running"));
     }
-    match client::ask(&locked.path, &Request::Descriptors)? {
+    match client::ask(&pod::address(&locked.path, &state), Request::Descriptors)? {
         Reply::Descriptors(all) => print(&all.join("\n")),
         _ => Err(Error::new("the sandbox answered something else")),
     }
@@ -198,7 +223,13 @@ pub(super) fn pause(global: &Global, id: &str, paused: bool) -> Result<u8> {
     let locked = Locked::open(global, id)?;
     let state = locked.load()?;
     match (state.status(), paused) {
-        (Status::Running, true) | (Status::Paused, false) => state.cgroup.freeze(paused).map(|()| 0),
+        (Status::Running, true) | (Status::Paused, false) => {
+            let address = pod::address(&locked.path, &state);
+            if address.of.is_some() {
+                client::ask(&address, Request::Freeze(paused))?;
+            }
+            state.cgroup.freeze(paused).map(|()| 0)
+        }
         (_, true) => Err(Error::new(format!("container {id} is not running"))),
         (_, false) => Err(Error::new(format!("container {id} is not paused"))),
     }
@@ -207,17 +238,34 @@ pub(super) fn pause(global: &Global, id: &str, paused: bool) -> Result<u8> {
 /// `events`.
 pub(super) fn events(global: &Global, args: &args::Events) -> Result<u8> {
     loop {
-        let state = Locked::open(global, &args.id)?.load()?;
+        let locked = Locked::open(global, &args.id)?;
+        let state = locked.load()?;
         if state.status() == Status::Stopped {
             return if args.stats { Err(Error::new("container not running")) } else { Ok(0) };
         }
-        let event = serde_json::json!({ "type": "stats", "id": args.id, "data": state.cgroup.usage() });
+        let data = usage(&locked, &state);
+        drop(locked);
+        let event = serde_json::json!({ "type": "stats", "id": args.id, "data": data });
         print(&event.to_string())?;
         if args.stats {
             return Ok(0);
         }
         std::thread::sleep(args.interval);
     }
+}
+
+/// What a container uses: in another's kernel that is not what its control group outside holds.
+fn usage(locked: &Locked, state: &state::State) -> serde_json::Value {
+    let mut all = state.cgroup.usage();
+    let address = pod::address(&locked.path, state);
+    if address.of.is_some()
+        && let Ok(Reply::Usage(inside)) = client::ask(&address, Request::Usage)
+    {
+        all["cpu"]["usage"]["total"] = inside.cpu_ns.into();
+        all["memory"]["usage"]["usage"] = inside.memory.into();
+        all["pids"]["current"] = inside.tasks.into();
+    }
+    all
 }
 
 /// `update`.
@@ -229,13 +277,18 @@ pub(super) fn update(global: &Global, args: &args::Update) -> Result<u8> {
         return Err(Error::new("container not running"));
     }
     state.cgroup.apply(&resources)?;
-    let memory = resources.memory().and_then(|memory| memory.limit());
-    if let Some(limit) = memory.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0)
-        && state.status() == Status::Running
-    {
-        // The sandbox kills at its own limit before the host does at its.
-        let inside = limit.saturating_sub(OURS + limit / 32).max(OURS);
-        client::ask(&locked.path, &Request::Memory(inside))?;
+    let positive =
+        |limit: Option<i64>| limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0);
+    let memory = positive(resources.memory().and_then(|memory| memory.limit()));
+    let tasks = positive(resources.pids().map(|pids| pids.limit()));
+    let address = pod::address(&locked.path, &state);
+    // The sandbox kills at its own limit before the host does at its.
+    let inside = |limit: u64| match address.of {
+        Some(_) => limit,
+        None => limit.saturating_sub(OURS + limit / 32).max(OURS),
+    };
+    if state.status() == Status::Running && (memory.is_some() || tasks.is_some()) {
+        client::ask(&address, Request::Limits { memory: memory.map(inside), tasks })?;
     }
     Ok(0)
 }

@@ -4,13 +4,15 @@
 use super::Error;
 use super::devices::Device;
 use super::jail::Jail;
+use super::pod::Translator;
 use crate::abi::Errno;
 use crate::cred::{Caps, Cred, Ids};
 use crate::fs::world::World;
 use crate::hostfd::HostFd;
-use crate::kernel::Kernel;
+use crate::kernel::cgroups::CgroupId;
 use crate::kernel::limits::{Limit, Limits};
 use crate::kernel::seccomp::Filter;
+use crate::kernel::{Home, Kernel};
 use crate::vfs::{Caller, Kind, MountFlags};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -96,6 +98,8 @@ pub struct Container {
     pub control: Option<i32>,
     /// Who enters the process's namespace of mounts finds the root directory there.
     pub shows_root: bool,
+    /// It is the first of a pod: other containers may come into its kernel, and this says what their specifications ask for.
+    pub pod: Option<Translator>,
 }
 
 impl User {
@@ -149,32 +153,59 @@ pub(super) fn open(mounts: &[Mount], jail: &mut Jail) -> Result<Vec<Opened>, Err
     mounts.iter().map(open).collect()
 }
 
+/// The same where somebody else has opened it: `fds` are what it takes of the host, in the order of the mounts.
+pub(super) fn opened(mounts: &[Mount], fds: &mut impl Iterator<Item = HostFd>) -> Result<Vec<Opened>, Error> {
+    let open = |mount: &Mount| {
+        let host = match &mount.source {
+            Source::Host(_) => Some(fds.next().ok_or_else(|| failed(mount, Errno::EBADF))?),
+            _ => None,
+        };
+        Ok(Opened { mount: mount.clone(), host })
+    };
+    mounts.iter().map(open).collect()
+}
+
+/// The descriptors of the host that have been opened, in the order of the mounts.
+pub(super) fn of_host(all: Vec<Opened>) -> Vec<HostFd> {
+    all.into_iter().filter_map(|opened| opened.host).collect()
+}
+
+/// Where things are mounted.
+pub(super) struct Ground<'a> {
+    pub(super) world: &'a World,
+    pub(super) kernel: &'a Kernel,
+    /// The container that it is for, if not the first.
+    pub(super) home: Option<&'a Home>,
+    /// What is at /dev/shm is another container's, too.
+    pub(super) shares_shm: bool,
+}
+
+impl<'a> Ground<'a> {
+    /// The sandbox's own.
+    pub(super) fn of_first(world: &'a World, kernel: &'a Kernel) -> Self {
+        Ground { world, kernel, home: None, shares_shm: false }
+    }
+}
+
 /// Mounts all of it.
-pub(super) fn mount(
-    all: Vec<Opened>,
-    world: &World,
-    kernel: &Kernel,
-    readonly_root: bool,
-) -> Result<(), Error> {
+pub(super) fn mount(all: Vec<Opened>, on: &Ground<'_>, readonly_root: bool) -> Result<(), Error> {
     for (dev, opened) in (FIRST_DEV..).zip(all) {
         let mount = opened.mount;
-        attach(&mount, opened.host, dev, world, kernel).map_err(|source| failed(&mount, source))?;
+        attach(&mount, opened.host, dev, on).map_err(|source| failed(&mount, source))?;
     }
     if readonly_root {
-        world.ns.root().mount.set_flags(MountFlags::RDONLY);
+        on.world.ns.root().mount.set_flags(MountFlags::RDONLY);
     }
     Ok(())
 }
 
-fn attach(
-    mount: &Mount,
-    host: Option<HostFd>,
-    dev: u32,
-    world: &World,
-    kernel: &Kernel,
-) -> Result<(), Errno> {
+fn attach(mount: &Mount, host: Option<HostFd>, dev: u32, on: &Ground<'_>) -> Result<(), Errno> {
+    let Ground { world, kernel, home, .. } = on;
+    // Those of the first are what they ever were; there are not so many that they would be others'.
+    let dev = if home.is_some() { world.mountable()?.next_dev() } else { dev };
     let (place, flags) = (&*mount.place, mount.flags);
     match (&mount.source, host) {
+        (Source::Tmpfs(_), _) if place == SHM && on.shares_shm => Ok(()),
         (Source::Tmpfs(options), _) if place == SHM => {
             kernel.filesystems()?.reconfigure(&world.directory(SHM)?.dentry, options.as_bytes())
         }
@@ -185,7 +216,8 @@ fn attach(
             flags,
         ),
         (Source::Cgroups, _) => {
-            world.mount(place, kernel.filesystems()?.make(b"cgroup2", b"", Caller::MAKER)?, "cgroup2", flags)
+            let cgroup = home.map_or(CgroupId::ROOT, |home| home.cgroup);
+            world.mount(place, world.mountable()?.cgroup(cgroup)?, "cgroup2", flags)
         }
         // What is not there needs no protection.
         (Source::Again, _) => match world.mount_again(place, flags) {
@@ -202,6 +234,9 @@ fn attach(
             let source = path.to_string_lossy();
             let written = !flags.contains(MountFlags::RDONLY);
             let root = world.trees.add(fd, (dev, written), &world.devices)?;
+            if home.is_some() {
+                root.sb.end_with_mounts(&kernel.ruins);
+            }
             match root.kind() {
                 Kind::Dir => world.mount(place, root, &source, flags),
                 _ => world.mount_file(place, root, &source, flags),

@@ -6,52 +6,123 @@
 //!
 //! A request is its length in four bytes (little-endian) and JSON; so is each answer.
 
-use super::container::{Shared, User};
-use super::program::Command;
-use super::{Error, copy, start};
-use crate::abi::Errno;
+use super::container::User;
+use super::pod::{Begin, Inside, Pod};
+use super::{Error, copy};
+use crate::abi::{Errno, Result as HostResult};
 use crate::arena::{self, ledger};
-use crate::cred::Cred;
-use crate::fs::world;
 use crate::hostfd::{self, HostFd};
 use crate::hostsys::file;
-use crate::kernel::limits::Limits;
-use crate::kernel::seccomp::{Confinement, Filter};
-use crate::kernel::signal::{SigInfo, SigSet};
-use crate::kernel::{Init, Kernel, WaitStatus};
-use crate::vfs::{Caller, FsContext, Kind, Lookup, Resolve};
+use crate::kernel::WaitStatus;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde::{Deserialize, Serialize};
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The longest request, bytes.
 const LONGEST: usize = 4 << 20;
-/// Descriptors of a request: the stream and three standard ones.
-const MOST: usize = 4;
+/// Descriptors of a request: the stream, and what a container is made of (SCM_MAX_FD).
+pub const MOST: usize = 253;
+
+/// A request.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Asked {
+    /// The container that it is about; the sandbox's first where none is named.
+    pub of: Option<String>,
+    /// What is asked for.
+    pub what: Request,
+}
 
 /// What can be asked for.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
+    /// Make a container beside the first. What it is made of comes along: its root directory, sources of mounts, standard streams.
+    Create(Box<Create>),
     /// Run the first program; once.
     Start,
     /// Start a process.
     Exec(Box<Exec>),
     /// List the processes.
     Processes,
-    /// Send a signal to process 1, as from outside its pid namespace.
+    /// Send a signal to the first process, as from outside its pid namespace.
     Signal(i32),
+    /// Send a signal to the foreground group of its terminal (on the stream of a container that is not the first).
+    TerminalSignal(i32),
     /// Send a signal to the foreground group of the terminal that this process was started with.
-    TerminalSignal(i32, i32),
-    /// Let all programs together have this much memory, bytes.
-    Memory(u64),
+    ProcessTerminalSignal(i32, i32),
+    /// Let all programs together have so much, where it is said.
+    Limits {
+        /// Memory, bytes.
+        memory: Option<u64>,
+        /// Tasks.
+        tasks: Option<u64>,
+    },
+    /// Stop all programs of a container that is not the first, or let them go on.
+    Freeze(bool),
+    /// Tell what they use.
+    Usage,
     /// List the host descriptors.
     Descriptors,
     /// Send what has this name, in an archive, behind the answer.
     CopyOut(Vec<u8>),
     /// Unpack an archive that follows the answer to this place, as this name in it; a second answer says what came of it.
     CopyIn(Vec<u8>, Vec<u8>),
+}
+
+/// Whose namespace of a kind a container is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Whose {
+    /// Its own.
+    Own,
+    /// The first container's.
+    Sandbox,
+    /// That of another one.
+    Member(String),
+}
+
+/// The namespaces of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shares {
+    /// Process ids.
+    pub pids: Whose,
+    /// The host's names.
+    pub uts: Whose,
+    /// System V objects, message queues and /dev/shm.
+    pub ipc: Whose,
+    /// The network.
+    pub network: Whose,
+}
+
+/// A container to make.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Create {
+    /// Its name.
+    pub id: String,
+    /// Its specification, as a [`Translator`](super::pod::Translator) reads it.
+    pub config: String,
+    /// Where that is.
+    pub bundle: PathBuf,
+    /// The namespaces that are not its own.
+    pub shares: Shares,
+    /// Memory of its programs together, bytes.
+    pub memory: Option<u64>,
+    /// Their tasks.
+    pub tasks: Option<u64>,
+    /// Its standard streams are one terminal.
+    pub terminal: bool,
+}
+
+/// What the programs of a container use.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Usage {
+    /// Memory, bytes.
+    pub memory: u64,
+    /// Tasks.
+    pub tasks: u64,
+    /// CPU time, nanoseconds.
+    pub cpu_ns: u64,
 }
 
 /// A process to start.
@@ -84,6 +155,8 @@ pub enum Reply {
     Processes(Vec<Process>),
     /// All host descriptors, a line each: number, uses, what it is.
     Descriptors(Vec<String>),
+    /// What programs use.
+    Usage(Usage),
 }
 
 /// A process as a list shows it.
@@ -102,12 +175,7 @@ pub struct Process {
 /// Serves a sandbox's requests.
 pub(super) struct Control {
     pub(super) socket: HostFd,
-    pub(super) kernel: Arc<Kernel>,
-    pub(super) world: Shared,
-    /// What the first process had before its own.
-    pub(super) limits: Limits,
-    /// What screens the calls of all programs.
-    pub(super) seccomp: Option<Arc<Filter>>,
+    pub(super) pod: Arc<Pod>,
 }
 
 impl Control {
@@ -116,14 +184,14 @@ impl Control {
         loop {
             let Some((stream, rest)) = self.receive() else { return false };
             match read(&stream) {
-                Some(Request::Start) => {
+                Ok(Asked { of: None, what: Request::Start }) => {
                     answer(&stream, &Reply::Done);
                     return true;
                 }
-                Some(_) => {
+                Ok(_) => {
                     answer(&stream, &Reply::Failed(125, "the container has not been started".to_owned()))
                 }
-                None => {}
+                Err(_) => {}
             }
             drop(rest);
         }
@@ -132,30 +200,48 @@ impl Control {
     /// Serves until the end of the process.
     pub(super) fn serve(&self) {
         while let Some((stream, rest)) = self.receive() {
-            if let Some(request) = read(&stream) {
-                self.serve_one(request, stream, rest);
+            if let Ok(asked) = read(&stream) {
+                self.serve_one(asked, stream, rest);
             }
         }
     }
 
-    fn serve_one(&self, request: Request, stream: HostFd, rest: Vec<HostFd>) {
-        let reply = match request {
-            Request::Start => Reply::Failed(125, "the container has been started already".to_owned()),
-            Request::Exec(exec) => return self.exec(&exec, stream, rest),
-            Request::CopyOut(place) => return self.copy_out(&place, stream),
-            Request::CopyIn(place, name) => return self.copy_in(place, name, stream),
-            Request::Processes => Reply::Processes(self.processes()),
-            Request::Descriptors => Reply::Descriptors(descriptors()),
-            Request::Signal(signo) => self.signal(signo),
-            Request::TerminalSignal(pid, signo) => {
-                if let Some(tty) = self.kernel.controlling_terminal(pid) {
-                    self.kernel.signal_foreground(tty, signo);
+    fn serve_one(&self, asked: Asked, stream: HostFd, rest: Vec<HostFd>) {
+        let of = asked.of.as_deref();
+        let reply = match (asked.what, of) {
+            (Request::Start, None) => Reply::Failed(125, "the container has been started already".to_owned()),
+            (Request::Start, Some(id)) => done(self.pod.start(id)),
+            (Request::Create(create), _) => match self.pod.create(&create, &stream, rest) {
+                Ok(()) => Reply::Done,
+                Err(error) => Reply::Failed(1, error.as_engines_read_it()),
+            },
+            (Request::Exec(exec), _) => return self.exec(of, &exec, stream, rest),
+            (Request::CopyOut(place), _) => return self.copy_out(&place, stream),
+            (Request::CopyIn(place, name), _) => return self.copy_in(place, name, stream),
+            (Request::Processes, _) => match self.pod.processes(of) {
+                Ok(all) => Reply::Processes(all),
+                Err(message) => Reply::Failed(125, message),
+            },
+            (Request::Descriptors, _) => Reply::Descriptors(descriptors()),
+            (Request::Signal(signo), _) => done(self.pod.signal(of, signo)),
+            (Request::ProcessTerminalSignal(pid, signo), _) => {
+                if let Some(tty) = self.pod.kernel.controlling_terminal(pid) {
+                    self.pod.kernel.signal_foreground(tty, signo);
                 }
                 Reply::Done
             }
-            Request::Memory(bytes) => {
-                ledger::set_limit(bytes);
+            (Request::Limits { memory, tasks }, Some(id)) => done(self.pod.limit(id, memory, tasks)),
+            (Request::Limits { memory, .. }, None) => {
+                memory.into_iter().for_each(ledger::set_limit);
                 Reply::Done
+            }
+            (Request::Freeze(frozen), Some(id)) => done(self.pod.freeze(id, frozen)),
+            (Request::Usage, Some(id)) => match self.pod.usage(id) {
+                Ok(usage) => Reply::Usage(usage),
+                Err(message) => Reply::Failed(125, message),
+            },
+            (Request::Freeze(_) | Request::Usage | Request::TerminalSignal(_), _) => {
+                Reply::Failed(125, "not of this container".to_owned())
             }
         };
         answer(&stream, &reply);
@@ -163,14 +249,14 @@ impl Control {
 
     /// Others need not wait for a copy.
     fn copy_out(&self, place: &[u8], stream: HostFd) {
-        let found = match copy::find(&self.world, place) {
+        let found = match copy::find(&self.pod.first.world, place) {
             Ok(found) => found,
             Err(errno) => {
                 let place = super::shown(place);
                 return answer(&stream, &Reply::Failed(1, format!("{place}: {errno}")));
             }
         };
-        let world = self.world.clone();
+        let world = self.pod.first.world.clone();
         let to = stream.clone();
         let copying = arena::thread::spawn("copy", move || {
             answer(&to, &Reply::Done);
@@ -183,7 +269,7 @@ impl Control {
     }
 
     fn copy_in(&self, place: Vec<u8>, name: Vec<u8>, stream: HostFd) {
-        let world = self.world.clone();
+        let world = self.pod.first.world.clone();
         let from = stream.clone();
         let copying = arena::thread::spawn("copy", move || {
             answer(&from, &Reply::Done);
@@ -223,89 +309,47 @@ impl Control {
         }
     }
 
-    fn signal(&self, signo: i32) -> Reply {
-        match self.kernel.process(crate::kernel::tree::INIT) {
-            Some(init) => match self.kernel.signal_group(&init, SigInfo::kernel(signo)) {
-                Ok(()) => Reply::Done,
-                Err(errno) => Reply::Failed(125, errno.to_string()),
-            },
-            None => Reply::Failed(125, "the container is not running".to_owned()),
-        }
-    }
-
-    fn processes(&self) -> Vec<Process> {
-        let tree = self.kernel.tree.lock();
-        let ids: Vec<(i32, i32)> = tree.nodes().map(|(id, node)| (*id, node.parent)).collect();
-        drop(tree);
-        let of = |(pid, parent): (i32, i32)| {
-            let task = self.kernel.process(pid)?.threads().first()?.clone();
-            let name = String::from_utf8_lossy(&task.comm()).into_owned();
-            Some(Process { pid, parent, uid: task.cred().uid.effective, name })
-        };
-        ids.into_iter().filter_map(of).collect()
-    }
-
     /// Starts a process, answers, and has the stream told of its end.
-    fn exec(&self, exec: &Exec, stream: HostFd, streams: Vec<HostFd>) {
-        if let Err(error) = self.try_exec(exec, &stream, streams) {
+    fn exec(&self, of: Option<&str>, exec: &Exec, stream: HostFd, streams: Vec<HostFd>) {
+        let inside = match self.pod.inside(of) {
+            Ok(inside) => inside,
+            Err(message) => return answer(&stream, &Reply::Failed(255, message)),
+        };
+        if let Err(error) = self.try_exec(&inside, exec, &stream, streams) {
             answer(&stream, &Reply::Failed(error.status(255), error.to_string()));
         }
     }
 
-    fn try_exec(&self, exec: &Exec, stream: &HostFd, streams: Vec<HostFd>) -> Result<(), Error> {
-        let failed = |what| move |source| Error::Setup { what, source };
-        let (cred, limits) = (exec.user.cred(), exec.user.limits(self.limits));
-        let fs = self.place(exec, &cred)?;
+    fn try_exec(
+        &self,
+        inside: &Inside,
+        exec: &Exec,
+        stream: &HostFd,
+        streams: Vec<HostFd>,
+    ) -> Result<(), Error> {
         let (argv, env) = (bytes(&exec.args), bytes(&exec.env));
-        let mm_limits = start::mm_limits(&limits);
-        let command = Command { argv: &argv, env: &env, fs: &fs, cred: &cred, limits: &mm_limits };
-        let (program, exe) = command.load(&self.kernel)?;
-        let streams = world::received_stdio(&self.world, &self.kernel, &cred, streams, exec.terminal)
-            .map_err(failed("its standard streams"))?;
-        let (to, world, index) = (stream.clone(), self.world.clone(), streams.tty.map(|(_, index)| index));
-        let on_exit = move |status: WaitStatus| {
-            if let Some(index) = index {
-                world.devices.ptys.remove(index);
-            }
-            answer(&to, &Reply::Ended(status.shell_code()));
+        let begin = Begin {
+            argv: &argv,
+            env: &env,
+            cwd: &exec.cwd,
+            user: &exec.user,
+            streams,
+            terminal: exec.terminal,
         };
-        let init = Init {
-            mm: program.mm,
-            ip: program.ip,
-            sp: program.sp,
-            fds: streams.fds,
-            fs,
-            cred,
-            comm: program.comm,
-            exe: Some(exe),
-            limits,
-            confinement: Confinement::of_container(exec.user.no_new_privileges, self.seccomp.as_ref()),
-            ignored: SigSet::EMPTY,
-            tty: streams.tty.map(|(number, _)| number),
-            on_exit: Some(Box::new(on_exit)),
-            told: Some(Box::new({
-                let to = stream.clone();
-                move |pid| answer(&to, &Reply::Running(pid))
-            })),
-        };
-        self.kernel.spawn_init(init).map_err(failed("starting the process"))?;
+        let (to, kernel) = (stream.clone(), &self.pod.kernel);
+        let ended = move |status: WaitStatus| answer(&to, &Reply::Ended(status.shell_code()));
+        let mut init = inside.load(kernel, begin, ended)?;
+        let to = stream.clone();
+        init.told = Some(Box::new(move |pid| answer(&to, &Reply::Running(pid))));
+        kernel.spawn_init(init).map_err(|source| Error::Setup { what: "starting the process", source })?;
         Ok(())
     }
+}
 
-    /// Its view of the files: the root, and its working directory.
-    fn place(&self, exec: &Exec, cred: &Cred) -> Result<Arc<FsContext>, Error> {
-        let fs = FsContext::new(self.world.ns.clone());
-        fs.set_umask(exec.user.umask.unwrap_or(0o022));
-        let lookup = Lookup { fs: &fs, cred, caller: Caller { pid: 1, tid: 1 } };
-        let cwd = match lookup.resolve(None, exec.cwd.as_bytes(), Resolve::FOLLOW) {
-            Ok(path) if path.dentry.kind() == Kind::Dir => path,
-            other => {
-                let source = other.err().unwrap_or(Errno::ENOTDIR);
-                return Err(Error::WorkingDirectory { path: exec.cwd.clone().into(), source });
-            }
-        };
-        fs.set_cwd(cwd);
-        Ok(fs)
+fn done(result: Result<(), String>) -> Reply {
+    match result {
+        Ok(()) => Reply::Done,
+        Err(message) => Reply::Failed(125, message),
     }
 }
 
@@ -320,33 +364,36 @@ fn bytes(words: &[String]) -> Vec<Vec<u8>> {
     words.iter().map(|word| word.clone().into_bytes()).collect()
 }
 
-/// Reads a request; none where there is not a whole one.
-fn read(stream: &HostFd) -> Option<Request> {
+/// Reads a request.
+///
+/// # Errors
+/// EAGAIN where none has come in the time that the sender has set; others where none will come any more.
+pub(super) fn read(stream: &HostFd) -> HostResult<Asked> {
     let mut length = [0; 4];
     fill(stream, &mut length)?;
     let length = u32::from_le_bytes(length) as usize;
     if length > LONGEST {
-        return None;
+        return Err(Errno::EMSGSIZE);
     }
     let mut text = vec![0; length];
     fill(stream, &mut text)?;
-    serde_json::from_slice(&text).ok()
+    serde_json::from_slice(&text).map_err(|_| Errno::EINVAL)
 }
 
-fn fill(stream: &HostFd, mut to: &mut [u8]) -> Option<()> {
+fn fill(stream: &HostFd, mut to: &mut [u8]) -> HostResult<()> {
     while !to.is_empty() {
         match file::read(stream.raw(), to) {
-            Ok(0) => return None,
+            Ok(0) => return Err(Errno::EPIPE),
             Ok(count) => to = &mut to[count..],
             Err(Errno::EINTR) => {}
-            Err(_) => return None,
+            Err(errno) => return Err(errno),
         }
     }
-    Some(())
+    Ok(())
 }
 
 /// Answers; nobody is left to tell where that fails.
-fn answer(stream: &HostFd, reply: &Reply) {
+pub(super) fn answer(stream: &HostFd, reply: &Reply) {
     let Ok(text) = serde_json::to_vec(reply) else { return };
     let mut message = (text.len() as u32).to_le_bytes().to_vec();
     message.extend(text);

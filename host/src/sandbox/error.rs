@@ -132,6 +132,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// Why a program could not be started, in words by which engines tell 126 and 127.
+    pub fn as_engines_read_it(&self) -> String {
+        match self {
+            Error::NotInPath { command, path } => {
+                format!("exec: \"{command}\": executable file not found in $PATH ({path})")
+            }
+            Error::NotFound { command } => format!("exec: \"{command}\": no such file or directory"),
+            Error::NotExecutable { command, reason } => {
+                format!("exec: \"{command}\": permission denied: {reason}")
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// The exit status that tells a shell what happened: 127 not found, 126 not executable, else `ours`.
     pub fn status(&self, ours: u8) -> u8 {
         match self {

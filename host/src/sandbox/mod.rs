@@ -13,6 +13,7 @@ mod jail;
 pub(crate) mod layer;
 mod memory;
 mod network;
+pub mod pod;
 mod program;
 mod report;
 mod reticence;

@@ -1,10 +1,11 @@
 //! Start-up, in the order that lets it wait for nothing, and the end.
 
 use super::cgroup::Groups;
-use super::container;
+use super::container::{self, Ground};
 use super::control::Control;
 use super::diff::Saving;
 use super::jail::Jail;
+use super::pod::{Inside, Pod};
 use super::program::Command;
 use super::timeout::Timeout;
 use super::{
@@ -78,6 +79,9 @@ pub fn prepare(mut spec: Spec) -> Result<Prepared, Error> {
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     (spec.root, spec.kvm_device) = (here.join(&spec.root), here.join(&spec.kvm_device));
     reticence::begin();
+    if spec.container.pod.is_some() {
+        jail.admit_others();
+    }
     jail.begin_root(&spec.root, spec.container.writes_root);
     if spec.container.shows_root {
         jail.show(&spec.root);
@@ -94,7 +98,7 @@ pub fn prepare(mut spec: Spec) -> Result<Prepared, Error> {
     world::mount_proc(&world, &kernel).map_err(|source| Error::Setup { what: "mounting /proc", source })?;
     let readonly = spec.container.readonly_root;
     devices::make(&spec.container.devices, &world)?;
-    container::mount(opened, &world, &kernel, readonly)?;
+    container::mount(opened, &Ground::of_first(&world, &kernel), readonly)?;
     sysctl::set(&spec.container.sysctls, &world)?;
     if let Some(saving) = &mut saving {
         saving.begin(&world.ns);
@@ -104,16 +108,7 @@ pub fn prepare(mut spec: Spec) -> Result<Prepared, Error> {
     // Signals to the sandbox are read by the poller: it must be there even if nothing of the host is waited for.
     kernel.poller();
     close(jail, &kernel, &spec)?;
-    let socket =
-        spec.container.control.map(|fd| HostFd::inherited(fd, "who makes the container")).transpose();
-    let socket = socket.map_err(|source| Error::Setup { what: "the socket for requests", source })?;
-    let control = socket.map(|socket| Control {
-        socket,
-        kernel: kernel.clone(),
-        world: world.clone(),
-        limits: inherited,
-        seccomp: spec.container.seccomp.clone(),
-    });
+    let control = control(&spec, &kernel, &world, inherited)?;
     Ok(Prepared { kernel, world, init, control, stats: spec.stats, timeout: spec.timeout, saving })
 }
 
@@ -138,10 +133,7 @@ impl Prepared {
             arena::thread::spawn("control", move || control.serve())
                 .map_err(|source| Error::Setup { what: "a thread for requests", source })?;
         }
-        if let Some(write_back) = self.world.write_back() {
-            arena::thread::spawn("write-back", move || write_back.run())
-                .map_err(|source| Error::Setup { what: "a thread that writes back", source })?;
-        }
+        begin_write_back(&self.world)?;
         let timeout = self.timeout.map(|after| Timeout::begin(&kernel, after));
         let status = kernel.run();
         kernel.end_network();
@@ -160,8 +152,31 @@ impl Prepared {
     }
 }
 
+/// Begins to write pages back, once there is something to be written to.
+pub(super) fn begin_write_back(world: &World) -> Result<(), Error> {
+    let Some(write_back) = world.write_back() else { return Ok(()) };
+    arena::thread::spawn("write-back", move || write_back.run())
+        .map(drop)
+        .map_err(|source| Error::Setup { what: "a thread that writes back", source })
+}
+
 fn open_archive(path: &Path) -> Result<Saving, Error> {
     Saving::open(path).map_err(|source| Error::SaveDiff { path: path.to_owned(), source })
+}
+
+/// What serves requests, where they are to come.
+fn control(
+    spec: &Spec,
+    kernel: &Arc<Kernel>,
+    world: &Arc<World>,
+    limits: Limits,
+) -> Result<Option<Control>, Error> {
+    let Some(fd) = spec.container.control else { return Ok(None) };
+    let socket = HostFd::inherited(fd, "who makes the container")
+        .map_err(|source| Error::Setup { what: "the socket for requests", source })?;
+    let seccomp = spec.container.seccomp.clone();
+    let first = Inside { world: world.clone(), limits, seccomp, home: None };
+    Ok(Some(Control { socket, pod: Pod::new(kernel, first, spec.container.pod.clone()) }))
 }
 
 fn options(
@@ -219,6 +234,7 @@ fn first_process(
         tty: None,
         told: None,
         on_exit: None,
+        home: None,
     })
 }
 

@@ -9,6 +9,8 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Rank {
+    /// Which containers there are (`sandbox`).
+    Pod,
     /// Which tasks, groups and sessions there are (`kernel`).
     Tree,
     /// Epolls that watch epolls.

@@ -876,6 +876,225 @@ def case_descriptors():
     pillbox("delete", "--force", "fds", check=0)
 
 
+def in_pod(name, pod, *args, share=("network", "ipc", "uts"), **process):
+    """A bundle for a container in the pod of `pod`, or for that one itself, which is its sandbox."""
+    place, config = bundle(name, *args, **process)
+    own = name == pod
+    config["annotations"] = {
+        "io.kubernetes.cri.container-type": "sandbox" if own else "container", "io.kubernetes.cri.sandbox-id": pod,
+    }
+    config["hostname"] = name
+    spaces = [{"type": kind} for kind in ["pid", "network", "ipc", "uts", "mount"]]
+    if not own:
+        pid = json.loads(pillbox("state", pod, check=0).stdout)["pid"]
+        files = {"network": "net"}
+        for space in spaces:
+            if space["type"] in share:
+                space["path"] = f"/proc/{pid}/ns/{files.get(space['type'], space['type'])}"
+        # A root of its own.
+        root = DIR / f"{name}-root"
+        shutil.copytree(ROOTFS, root, symlinks=True)
+        (root / "etc/name").write_text(f"{name}\n")
+        config["root"]["path"] = str(root)
+    config["linux"]["namespaces"] = spaces
+    write(place, config)
+    return place, config
+
+
+def begin_pod(name="pod", *args):
+    place, _ = in_pod(name, name, *(args or ("sleep", "1000")))
+    pillbox("run", "-d", "-b", str(place), name, check=0, quiet=True)
+
+
+def begin_in_pod(name, *args, **more):
+    """Creates and starts one, and returns the process that its engine would wait for."""
+    place, _ = in_pod(name, "pod", *args, **more)
+    pid_file = DIR / f"{name}.pid"
+    pillbox("create", "-b", str(place), "--pid-file", str(pid_file), name, check=0, quiet=True)
+    pillbox("start", name, check=0)
+    return int(pid_file.read_text())
+
+
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def inside(name, script, check=0):
+    return pillbox("exec", name, "sh", "-c", script, check=check).stdout
+
+
+def case_pods():
+    """Two containers in one kernel: what they share, and what each has of its own."""
+    become_subreaper()
+    begin_pod()
+    volume = DIR / "volume"
+    volume.mkdir()
+    script = "echo up > /v/one; echo from one | nc -l -p 7070 > /tmp/got; sleep 0.1; echo done; exit 6"
+    place, config = in_pod("one", "pod", "sh", "-c", script)
+    config["mounts"].append({"destination": "/v", "type": "bind", "source": str(volume), "options": ["rbind"]})
+    write(place, config)
+    pid_file = DIR / "one.pid"
+    pillbox("create", "-b", str(place), "--pid-file", str(pid_file), "one", check=0, quiet=True)
+    same(status("one"), "created")
+    same("not running" in pillbox("exec", "one", "true").stderr, True)
+    one = int(pid_file.read_text())
+    same(pillbox("start", "one", check=0).returncode, 0)
+    same(pillbox("start", "one").returncode, 1, "a second start")
+    wait_for("it writes to its volume", lambda: (volume / "one").exists())
+    same((volume / "one").read_text(), "up\n")
+    groups = pathlib.Path(f"/proc/{one}/cgroup").read_text()
+    same(f"/{MARK}/one" in groups, True, "its control group")
+    same(os.readlink(f"/proc/{one}/ns/net"), os.readlink(f"/proc/{json.loads(pillbox('state', 'pod').stdout)['pid']}/ns/net"))
+    # Each has its root, its processes and its numbers; names, queues and the network are the sandbox's.
+    same(inside("one", "cat /etc/name; hostname; ls /proc | grep -c '^[0-9]'; cat /proc/1/comm"), "one\npod\n5\nsh\n")
+    same(inside("pod", "cat /etc/name 2>/dev/null; hostname; cat /proc/1/comm; ls /v 2>/dev/null; true"), "pod\nsleep\n")
+    same(inside("one", "echo shared > /dev/shm/s; echo own > /tmp/t; touch /made"), "")
+    same(inside("pod", "cat /dev/shm/s; ls /tmp /made 2>/dev/null; true"), "shared\n/tmp:\n")
+    same((DIR / "one-root/made").exists(), True, "its root is written through")
+    same([line.split()[-1] for line in pillbox("ps", "one", check=0).stdout.splitlines()[1:]], ["sh", "nc"])
+    same([line.split()[-1] for line in pillbox("ps", "pod", check=0).stdout.splitlines()[1:]], ["sleep"])
+    # The sandbox is talked to at its own address, from both.
+    same(inside("pod", "echo from pod | nc 127.0.0.1 7070"), "from one\n")
+    same(ended(one), 6, "the status of the first that ends")
+    same((status("one"), status("pod")), ("stopped", "running"))
+    same("not running" in pillbox("exec", "one", "true").stderr, True)
+    pillbox("delete", "one", check=0)
+    # Nothing of it is left in the kernel.
+    wait_for("its descriptors go", lambda: "request" not in pillbox("descriptors", "pod", check=0).stdout.replace(
+        "given by a request", "", 1))
+    # The name can be had again, and what it says is for who made it.
+    place, config = in_pod("two", "pod", "sh", "-c", "echo out; echo err >&2; exit 3", share=())
+    done = pillbox("run", "-b", str(place), "two", check=3)
+    same((done.stdout, done.stderr), ("out\n", "err\n"))
+    config["process"]["args"] = ["sh", "-c", "hostname; nc 127.0.0.1 7070 || echo alone; ls /dev/shm"]
+    write(place, config)
+    same(pillbox("run", "-b", str(place), "two", check=0).stdout, "two\nalone\n", "namespaces of its own")
+    pillbox("delete", "--force", "pod", check=0)
+    reap()
+
+
+def case_pods_together():
+    """Ten containers, numbers of the pod's, limits, pauses, and the end of the sandbox."""
+    become_subreaper()
+    begin_pod()
+    pids = {f"c{n}": begin_in_pod(f"c{n}", "sleep", "1000") for n in range(9)}
+    shared = begin_in_pod("shared", "sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.05; done", share=("pid", "network"))
+    same(inside("shared", "cat /proc/1/comm; test $(ls /proc | grep -c '^[0-9]') -ge 11 && echo all"), "sleep\nall\n")
+    same(inside("c0", "cat /proc/1/comm; ls /proc | grep -c '^[0-9]'; hostname"), "sleep\n4\npod\n")
+    same(len(pillbox("list", "-q", check=0).stdout.split()), 11)
+    # The end of its first process is that of all that is in a container, in whatever pid namespace.
+    pillbox("exec", "shared", "sh", "-c", "setsid sleep 777 &", check=0, quiet=True)
+    same("777" in inside("shared", "cat /proc/*/cmdline | tr '\\0' ' '"), True)
+    pillbox("kill", "shared", "TERM", check=0)
+    same(ended(shared), 5)
+    pillbox("kill", "--all", "shared", "9", check=0)
+    wait_for("what it left ends", lambda: "777" not in pillbox("ps", "pod", check=0).stdout + inside("pod", "cat /proc/*/cmdline"))
+    pillbox("delete", "shared", check=0)
+    # A namespace of another container's.
+    place, config = in_pod("target", "pod", "sh", "-c", "cat /proc/1/comm; ls /proc | grep -c '^[0-9]'")
+    config["linux"]["namespaces"][0]["path"] = f"/proc/{pids['c1']}/ns/pid"
+    write(place, config)
+    same(pillbox("run", "-b", str(place), "target", check=0).stdout, "sleep\n4\n")
+    # Limits are a container's own.
+    place, config = in_pod("small", "pod", "sh", "-c",
+                           "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max /proc/self/cgroup; sleep 1000")
+    config["mounts"].append({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]})
+    config["linux"]["resources"] = {"memory": {"limit": 32 << 20}, "pids": {"limit": 8}}
+    write(place, config)
+    small = subprocess.Popen(command("run", "-b", str(place), "small"), stdout=subprocess.PIPE, text=True)
+    same([small.stdout.readline() for _ in range(3)], [f"{32 << 20}\n", "8\n", "0::/\n"])
+    same(pillbox("exec", "small", "sh", "-c", "head -c 62914560 /dev/zero | tail | wc -c").stdout, "0\n", "more than its memory")
+    same("fork" in pillbox("exec", "small", "sh", "-c", "for n in 1 2 3 4 5 6 7 8; do sleep 1000 > /dev/null 2>&1 & done").stderr, True)
+    same(inside("c2", "head -c 62914560 /dev/zero | tail | wc -c"), "62914560\n", "a neighbour has more")
+    pillbox("update", "--memory", str(200 << 20), "--pids-limit", "50", "small", check=0)
+    same(inside("small", "cat /sys/fs/cgroup/memory.max; head -c 62914560 /dev/zero | tail | wc -c"), f"{200 << 20}\n62914560\n")
+    stats = json.loads(pillbox("events", "--stats", "small", check=0).stdout)["data"]
+    same((0 < stats["memory"]["usage"]["usage"] < 32 << 20, 1 <= stats["pids"]["current"] <= 10), (True, True), stats)
+    pillbox("kill", "small", "KILL", check=0)
+    same(small.wait(20), 137)
+    # One is stopped, and others go on.
+    pillbox("pause", "c3", check=0)
+    same((status("c3"), status("c4"), pillbox("exec", "c3", "true").returncode), ("paused", "running", 255))
+    same(inside("c4", "echo goes on"), "goes on\n")
+    pillbox("resume", "c3", check=0)
+    same(inside("c3", "echo again"), "again\n")
+    pillbox("pause", "c3", check=0)
+    pillbox("delete", "--force", "c3", check=0)
+    same(ended(pids.pop("c3")), 137)
+    # The process outside is the container: with it goes what is inside.
+    os.kill(pids["c4"], signal.SIGKILL)
+    same(ended(pids.pop("c4")), -9)
+    wait_for("what is inside ends", lambda: inside("pod", "cat /proc/*/comm").count("sleep") == len(pids) + 1)
+    pillbox("delete", "c4", check=0)
+    # With the sandbox all of them end.
+    pillbox("kill", "pod", "KILL", check=0)
+    same([ended(pid) for pid in pids.values()], [137] * len(pids))
+    for name in [*pids, "pod"]:
+        same(status(name), "stopped")
+        pillbox("delete", name, check=0)
+    reap()
+
+
+def case_pods_wrong():
+    """Errors in one line, and what a container cannot do to its neighbours."""
+    become_subreaper()
+    begin_pod()
+    place, config = in_pod("one", "pod", "sleep", "1000")
+
+    def refused(text, **change):
+        write(place, {**config, **change})
+        done = pillbox("create", "-b", str(place), "one")
+        same((done.returncode, text in done.stderr, done.stderr.count("\n")), (1, True, 1), f"{text} in {done.stderr}")
+        same("one" in pillbox("list", "-q", check=0).stdout.split(), False)
+
+    def spaces(**paths):
+        return {**config["linux"], "namespaces": [{"type": kind, "path": path} for kind, path in paths.items()]}
+
+    kind, of = config["annotations"]
+    refused("sandbox other of the pod does not exist", annotations={kind: "container", of: "other"})
+    refused("no annotation io.kubernetes.cri.sandbox-id", annotations={kind: "container"})
+    refused("not sandbox and not container", annotations={kind: "pod", of: "pod"})
+    refused("ipc: /proc/1/ns/ipc is not of the pod", linux=spaces(ipc="/proc/1/ns/ipc"))
+    refused("is not of the pod", linux=spaces(pid=f"/proc/{os.getpid()}/ns/pid"))
+    refused("linux.sysctl", linux={**config["linux"], "sysctl": {"kernel.msgmax": "4096"}})
+    refused("executable file not found", process={**config["process"], "args": ["nonesuch"]})
+    refused("no such file", process={**config["process"], "args": ["/nonesuch"]})
+    refused("nonesuch: ENOENT", root={"path": str(DIR / "nonesuch")})
+    place, config = bundle("alone", "sleep", "1000")
+    pillbox("run", "-d", "-b", str(place), "alone", check=0, quiet=True)
+    place, config = in_pod("in-alone", "pod", "sleep", "1000")
+    config["linux"]["namespaces"] = [{"type": "pid"}]
+    config["annotations"][of] = "alone"
+    config["linux"]["namespaces"].append({"type": "network"})
+    write(place, config)
+    same("no pod's" in pillbox("create", "-b", str(place), "in-alone", check=1).stderr, True)
+    pillbox("delete", "--force", "alone", check=0)
+    # Root in one container, with all capabilities, does not reach what is another's.
+    (DIR / "secret").mkdir()
+    (DIR / "secret/s").write_text("secret\n")
+    place, config = in_pod("owner", "pod", "sleep", "1000")
+    config["mounts"].append({"destination": "/s", "type": "bind", "source": str(DIR / "secret"), "options": ["rbind"]})
+    write(place, config)
+    pillbox("run", "-d", "-b", str(place), "owner", check=0, quiet=True)
+    every = ["CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_KILL", "CAP_MKNOD"]
+    script = ("cat /proc/*/root/s/s; ls /../../s; kill -9 -1; mkdir /tmp/m; mount -t cgroup2 none /tmp/m && ls /tmp/m | grep -c owner;"
+              "mount -t proc none /tmp/m; cat /tmp/m/*/root/s/s; true")
+    place, config = in_pod("hostile", "pod", "sh", "-c", script,
+                           capabilities={kind: every for kind in ["bounding", "effective", "permitted"]})
+    write(place, config)
+    done = pillbox("run", "-b", str(place), "hostile", check=0)
+    same(("secret" in done.stdout, done.stdout), (False, "0\n"), done.stderr)
+    same((status("owner"), status("pod"), inside("owner", "cat /s/s")), ("running", "running", "secret\n"))
+    # A sandbox that has stopped takes nobody in.
+    pillbox("kill", "pod", "KILL", check=0)
+    wait_for("it ends", lambda: status("pod") == "stopped")
+    place, config = in_pod("late", "pod", "sleep", "1000", share=())
+    same("sandbox pod of the pod has stopped" in pillbox("create", "-b", str(place), "late", check=1).stderr, True)
+    for name in ["owner", "pod"]:
+        pillbox("delete", "--force", name, check=0)
+    reap()
+
+
 def case_together():
     """Commands at the same time."""
     places = [bundle(f"t{n}", "sleep", "1000")[0] for n in range(8)]

@@ -22,6 +22,12 @@ const BUNDLES: &[(&str, &str)] = &[
     ("volumes", "what programs do to a volume happens on the host, and the other way round"),
     ("outside", "nothing outside a volume can be reached through it, whatever its names become meanwhile"),
     ("changes", "changes to the root are the bundle's, or stay in memory"),
+    ("pods", "containers of a pod share a kernel, and have what is their own"),
+    (
+        "pods_together",
+        "ten of them, with limits, in one pid namespace, stopped, and ended with their sandbox",
+    ),
+    ("pods_wrong", "what is wrong with one is said in a line, and none reaches what is another's"),
     ("together", "commands at the same time wait for each other"),
     ("kills", "kills at random moments leave nothing behind"),
 ];

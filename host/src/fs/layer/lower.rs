@@ -239,14 +239,13 @@ impl LowerDir {
     ///
     /// # Errors
     /// The host's, or ENOTDIR.
-    pub fn root(fd: HostFd, lines: Arc<HostLines>) -> Result<(Arc<Self>, HostStat)> {
+    pub fn root(fd: HostFd, lines: Arc<HostLines>, kept: usize) -> Result<(Arc<Self>, HostStat)> {
         let raw = file::statx(fd.raw(), b"", libc::AT_EMPTY_PATH)?;
         if Kind::from_mode(raw.stx_mode.into()) != Some(Kind::Dir) {
             return Err(Errno::ENOTDIR);
         }
         let dev = device(&raw);
-        // Half of what the host allows: the rest is for what programs open.
-        let cache = FdCache::new((file::raise_nofile() / 2).min(20_000) as usize, lines);
+        let cache = FdCache::new(kept, lines);
         cache.learn(dev, &fd)?;
         let opened = Arc::new(Opened {
             fd: Lock::new(Rank::LowerFd, Some(fd)),

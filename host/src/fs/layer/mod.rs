@@ -130,7 +130,7 @@ impl Layer {
         Dentry::root(&Superblock::limited(makedev(0, dev), fstype, magic, quota), root, b"/")
     }
 
-    /// A layer above the host directory `root`, of which it asks by way of `lines`.
+    /// A layer above the host directory `root`, of which it asks by way of `lines`, with so many descriptors kept.
     ///
     /// # Errors
     /// The host's, or ENOTDIR.
@@ -139,10 +139,10 @@ impl Layer {
         dev: u32,
         caps: &Capabilities,
         devices: &Arc<Devices>,
-        lines: &Arc<HostLines>,
+        (lines, kept): (&Arc<HostLines>, usize),
     ) -> Result<Arc<Dentry>> {
         let layer = Layer::new(devices, Some(*caps), None);
-        let (dir, stat) = LowerDir::root(root, lines.clone())?;
+        let (dir, stat) = LowerDir::root(root, lines.clone(), kept)?;
         let root = layer.of_host(&stat, layer.dir(Some(dir), stat.raw.stx_size));
         let sb = Superblock::new(makedev(0, dev), "overlay", OVERLAY_MAGIC);
         Ok(Dentry::root(&sb, root, b"/"))

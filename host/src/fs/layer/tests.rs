@@ -274,7 +274,8 @@ fn link_counts_follow() {
 #[test]
 fn host_directories_can_be_listed_again() {
     let b = Bench::new("list");
-    let (root, _) = LowerDir::root(world::open_root(&b.host).unwrap(), std::sync::Arc::default()).unwrap();
+    let (root, _) =
+        LowerDir::root(world::open_root(&b.host).unwrap(), std::sync::Arc::default(), 100).unwrap();
     let dir = root.dir(b"dir", &root.stat(b"dir").unwrap().unwrap());
     let names = |dir: &LowerDir| {
         let mut names: Vec<_> = dir.list().unwrap().into_iter().map(|entry| entry.name.to_vec()).collect();

@@ -27,7 +27,7 @@ impl Bench {
         let _ = fs::remove_dir_all(&host);
         fs::create_dir_all(host.join("dir/sub")).unwrap();
         fs::write(host.join("dir/file"), b"bytes").unwrap();
-        let (trees, _) = Trees::new();
+        let (trees, _) = Trees::new().unwrap();
         let root = trees.add(world::open_root(&host).unwrap(), (40, written), &Arc::default()).unwrap();
         let ns = Namespace::new(Mount::new(1, root, "none", MountFlags::empty()));
         let fs = FsContext::new(ns);

@@ -66,22 +66,29 @@ pub struct Trees {
     places: Arc<Places>,
     namings: Arc<Namings>,
     late: Sender<Arc<Node>>,
+    /// Whose the files are that this process makes.
+    own: (u32, u32),
     all: Lock<Vec<Arc<Tree>>>,
 }
 
 impl Trees {
     /// None yet, and who writes back for them.
-    pub fn new() -> (Trees, WriteBack) {
+    ///
+    /// # Errors
+    /// What the host says of the caller's ids: once the jail is closed it is not asked any more.
+    pub fn new() -> Result<(Trees, WriteBack)> {
         let (late, list) = channel();
-        (
+        let ids = identity::own()?;
+        Ok((
             Trees {
                 places: Arc::new(Places::new()),
                 namings: Arc::new(Namings::new()),
                 late,
+                own: (ids.uid, ids.gid),
                 all: Lock::new(Rank::ThroughTrees, Vec::new()),
             },
             WriteBack(list),
-        )
+        ))
     }
 
     /// Adds the directory or regular file `root` of the host, on anonymous device `dev`, to be `written` to or not. A file is open as programs are to have
@@ -98,7 +105,6 @@ impl Trees {
         let raw = host::statx(root.raw(), b"", libc::AT_EMPTY_PATH)?;
         let statfs = change::statfs(root.raw())?;
         let id = Id::of(&raw);
-        let ids = identity::own()?;
         let tree = Arc::new(Tree {
             near: reach_of(statfs.f_type as u64) == Reach::Near,
             direct: HostLine::new(Reach::Near),
@@ -110,7 +116,7 @@ impl Trees {
             nodes: Lock::new(Rank::ThroughNodes, Nodes::default()),
             dev: id.0,
             others: Lock::new(Rank::LowerDevices, BTreeMap::new()),
-            own: (ids.uid, ids.gid),
+            own: self.own,
             late: self.late.clone(),
         });
         let node = match kind_of(&raw) {
@@ -127,6 +133,16 @@ impl Trees {
         let dentry = Dentry::root(&sb, node.clone(), b"/");
         node.aliases.lock().push(Arc::downgrade(&dentry));
         Ok(dentry)
+    }
+
+    /// Forgets those that nobody has anything of any more, and lets go of their descriptors.
+    pub fn sweep(&self) {
+        let unused: Vec<Arc<Tree>> = {
+            let mut all = self.all.lock();
+            all.extract_if(.., |tree| Arc::strong_count(tree) == 1).collect()
+        };
+        // Descriptors are closed without a lock held.
+        drop(unused);
     }
 
     /// Whether there is none.

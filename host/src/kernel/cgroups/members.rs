@@ -18,6 +18,11 @@ impl ThreadGroup {
         CgroupId::from_number(self.cgroup.load(Ordering::Relaxed))
     }
 
+    /// Says that, before anybody has it.
+    pub(in crate::kernel) fn set_cgroup(&self, id: CgroupId) {
+        self.cgroup.store(id.number(), Ordering::Relaxed);
+    }
+
     /// What it has used since it came into its group, ns.
     fn cpu_since_joined(&self) -> u64 {
         self.usage().cpu_ns.saturating_sub(self.cgroup_cpu_base.load(Ordering::Relaxed))
@@ -83,7 +88,11 @@ impl Cgroups {
 
 impl Kernel {
     /// Processes in a group that have not ended.
-    pub(super) fn processes_in(&self, tree: &Tree, of: impl Fn(CgroupId) -> bool) -> Vec<Arc<ThreadGroup>> {
+    pub(in crate::kernel) fn processes_in(
+        &self,
+        tree: &Tree,
+        of: impl Fn(CgroupId) -> bool,
+    ) -> Vec<Arc<ThreadGroup>> {
         let living = tree.nodes().filter(|(_, node)| node.zombie.is_none());
         living.filter(|(_, node)| of(node.group.cgroup())).map(|(_, node)| node.group.clone()).collect()
     }

@@ -4,9 +4,10 @@
 //! for and nowhere else, whatever names and links it holds (openat2(2) with RESOLVE_BENEATH and RESOLVE_NO_SYMLINKS), as files of
 //! the caller's own without set-id bits.
 
+use crate::oci::client::Address;
 use crate::oci::error::{Doing, Error, Result};
 use crate::oci::state::{Locked, Status};
-use crate::oci::{Global, args, client};
+use crate::oci::{Global, args, client, pod};
 use crate::sandbox::control::{Reply, Request};
 use crate::sandbox::entries::{Named, Names};
 use rustix::fs::{
@@ -20,7 +21,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A container's file, or one of the host.
 enum Place<'a> {
@@ -48,10 +49,11 @@ pub(in crate::oci) fn main(global: &Global, args: &args::Copy) -> Result<u8> {
     .map(|()| 0)
 }
 
-fn running(global: &Global, id: &str) -> Result<PathBuf> {
+fn running(global: &Global, id: &str) -> Result<Address> {
     let locked = Locked::open(global, id)?;
-    match locked.load()?.status() {
-        Status::Running => Ok(locked.path.clone()),
+    let state = locked.load()?;
+    match state.status() {
+        Status::Running => Ok(pod::address(&locked.path, &state)),
         Status::Paused => Err(Error::new(format!("container {id} is paused"))),
         _ => Err(Error::new(format!("container {id} is not running: what it had in memory is gone"))),
     }
@@ -72,7 +74,7 @@ fn answer(stream: &UnixStream, of: &str) -> Result<()> {
 /// From the container.
 fn out(global: &Global, id: &str, from: &str, to: &Path) -> Result<()> {
     let stage = || format!("cp: {}", to.display());
-    let stream = client::send(&running(global, id)?, &Request::CopyOut(absolute(from)), &[])?;
+    let stream = client::send(&running(global, id)?, Request::CopyOut(absolute(from)), &[])?;
     answer(&stream, id)?;
     // Into a directory, or as what is said; the contents alone where the name ends in `/.`.
     let last = Path::new(from).components().next_back();
@@ -201,7 +203,7 @@ fn into(global: &Global, id: &str, from: &Path, to: &str) -> Result<()> {
     let whole = std::path::absolute(from).doing(stage)?;
     let name = whole.file_name().map_or_else(Vec::new, |name| name.as_bytes().to_vec());
     let request = Request::CopyIn(absolute(to), name);
-    let stream = client::send(&running(global, id)?, &request, &[])?;
+    let stream = client::send(&running(global, id)?, request, &[])?;
     answer(&stream, id)?;
     let mut tar = tar::Builder::new(std::io::BufWriter::with_capacity(64 << 10, &stream));
     tar.follow_symlinks(false);

@@ -4,7 +4,7 @@ use super::Own;
 use super::log::Reader;
 use crate::oci::error::{Doing, Error, Result};
 use crate::oci::state::{self, Locked, State, Status};
-use crate::oci::{Global, args, client};
+use crate::oci::{Global, args, client, pod};
 use crate::sandbox::control::Request;
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime};
@@ -109,13 +109,14 @@ pub(in crate::oci) fn stop(global: &Global, args: &args::Stop) -> Result<u8> {
 
 fn stop_one(global: &Global, id: &str, patience: Duration) -> Result<()> {
     let locked = Locked::open(global, id)?;
-    let (state, dir) = (locked.load()?, locked.path.clone());
+    let state = locked.load()?;
+    let (address, dir) = (pod::address(&locked.path, &state), locked.path.clone());
     if state.status() == Status::Paused {
         state.cgroup.freeze(false)?;
     }
     // It may end meanwhile.
     let _ended = match state.status() {
-        Status::Running => client::ask(&dir, &Request::Signal(SIGTERM)).map(drop),
+        Status::Running => client::ask(&address, Request::Signal(SIGTERM)).map(drop),
         _ => Ok(()),
     };
     drop(locked);

@@ -29,18 +29,22 @@ fn written() -> BitFlags<AccessFs> {
         | AccessFs::Refer
 }
 
-/// Restricts the calling thread. False where the host has no Landlock.
+/// Restricts the calling thread. Where `more` directories will come, no file is out of its reach for that: what is handled at all
+/// would forbid renames between directories that there are no rules for. False where the host has no Landlock.
 ///
 /// # Errors
 /// The host's, for making or entering the ruleset.
-pub(super) fn restrict(roots: &[Opened], network: Network) -> Result<bool, RulesetError> {
-    let rules = Ruleset::default().handle_access(AccessFs::from_all(KNOWN))?;
+pub(super) fn restrict(roots: &[Opened], more: bool, network: Network) -> Result<bool, RulesetError> {
+    let rules = match more {
+        true => Ruleset::default(),
+        false => Ruleset::default().handle_access(AccessFs::from_all(KNOWN))?,
+    };
     let rules = match network {
         Network::None => rules.handle_access(AccessNet::from_all(KNOWN))?,
         Network::Host => rules,
     };
     let mut rules = rules.scope(Scope::AbstractUnixSocket)?.create()?;
-    for root in roots {
+    for root in roots.iter().filter(|_| !more) {
         let access = if root.written { written() } else { AccessFs::ReadFile | AccessFs::ReadDir };
         rules = rules.add_rule(PathBeneath::new(root.dir.borrow(), access))?;
     }

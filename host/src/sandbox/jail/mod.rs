@@ -20,6 +20,10 @@
 //! Callers without CAP_SYS_ADMIN and CAP_SYS_CHROOT have neither namespaces nor another root: there `..` of a held
 //! directory leads to what the caller can read. What is missing is told by `pillbox doctor` and the debug log.
 //!
+//! A sandbox that other containers may come into ([`super::pod`]) gets directories when it is closed already. Somebody outside
+//! opens them, always in copies of the mounts, which `..` does not lead out of and through which no device is opened. So the
+//! copies alone keep what is opened below a directory that was given, and Landlock keeps the rest: ports, other processes.
+//!
 //! What is kept: one capability where the caller is root, to read what root could read; the caller's ids, by which stubs can
 //! be signalled, and with which nothing can be opened for writing. Where programs write directories of the host through
 //! ([`crate::fs::through`]) more is kept for that: the calls in `WRITTEN` of [`table`], four capabilities of root's, and a
@@ -85,6 +89,8 @@ pub(super) struct Jail {
     opened: Vec<Opened>,
     /// What of the host programs see as it is.
     trees: Trees,
+    /// More directories of the host will come when it is closed.
+    admits: bool,
     /// What the mount namespace is to have as its root, for others who enter it.
     shown: Option<PathBuf>,
     steps: Vec<Step>,
@@ -101,6 +107,7 @@ impl Jail {
             root: None,
             opened: Vec::new(),
             trees: Trees::None,
+            admits: false,
             shown: None,
             steps: Vec::new(),
         };
@@ -141,6 +148,13 @@ impl Jail {
         Ok(root)
     }
 
+    /// Other containers may come, with root directories and volumes of their own, which somebody outside opens: programs may
+    /// be to write to them.
+    pub(super) fn admit_others(&mut self) {
+        self.admits = true;
+        self.see(true, true);
+    }
+
     /// Programs see files of the host as they are, and write to them.
     fn see(&mut self, as_is: bool, written: bool) {
         self.trees = self.trees.max(match (as_is, written) {
@@ -167,9 +181,10 @@ impl Jail {
         self.see(true, written);
         let files = hostfd::files();
         let open = || files.open(path, libc::O_PATH);
-        let volume = match self.wanted {
-            true => files.open_copy(path, written).or_else(|_| open())?,
-            false => open()?,
+        let volume = match (self.admits, self.wanted) {
+            (true, _) => files.open_copy(path, written)?,
+            (false, true) => files.open_copy(path, written).or_else(|_| open())?,
+            (false, false) => open()?,
         };
         if Kind::from_mode(file::statx(volume.raw(), b"", libc::AT_EMPTY_PATH)?.stx_mode.into())
             == Some(Kind::File)
@@ -184,6 +199,33 @@ impl Jail {
         }
         self.opened.push(Opened { dir: volume.clone(), written });
         Ok(volume)
+    }
+
+    /// Opens the root directory and nothing else of a process that opens them for somebody else: always copies.
+    ///
+    /// # Errors
+    /// The host's: EPERM for who may not make any.
+    pub(super) fn open_root_for_another(&mut self, path: &Path) -> HostResult<HostFd> {
+        match self.root.take() {
+            Some(root) => match root.open(path)? {
+                (root, None) => Ok(root),
+                (_, Some(errno)) => Err(errno),
+            },
+            None => hostfd::files().open_copy(path, true),
+        }
+    }
+
+    /// Instead of closing it, where no program will run here: shows the root, and gives up all rights.
+    ///
+    /// # Errors
+    /// The host's.
+    pub(super) fn give_up(mut self) -> Result<(), Error> {
+        confine::forget_environment();
+        if let Some(root) = self.shown.take() {
+            // Only for who enters the namespace to copy files.
+            let _other = confine::show_root(&root);
+        }
+        confine::drop_capabilities(0).map_err(failed("giving up capabilities"))
     }
 
     /// When everything is open and made, and no program runs yet. Says what holds and what does not. `asked`: requests will
@@ -208,7 +250,7 @@ impl Jail {
         self.note("an empty root directory", confine::enclose());
         let kept = if self.trees == Trees::Written { KEPT | KEPT_TO_WRITE } else { KEPT };
         confine::drop_capabilities(kept).map_err(failed("giving up capabilities"))?;
-        let restricted = landlock::restrict(&self.opened, network);
+        let restricted = landlock::restrict(&self.opened, self.admits, network);
         self.opened.clear();
         let missing = match restricted {
             Ok(true) => None,
@@ -237,7 +279,7 @@ pub(super) fn confine_warden() -> Result<(), Error> {
     // Not for who has not the right to.
     let _its_root_stays = confine::enclose();
     confine::drop_capabilities(0).map_err(failed("giving up capabilities"))?;
-    let _without = landlock::restrict(&[], Network::Host);
+    let _without = landlock::restrict(&[], false, Network::Host);
     let program = filter::of_warden(process::id());
     let program = program.map_err(|reason| Error::Jail { step: "making a filter of host calls", reason })?;
     let name = |number| syscalls::row(number).map(|row| row.name);

@@ -16,6 +16,7 @@ const CALL: &str = "PILLBOX_TEST_CALL";
 const ROOT: usize = 1000;
 const LANDLOCK: usize = 1001;
 const WRITING: usize = 1002;
+const LATER: usize = 1003;
 /// From here on: calls beside a warden.
 const WALLED: usize = 2000;
 /// Names a directory to it.
@@ -143,7 +144,7 @@ fn files_above_the_root_and_changes_are_out_of_reach() {
     let path = std::env::temp_dir().join(format!("pillbox-jail-{}", std::process::id()));
     std::fs::create_dir(&path).expect("a new directory");
     std::fs::write(path.join("file"), "text").expect("a new file");
-    let outputs = [ROOT, LANDLOCK, WRITING].map(|index| command(index).env(DIRECTORY, &path).output());
+    let outputs = [ROOT, LANDLOCK, WRITING, LATER].map(|index| command(index).env(DIRECTORY, &path).output());
     std::fs::remove_dir_all(&path).expect("the directory");
     for output in outputs {
         let output = output.expect("this program again");
@@ -190,9 +191,8 @@ fn landlock_leaves_reading_below() {
     let path = directory();
     let root = crate::fs::world::open_root(&path).expect("a directory");
     confine::no_new_privileges().expect("no new privileges");
-    if landlock::restrict(&[Opened { dir: root.clone(), written: false }], crate::sandbox::Network::None)
-        .expect("a ruleset")
-    {
+    let read = [Opened { dir: root.clone(), written: false }];
+    if landlock::restrict(&read, false, crate::sandbox::Network::None).expect("a ruleset") {
         let denied = |result: Result<HostFd, Errno>| assert_eq!(result.err(), Some(Errno::EACCES));
         assert!(open(&root, b"file", libc::O_RDONLY).is_ok());
         denied(open(&root, b"file", libc::O_WRONLY));
@@ -208,7 +208,7 @@ fn landlock_leaves_writing_below() {
     let root = crate::fs::world::open_root(&path).expect("a directory");
     confine::no_new_privileges().expect("no new privileges");
     let written = [Opened { dir: root.clone(), written: true }];
-    if landlock::restrict(&written, crate::sandbox::Network::None).expect("a ruleset") {
+    if landlock::restrict(&written, false, crate::sandbox::Network::None).expect("a ruleset") {
         let denied = |result: Result<(), Errno>| assert_eq!(result, Err(Errno::EACCES));
         let make = libc::O_CREAT | libc::O_WRONLY;
         assert!(open(&root, b"file", libc::O_RDWR | libc::O_TRUNC).is_ok());
@@ -220,6 +220,17 @@ fn landlock_leaves_writing_below() {
         denied(open(&root, b"../pillbox-out", make).map(drop));
         denied(open(&root, b"..", libc::O_RDONLY).map(drop));
     }
+}
+
+/// In a child: what it leaves where directories come later, renames between two of them included.
+fn landlock_leaves_files_that_come_later() {
+    let path = directory();
+    confine::no_new_privileges().expect("no new privileges");
+    landlock::restrict(&[], true, crate::sandbox::Network::None).expect("a ruleset");
+    let root = crate::fs::world::open_root(&path).expect("a directory");
+    assert!(open(&root, b"later", libc::O_CREAT | libc::O_WRONLY).is_ok());
+    assert_eq!(change::mkdir(root.raw(), b"e", 0o700), Ok(()));
+    assert_eq!(change::rename(root.raw(), b"later", root.raw(), b"e/f", 0), Ok(()));
 }
 
 /// In a child: a call, or all that are left.
@@ -240,6 +251,7 @@ fn role() {
         ROOT => return root_is_a_copy(),
         LANDLOCK => return landlock_leaves_reading_below(),
         WRITING => return landlock_leaves_writing_below(),
+        LATER => return landlock_leaves_files_that_come_later(),
         WALLED.. => return walled(index - WALLED),
         _ => {}
     }

@@ -1,5 +1,6 @@
 //! Trees of mounts that are nowhere yet (open_tree(2), fsmount(2)): each is in a namespace of its own, in which nobody is and which
-//! ends with whoever holds it. From there it is moved to where it is to be (move_mount(2)).
+//! ends with whoever holds it. From there it is moved to where it is to be (move_mount(2)). And namespaces that begin with nothing of
+//! others.
 
 use super::{MAX_MOUNTS, Mount, MountFlags, Namespace, Path, Propagation, tree_of};
 use crate::abi::{Errno, Result};
@@ -7,6 +8,19 @@ use crate::vfs::Dentry;
 use std::sync::Arc;
 
 impl Namespace {
+    /// Another namespace, whose root is a mount of `root`. It has nothing of this one, but counts with it.
+    ///
+    /// # Errors
+    /// ENOSPC where there are too many mounts.
+    pub fn beside(&self, root: Arc<Dentry>) -> Result<Arc<Namespace>> {
+        let _edit = self.forest.edit.lock();
+        self.forest.tally().take(self.payer, 1, MAX_MOUNTS)?;
+        let id = self.forest.next_mount.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let mount = Mount::new(id, root, "none", MountFlags::empty());
+        let whose = (self.owner.clone(), self.payer, false);
+        Ok(Self::plant(&self.forest, whose, mount.clone(), vec![mount], self.watchers.clone()))
+    }
+
     /// A copy of what `source` leads to, and of what is mounted below it, if `recursive`.
     ///
     /// # Errors
