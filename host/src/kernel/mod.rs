@@ -423,15 +423,6 @@ impl Kernel {
         Some(Way { watch: self.poller().clone(), outer })
     }
 
-    /// Creates process 1, ready to run; then processes without a parent that lead sessions of their own, in process 1's
-    /// namespaces or another container's: who asks for one waits for it outside.
-    ///
-    /// # Errors
-    /// ENOMEM; EAGAIN with as many tasks as there may be; ESRCH, ENODEV where process 1, or the container, has ended.
-    pub fn spawn_init(self: &Arc<Self>, init: Init) -> Result<Arc<Task>> {
-        spawn::spawn_init(self, init)
-    }
-
     /// Runs workers until init has ended, and returns how. Called once, on a host thread of its own; the other threads go on
     /// until the process ends.
     ///

@@ -107,10 +107,19 @@ impl Kernel {
             _ => is_in(id, home),
         })
     }
+
+    /// Creates process 1, ready to run; then processes without a parent that lead sessions of their own, in process 1's
+    /// namespaces or another container's: who asks for one waits for it outside.
+    ///
+    /// # Errors
+    /// ENOMEM; EAGAIN with as many tasks as there may be; ESRCH, ENODEV where process 1, or the container, has ended.
+    pub fn spawn_init(self: &Arc<Self>, init: Init) -> Result<Arc<Task>> {
+        spawn_init(self, init)
+    }
 }
 
 /// Creates process 1, or another without a parent.
-pub(super) fn spawn_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>> {
+fn spawn_init(kernel: &Arc<Kernel>, init: Init) -> Result<Arc<Task>> {
     crate::arch::sigframe::prepare();
     let context = kernel.platform.new_context()?;
     let first = kernel.process(INIT).and_then(|init| init.threads().first().cloned());
