@@ -252,7 +252,8 @@ pub(super) fn between() {
         // No way leads from here to what is the other's alone.
         expect("its loopback", connect([127, 0, 0, 1], 5000), libc::ENETUNREACH);
         sys::write(go.1, b"x");
-        println!("ended {}", wait(child));
+        let ended = wait(child);
+        expect(&format!("it {ended}"), i32::from(ended == "exited 0"), 1);
         // Its network is gone, and the pair with it.
         for _ in 0..200 {
             if index("a") == 0 {
