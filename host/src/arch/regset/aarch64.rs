@@ -85,7 +85,8 @@ pub fn read(set: RegisterSet, regs: &UserRegs, fp: &mut FpState) -> Option<Vec<u
             bytes.resize(FP_SIZE, 0);
             bytes
         }
-        RegisterSet::ThreadPointer => bytes_of([regs.tpidr]),
+        // TPIDR2_EL0 follows, which is SME's: zero where there is none (`tls_get`).
+        RegisterSet::ThreadPointer => bytes_of([regs.tpidr, 0]),
         RegisterSet::SystemCall => (regs.syscall as u32).to_ne_bytes().to_vec(),
         RegisterSet::Debug => bytes_of([NO_SLOTS]),
         RegisterSet::Extended => return None,
