@@ -17,8 +17,8 @@ pub(crate) const BOUNDS: &[Bound] = &[
         "mounts on mounts, of which there are 2,048 in all; tried with as many, each on the one before",
     ),
     (
-        &["kernel::task::Task", "kernel::group::", "kernel::trace::Trace"],
-        "two: a process that is freed has no tasks but the one that executes a program",
+        &["kernel::task::Task", "kernel::group::", "kernel::trace::Trace", "kernel::coredump::gather::"],
+        "two: a process that is freed has no tasks but the one that executes a program; a core is gathered of none that is freed",
     ),
     (
         &["fs::through::"],

@@ -352,7 +352,7 @@ mod tests {
         assert!(dev(&lo).lines().nth(2).is_some_and(|line| line.starts_with("    lo:       0       0")));
         assert_eq!(if_inet6(&lo), "00000000000000000000000000000001 01 80 10 80       lo\n");
         assert_eq!(route(&lo).lines().count(), 1);
-        assert_eq!(ipv6_route(&lo).lines().count(), 2);
+        assert_eq!(ipv6_route(&lo).lines().count(), 1);
         assert_eq!(sockets(&[], false, &TCP).len(), 150);
     }
 }
